@@ -1,0 +1,189 @@
+//! What a spec means: defaults applied, contradictions refused, nothing of the text's form left.
+
+use std::collections::BTreeMap;
+
+use crate::oci::Platform;
+
+/// One `mlbuild.toml`, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    pub image: Image,
+    pub base: Base,
+    pub python: Option<Python>,
+    /// In order of priority; the default index is not among them unless the spec replaces it.
+    pub indexes: Vec<Index>,
+    pub copies: Vec<Copy>,
+    pub prune: Prune,
+}
+
+/// `[image]`: name and run configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Image {
+    /// Default reference to tag, run and push.
+    pub name: Option<String>,
+    /// Sorted, at least one.
+    pub platforms: Vec<Platform>,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    /// Absolute path of the image.
+    pub workdir: Option<String>,
+    /// `name`, `uid`, `name:group` or `uid:gid`.
+    pub user: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// Manifest annotations; `org.opencontainers.image.*` and the user's own.
+    pub annotations: BTreeMap<String, String>,
+    /// `8080/tcp`, `53/udp`, normalised, sorted.
+    pub ports: Vec<String>,
+    /// `SIGTERM`, or a number.
+    pub stop_signal: Option<String>,
+}
+
+/// `[base]`: what lies below everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    Debian(Debian),
+    /// No file at all. Python then is `standalone`.
+    Scratch,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Debian {
+    pub suite: Suite,
+    /// `YYYYMMDDTHHMMSSZ`: the archive as it was then.
+    pub snapshot: Option<String>,
+    /// Names of packages wanted beside the minimal base, sorted, each once.
+    pub packages: Vec<String>,
+    /// Base URLs to try before any other source, without trailing slash, e.g. `https://mirror.example/debian`.
+    pub mirrors: Vec<String>,
+}
+
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Suite {
+    Bookworm,
+    Trixie,
+}
+
+impl Suite {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+
+    /// Major and minor version of the suite's own Python.
+    pub const fn python(self) -> (u8, u8) {
+        match self {
+            Self::Bookworm => (3, 11),
+            Self::Trixie => (3, 13),
+        }
+    }
+
+    /// Major and minor version of the suite's glibc: decides which manylinux wheels load.
+    pub const fn glibc(self) -> (u16, u16) {
+        match self {
+            Self::Bookworm => (2, 36),
+            Self::Trixie => (2, 41),
+        }
+    }
+}
+
+/// Who brings the interpreter.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum PythonProvider {
+    /// The suite's own packages.
+    Debian,
+    /// python-build-standalone's `install_only_stripped` archives.
+    Standalone,
+}
+
+/// `[python]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Python {
+    /// `3.11` or `3.11.9`.
+    pub version: String,
+    /// As written, or the default for version and base: `debian` where the suite's own Python satisfies `version`
+    /// (which a three-part version never asks for), else `standalone`.
+    pub provider: PythonProvider,
+    /// For `standalone`: base URL of a mirror of the release downloads.
+    pub mirror: Option<String>,
+    /// PEP 508 texts as written.
+    pub dependencies: Vec<String>,
+    /// Paths relative to the spec: requirements files, `pyproject.toml`, `uv.lock`, `pylock.toml`.
+    pub requirements: Vec<String>,
+    /// PEP 508 texts that bound versions without asking for the package.
+    pub constraints: Vec<String>,
+    /// Extras of the project in `pyproject.toml` or `uv.lock` to install.
+    pub extras: Vec<String>,
+    /// Dependency groups (PEP 735) of `pyproject.toml` or `uv.lock` to install.
+    pub groups: Vec<String>,
+    /// RFC 3339 time or date; files uploaded later do not exist.
+    pub exclude_newer: Option<String>,
+    /// `disallow`, `allow`, `if-necessary`, `explicit`, `if-necessary-or-explicit`: uv's words; default is uv's.
+    pub prerelease: Option<String>,
+    /// Normalised names: of two wheels that write one path with different bytes, the one named first here wins.
+    pub prefer: Vec<String>,
+}
+
+/// `[[index]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    pub name: Option<String>,
+    /// As written, credentials included; they never reach the lock.
+    pub url: String,
+    /// Takes the place of the default index, at the lowest priority.
+    pub default: bool,
+    /// Asked only for the packages pinned to it.
+    pub explicit: bool,
+    /// Normalised names that come from this index and no other.
+    pub packages: Vec<String>,
+}
+
+/// `[[copy]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// Relative to the spec's directory.
+    pub from: String,
+    /// Absolute path of the image; a trailing slash means "into this directory".
+    pub to: String,
+    /// Patterns as in `.gitignore`, relative to `from`.
+    pub exclude: Vec<String>,
+}
+
+/// `[prune]`: files of wheels that are left out, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Prune {
+    /// `tests/` and `test/` packages below site-packages.
+    pub tests: bool,
+    /// C and C++ headers: `.h`, `.hpp`, `.hh`, `.cuh`, `.inl` and `include/` directories.
+    pub headers: bool,
+    /// `.a`.
+    pub static_libraries: bool,
+    /// `.pyi`.
+    pub stubs: bool,
+}

@@ -1,0 +1,189 @@
+//! The vocabulary of an image's file tree: what every producer of content (wheels, .debs, Python archives, user
+//! files) yields, and what the layer encoder takes.
+//!
+//! A path is relative to the image's root: `usr/bin/python3`, never with a leading slash, `.` or `..`. A tree is
+//! made by inserting nodes; parents are added by the encoder. Owner is 0:0 and time is the epoch for all of them, so
+//! neither is said here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::blob::ReadAt;
+use crate::digest::Digest;
+
+/// A path below the image's root, in bytes' order. UTF-8, no empty, `.` or `..` part, no NUL, no leading or trailing
+/// slash, no part that begins with `.wh.` (OCI's whiteouts).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TreePath(Arc<str>);
+
+/// Why a name cannot be a path of the image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("path {path:?} {rule}")]
+pub struct PathError {
+    pub path: String,
+    /// The rule broken, as the rest of a sentence: "leaves its root".
+    pub rule: &'static str,
+}
+
+/// The longest path accepted, in bytes: Linux's `PATH_MAX` less the terminating NUL.
+pub const PATH_MAX: usize = 4095;
+/// The longest part of a path accepted, in bytes: Linux's `NAME_MAX`.
+pub const NAME_MAX: usize = 255;
+
+impl TreePath {
+    /// From a relative path, exactly as it will stand in the image.
+    pub fn new(path: &str) -> Result<Self, PathError> {
+        let refuse = |rule| Err(PathError { path: path.to_owned(), rule });
+        if path.is_empty() {
+            return refuse("is empty");
+        }
+        if path.starts_with('/') {
+            return refuse("is absolute");
+        }
+        if path.len() > PATH_MAX {
+            return refuse("is longer than 4095 bytes");
+        }
+        if path.contains('\0') {
+            return refuse("contains a NUL");
+        }
+        for part in path.split('/') {
+            match part {
+                "" => return refuse("has an empty part"),
+                "." | ".." => return refuse("has a `.` or `..` part"),
+                _ if part.len() > NAME_MAX => return refuse("has a part longer than 255 bytes"),
+                _ if part.starts_with(".wh.") => return refuse("has a part that begins with `.wh.`"),
+                _ => {}
+            }
+        }
+        Ok(Self(path.into()))
+    }
+
+    /// From an absolute path of the image, such as `/usr/bin`.
+    pub fn from_absolute(path: &str) -> Result<Self, PathError> {
+        match path.strip_prefix('/') {
+            Some(relative) => Self::new(relative.trim_end_matches('/')),
+            None => Err(PathError { path: path.to_owned(), rule: "is not absolute" }),
+        }
+    }
+
+    /// This path with `name` (one or more parts) behind it.
+    pub fn join(&self, name: &str) -> Result<Self, PathError> {
+        Self::new(&format!("{}/{name}", self.0))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last part.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().expect("a path has at least one part")
+    }
+
+    /// All directories above, the outermost first.
+    pub fn parents(&self) -> impl Iterator<Item = TreePath> + '_ {
+        self.0.match_indices('/').map(|(at, _)| Self(self.0[..at].into()))
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// What stands at a path.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// `mode` is the permission bits; 0o755 unless Debian says otherwise (`tmp` is 0o1777).
+    Dir { mode: u32 },
+    /// `mode` is 0o644 or 0o755.
+    File { mode: u32, content: Content },
+    /// `target` as it stands in the link.
+    Symlink { target: String },
+    /// Another file of the same layer.
+    Hardlink { target: TreePath },
+}
+
+/// Where a file's bytes are.
+#[derive(Clone)]
+pub enum Content {
+    /// Made by us, or small.
+    Bytes(Arc<[u8]>),
+    /// A part of something at hand that is no blob of the store (an unpacked `data.tar`, a user's file).
+    Slice { from: Arc<dyn ReadAt>, offset: u64, size: u64 },
+    /// A part of a blob, as it is: a zip member of method "stored".
+    Stored { blob: Digest, offset: u64, size: u64, crc32: u32 },
+    /// A raw DEFLATE stream inside a blob: a zip member of method "deflated". `crc32` and `size` are the directory's
+    /// claims about the inflated bytes; whoever inflates proves them.
+    Deflated { blob: Digest, offset: u64, packed: u64, size: u64, crc32: u32 },
+}
+
+impl Content {
+    pub fn bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self::Bytes(bytes.into())
+    }
+
+    /// Length of the file in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Slice { size, .. } | Self::Stored { size, .. } | Self::Deflated { size, .. } => *size,
+        }
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Self::Slice { offset, size, .. } => write!(f, "Slice({offset}+{size})"),
+            Self::Stored { blob, offset, size, .. } => write!(f, "Stored({blob} {offset}+{size})"),
+            Self::Deflated { blob, offset, packed, size, .. } => {
+                write!(f, "Deflated({blob} {offset}+{packed} -> {size})")
+            }
+        }
+    }
+}
+
+/// A tree, sorted by path bytes..
+pub type Tree = BTreeMap<TreePath, Node>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_the_root() {
+        for (path, rule) in [
+            ("", "is empty"),
+            ("/etc", "is absolute"),
+            ("a//b", "has an empty part"),
+            ("a/", "has an empty part"),
+            ("a/../b", "has a `.` or `..` part"),
+            ("./a", "has a `.` or `..` part"),
+            ("a\0b", "contains a NUL"),
+            ("a/.wh.b", "has a part that begins with `.wh.`"),
+        ] {
+            assert_eq!(TreePath::new(path).unwrap_err().rule, rule, "{path}");
+        }
+        assert!(TreePath::new(&"a".repeat(256)).is_err());
+        assert_eq!(TreePath::from_absolute("/app/").unwrap().as_str(), "app");
+        assert!(TreePath::from_absolute("app").is_err());
+    }
+
+    #[test]
+    fn parents_come_outermost_first() {
+        let path = TreePath::new("usr/lib/python3").unwrap();
+        let parents: Vec<_> = path.parents().map(|p| p.as_str().to_owned()).collect();
+        assert_eq!(parents, ["usr", "usr/lib"]);
+        assert_eq!(path.name(), "python3");
+    }
+}
