@@ -1,0 +1,210 @@
+//! The one HTTP client: every byte that mlbuild reads from a network (uv's resolver apart) comes through here.
+//!
+//! It exists so that the rules of a careful client are written once:
+//! - **Bounded.** A body is read up to a limit that the caller names; a server that sends more is an error.
+//! - **Patient, not stubborn.** Resets, stalls and the answers 408, 429 and 5xx are tried again with full-jitter
+//!   back-off, or when the server says so (`Retry-After`); see [`retry`].
+//! - **Credentials stay at home.** They go to the scheme, host and port they were given for, never along a redirect to
+//!   another; redirects may not lower https to http nor leave HTTP; see [`redirect`]. Texts of errors carry neither
+//!   credentials nor the query of a URL, where signed links keep theirs.
+//! - **Bytes as stored.** `Accept-Encoding: identity`; a `Content-Encoding` that a server adds all the same is not
+//!   undone (Debian mirrors label `.gz` files so), because what is hashed is the file.
+//! - **HTTP/1.1.** A download has its own connection: at eight in parallel that is faster than streams that share one
+//!   flow-control window, and a cut ends one download instead of all.
+//!
+//! Trust is the system's: certificates as the platform keeps them, `SSL_CERT_FILE` and `SSL_CERT_DIR` included; proxies
+//! as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. `file:` URLs are read when a person gives them as a mirror.
+//! No type of the HTTP library leaves this module.
+
+mod body;
+mod error;
+pub mod redirect;
+pub mod retry;
+#[cfg(test)]
+pub mod testserver;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header;
+use url::Url;
+
+pub use body::Body;
+pub use error::{HttpError, redact};
+
+/// How a client behaves. The default is what the tool uses.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Refuse every request that would leave the machine's own files.
+    pub offline: bool,
+    pub connect_timeout: Duration,
+    /// The longest time without a byte, both before the answer and within it.
+    pub read_timeout: Duration,
+    /// How often a failed request is made again; a connection that cannot be made at all only twice.
+    pub retries: u32,
+    /// The upper bound of the first back-off; it doubles with each failure.
+    pub backoff: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            offline: false,
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(30),
+            retries: 5,
+            backoff: Duration::from_millis(500),
+        }
+    }
+}
+
+/// A name and a password for one origin. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    pub username: String,
+    pub password: String,
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(…)")
+    }
+}
+
+/// Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    options: Arc<ClientOptions>,
+}
+
+impl Client {
+    pub fn new(options: &ClientOptions) -> Result<Self, HttpError> {
+        let mut headers = header::HeaderMap::new();
+        headers.insert(header::ACCEPT_ENCODING, header::HeaderValue::from_static("identity"));
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("mlbuild/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .http1_only()
+            .connect_timeout(options.connect_timeout)
+            .read_timeout(options.read_timeout)
+            .build()
+            .map_err(|source| HttpError::Setup { source: Box::new(source) })?;
+        Ok(Self { http, options: Arc::new(options.clone()) })
+    }
+
+    /// Whether requests that need the network are refused.
+    pub fn offline(&self) -> bool {
+        self.options.offline
+    }
+
+    pub fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    /// The whole body of `url`, at most `limit` bytes. A name and password in the URL are used.
+    pub async fn get(&self, url: &Url, limit: u64) -> Result<Vec<u8>, HttpError> {
+        self.get_with(url, None, limit).await
+    }
+
+    /// As [`Client::get`], with a credential for the URL's own origin.
+    pub async fn get_with(
+        &self,
+        url: &Url,
+        auth: Option<&Credential>,
+        limit: u64,
+    ) -> Result<Vec<u8>, HttpError> {
+        let mut failures = 0;
+        loop {
+            match self.get_once(url, auth, limit).await {
+                Err(error) if failures < error.retries(&self.options) => {
+                    tokio::time::sleep(retry::delay(failures, &error, &self.options)).await;
+                    failures += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn get_once(&self, url: &Url, auth: Option<&Credential>, limit: u64) -> Result<Vec<u8>, HttpError> {
+        let mut body = self.send(url, auth, 0, None).await?;
+        let too_large = || HttpError::TooLarge { url: redact(url), limit };
+        if body.total().is_some_and(|total| total > limit) {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::new();
+        while body.chunk(&mut bytes).await? > 0 {
+            if bytes.len() as u64 > limit {
+                return Err(too_large());
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The body of `url` from `offset` on, with retries until its headers are there and none after that.
+    ///
+    /// A server may ignore the offset: [`Body::offset`] says where the body begins.
+    pub async fn stream(&self, url: &Url, auth: Option<&Credential>, offset: u64) -> Result<Body, HttpError> {
+        let mut failures = 0;
+        loop {
+            match self.send(url, auth, offset, None).await {
+                Err(error) if failures < error.retries(&self.options) => {
+                    tokio::time::sleep(retry::delay(failures, &error, &self.options)).await;
+                    failures += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// One attempt: redirects are followed, nothing is tried again.
+    ///
+    /// With `validator` (a strong ETag) the server is asked for the rest only if its file is still that one.
+    pub async fn send(
+        &self,
+        url: &Url,
+        auth: Option<&Credential>,
+        offset: u64,
+        validator: Option<&str>,
+    ) -> Result<Body, HttpError> {
+        match url.scheme() {
+            "file" => return body::open_file(url, offset).await,
+            "http" | "https" => {}
+            _ => return Err(HttpError::Scheme { url: redact(url) }),
+        }
+        if self.options.offline {
+            return Err(HttpError::Offline { url: redact(url) });
+        }
+        let in_url = redirect::userinfo(url);
+        let auth = auth.or(in_url.as_ref());
+        let mut chain = redirect::Chain::new(url);
+        loop {
+            let mut request = self.http.get(chain.url().clone());
+            if let Some(auth) = auth.filter(|_| chain.at_home()) {
+                request = request.basic_auth(&auth.username, Some(&auth.password));
+            }
+            if offset > 0 {
+                request = request.header(header::RANGE, format!("bytes={offset}-"));
+                if let Some(validator) = validator {
+                    request = request.header(header::IF_RANGE, validator);
+                }
+            }
+            let response = request
+                .send()
+                .await
+                .map_err(|source| HttpError::request(chain.url(), source, &self.options))?;
+            match response.status().as_u16() {
+                301 | 302 | 303 | 307 | 308 => {
+                    let location = response.headers().get(header::LOCATION);
+                    chain.follow(location.map(header::HeaderValue::as_bytes))?;
+                }
+                200 | 206 => return Body::new(chain.url(), response, offset, &self.options),
+                416 if offset > 0 => return Err(HttpError::Range { url: redact(chain.url()) }),
+                status => return Err(HttpError::status(chain.url(), status, response.headers())),
+            }
+        }
+    }
+}

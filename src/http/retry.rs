@@ -1,0 +1,122 @@
+//! When a failed request is made again: full-jitter exponential back-off, or what the server asks for.
+//!
+//! Full jitter (a uniform choice between nothing and the doubling bound) spreads the many clients that one outage
+//! hits at the same moment. `Retry-After` is taken in both forms of RFC 9110, seconds and HTTP date; a wait longer
+//! than [`LONGEST_WAIT`] is not waited for, the error is reported instead.
+
+use std::hash::BuildHasher;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{ClientOptions, HttpError};
+
+/// The longest `Retry-After` that is obeyed.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// The upper bound of the back-off.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
+
+/// How long to wait after failure number `failures` (from 0).
+pub fn delay(failures: u32, error: &HttpError, options: &ClientOptions) -> Duration {
+    let bound = options.backoff.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
+    let jitter = bound.mul_f64(random());
+    match error {
+        HttpError::Status { retry_after: Some(wait), .. } => {
+            (*wait).min(LONGEST_WAIT) + jitter.min(*wait / 10)
+        }
+        _ => jitter,
+    }
+}
+
+/// The value of a `Retry-After` header as a wait from `now` (seconds since 1970) on; none when it is neither form.
+pub fn retry_after(value: &str, now: u64) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    Some(Duration::from_secs(http_date(value)?.saturating_sub(now)))
+}
+
+/// Seconds since 1970 of an IMF-fixdate (`Sun, 06 Nov 1994 08:49:37 GMT`), the only form that servers may send.
+pub fn http_date(text: &str) -> Option<u64> {
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let mut word = || words.next();
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
+    let day = number(word()?)?;
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let name = word()?;
+    let month = months.iter().position(|month| *month == name)? as u64 + 1;
+    let year = number(word()?)?;
+    let mut time = word()?.split(':').map(number);
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    let whole = time.next().is_none() && word() == Some("GMT") && word().is_none();
+    if !whole || !(1970..=9999).contains(&year) || !(1..=31).contains(&day) {
+        return None;
+    }
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // Days from civil date, years that begin on 1 March (H. Hinnant's algorithm).
+    let shifted = if month > 2 { year } else { year - 1 };
+    let (era, year_of_era) = (shifted / 400, shifted % 400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+/// Seconds since 1970, for `Retry-After` dates only.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A number in `0.0..1.0`: the standard library's seed for hash tables is random enough to spread clients.
+fn random() -> f64 {
+    let bits = std::hash::RandomState::new().hash_one(0_u8);
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_read() {
+        for (text, seconds) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Thu, 29 Feb 2024 12:34:56 GMT", Some(1_709_210_096)),
+            ("Fri, 31 Dec 2099 23:59:60 GMT", Some(4_102_444_800)),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("Sun, 06 Nov 1994 24:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:49 GMT", None),
+            ("Sun, 06 Foo 1994 08:49:37 GMT", None),
+            ("06 Nov 1994", None),
+            ("", None),
+        ] {
+            assert_eq!(http_date(text), seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn servers_wishes_are_read() {
+        let seconds = |value, now| retry_after(value, now).map(|wait| wait.as_secs());
+        assert_eq!(seconds("7", 0), Some(7));
+        assert_eq!(seconds("99999999999999999999999", 0), Some(u64::MAX));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_770), Some(7));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT", 984_111_770), Some(0));
+        assert_eq!(seconds("soon", 0), None);
+        assert_eq!(seconds("-1", 0), None);
+    }
+
+    #[test]
+    fn delays_are_bounded() {
+        let options = ClientOptions::default();
+        let stalled = HttpError::Stalled { url: String::new(), after: Duration::ZERO };
+        for failures in 0..40 {
+            assert!(delay(failures, &stalled, &options) <= LONGEST_BACKOFF);
+        }
+        let busy =
+            HttpError::Status { url: String::new(), status: 429, retry_after: Some(Duration::from_secs(9)) };
+        let wait = delay(0, &busy, &options);
+        assert!(wait >= Duration::from_secs(9) && wait < Duration::from_secs(10), "{wait:?}");
+    }
+}
