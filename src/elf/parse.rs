@@ -310,7 +310,7 @@ impl Dynamic {
 fn string_at(bytes: &impl Bytes, table: &Range<u64>, offset: u64) -> Result<String, Stop> {
     let start = table.start.checked_add(offset).filter(|start| *start < table.end).ok_or(Stop::NotElf)?;
     // Most names are short: ask for little first, so that a window's edge is met as seldom as possible.
-    for len in [256, STRING_MAX] {
+    for len in [1024, STRING_MAX] {
         let end = start.saturating_add(len).min(table.end);
         let found = bytes.get(start..end)?;
         if found.contains(&0) {
