@@ -1,0 +1,330 @@
+//! The keys of a lock of version 1, as they stand in the text. `schemas/lock.schema.json` is made from these types.
+//!
+//! Values are texts here; [`super::rules`] checks them once they are the model's. A key that is not listed is
+//! refused: an old mlbuild must not build less than a newer one locked.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::model;
+use super::rules::Violation;
+use crate::digest::Digest;
+use crate::oci::Platform;
+use crate::spec::model::PythonProvider;
+
+/// mlbuild.lock
+///
+/// Written by mlbuild beside mlbuild.toml; meant for version control and for review, not for editing.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Lock {
+    /// Version of this format.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: i64,
+    /// How layers are encoded; another format gives other digests for the same content.
+    pub layer_format: String,
+    /// What was asked for when this was locked.
+    pub inputs: Inputs,
+    pub python: Option<Python>,
+    #[serde(default)]
+    pub suite: Vec<Suite>,
+    #[serde(default)]
+    pub deb: Vec<Deb>,
+    #[serde(default)]
+    pub package: Vec<Package>,
+}
+
+/// The part of the spec, and of the files it names, that decides what is locked.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Inputs {
+    pub platforms: Vec<Platform>,
+    /// `debian:SUITE` or `scratch`.
+    pub base: String,
+    pub snapshot: Option<String>,
+    #[serde(default)]
+    pub debian_packages: Vec<String>,
+    pub python: Option<String>,
+    pub python_provider: Option<PythonProvider>,
+    #[serde(default)]
+    pub requirements: Vec<String>,
+    #[serde(default)]
+    pub constraints: Vec<String>,
+    #[serde(default)]
+    pub indexes: Vec<String>,
+    pub exclude_newer: Option<String>,
+    pub prerelease: Option<String>,
+    #[serde(default)]
+    pub prefer: Vec<String>,
+    #[serde(default)]
+    pub prune: Vec<String>,
+    #[serde(default)]
+    pub locks: Vec<InputLock>,
+}
+
+/// A lock of another tool that was taken as it is.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct InputLock {
+    pub path: String,
+    pub hashes: Hashes,
+    #[serde(default)]
+    pub extras: Vec<String>,
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+/// Digests of one file, by algorithm (PEP 751). Only SHA-256 counts here.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hashes {
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub sha256: String,
+}
+
+/// One suite of a Debian archive as it was when locked. Provenance: a build does not read it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Suite {
+    pub archive: String,
+    pub suite: String,
+    /// `Date` of its InRelease file.
+    pub date: String,
+    /// SHA-256 of its InRelease file.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub inrelease: String,
+    /// Fingerprints of the keys whose signatures were good.
+    pub signed_by: Vec<String>,
+}
+
+/// The interpreter, and where wheels are installed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Python {
+    pub provider: PythonProvider,
+    pub version: String,
+    /// Release tag of python-build-standalone.
+    pub build: Option<String>,
+    pub executable: String,
+    pub site_packages: String,
+    pub scripts: String,
+    pub prefix: String,
+    #[serde(default)]
+    pub archives: Vec<Archive>,
+}
+
+/// The interpreter's archive for one platform.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Archive {
+    pub platform: Platform,
+    pub name: String,
+    pub url: String,
+    pub size: u64,
+    pub hashes: Hashes,
+}
+
+/// One Debian package for one platform.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Deb {
+    pub name: String,
+    pub version: String,
+    pub platform: Platform,
+    /// `amd64`, `arm64` or `all`.
+    pub architecture: String,
+    /// Name of the source package.
+    pub source: String,
+    /// `debian` or `debian-security`.
+    pub archive: String,
+    /// Path below the archive's root.
+    pub filename: String,
+    pub size: u64,
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub sha256: String,
+    pub layer: DebLayer,
+    #[serde(default)]
+    pub depends: Vec<String>,
+}
+
+/// The layer a Debian package goes to.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DebLayer {
+    Base,
+    Python,
+}
+
+/// One version of a Python package. Keys are those of PEP 751 where it has them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Package {
+    pub name: String,
+    pub version: String,
+    pub index: Option<String>,
+    /// Asked for by the spec itself.
+    #[serde(default)]
+    pub requested: bool,
+    #[serde(default)]
+    pub dependencies: Vec<Dependency>,
+    pub wheels: Vec<Wheel>,
+}
+
+/// An edge to another package of this lock.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Dependency {
+    pub name: String,
+    pub version: String,
+    /// Where the edge holds, if not on all platforms of the package.
+    #[serde(default)]
+    pub platforms: Vec<Platform>,
+}
+
+/// The file that some platforms install.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Wheel {
+    pub name: String,
+    pub url: String,
+    pub size: u64,
+    pub hashes: Hashes,
+    /// The index published no SHA-256; this one is of the file as it was downloaded when locked.
+    #[serde(default)]
+    pub hashed_by_us: bool,
+    pub platforms: Vec<Platform>,
+}
+
+/// Collects digests that do not parse, so that all of them are reported at once.
+struct Digests<'a>(&'a mut Vec<Violation>);
+
+impl Digests<'_> {
+    fn parse(&mut self, hex: &str, item: impl FnOnce() -> String) -> Digest {
+        Digest::from_hex(hex).unwrap_or_else(|_| {
+            self.0.push(Violation::new(item(), "has a SHA-256 that is not 64 lower-case hexadecimal digits"));
+            Digest::from_bytes([0; 32])
+        })
+    }
+}
+
+impl Lock {
+    /// The model's value. What cannot be one is added to `violations`, and the value is then of no use.
+    pub(super) fn into_model(self, violations: &mut Vec<Violation>) -> model::Lock {
+        let mut digests = Digests(violations);
+        model::Lock {
+            inputs: self.inputs.into_model(&mut digests),
+            suites: self.suite.into_iter().map(|suite| suite.into_model(&mut digests)).collect(),
+            python: self.python.map(|python| python.into_model(&mut digests)),
+            debs: self.deb.into_iter().map(|deb| deb.into_model(&mut digests)).collect(),
+            packages: self.package.into_iter().map(|package| package.into_model(&mut digests)).collect(),
+        }
+    }
+}
+
+impl Inputs {
+    fn into_model(self, digests: &mut Digests<'_>) -> model::Inputs {
+        let lock = |lock: InputLock| model::InputLock {
+            sha256: digests.parse(&lock.hashes.sha256, || format!("input lock `{}`", lock.path)),
+            path: lock.path,
+            extras: lock.extras,
+            groups: lock.groups,
+        };
+        model::Inputs {
+            platforms: self.platforms,
+            base: self.base,
+            snapshot: self.snapshot,
+            debian_packages: self.debian_packages,
+            python: self.python,
+            python_provider: self.python_provider,
+            requirements: self.requirements,
+            constraints: self.constraints,
+            indexes: self.indexes,
+            exclude_newer: self.exclude_newer,
+            prerelease: self.prerelease,
+            prefer: self.prefer,
+            prune: self.prune,
+            locks: self.locks.into_iter().map(lock).collect(),
+        }
+    }
+}
+
+impl Suite {
+    fn into_model(self, digests: &mut Digests<'_>) -> model::SuiteLock {
+        model::SuiteLock {
+            inrelease: digests.parse(&self.inrelease, || format!("suite `{}`", self.suite)),
+            archive: self.archive,
+            suite: self.suite,
+            date: self.date,
+            signed_by: self.signed_by,
+        }
+    }
+}
+
+impl Python {
+    fn into_model(self, digests: &mut Digests<'_>) -> model::PythonLock {
+        let archive = |archive: Archive| model::PythonArchive {
+            sha256: digests.parse(&archive.hashes.sha256, || format!("Python archive `{}`", archive.name)),
+            platform: archive.platform,
+            name: archive.name,
+            url: archive.url,
+            size: archive.size,
+        };
+        model::PythonLock {
+            provider: self.provider,
+            version: self.version,
+            build: self.build,
+            executable: self.executable,
+            site_packages: self.site_packages,
+            scripts: self.scripts,
+            prefix: self.prefix,
+            archives: self.archives.into_iter().map(archive).collect(),
+        }
+    }
+}
+
+impl Deb {
+    fn into_model(self, digests: &mut Digests<'_>) -> model::DebLock {
+        model::DebLock {
+            sha256: digests.parse(&self.sha256, || format!("deb `{}`", self.name)),
+            name: self.name,
+            version: self.version,
+            platform: self.platform,
+            architecture: self.architecture,
+            source: self.source,
+            archive: self.archive,
+            filename: self.filename,
+            size: self.size,
+            layer: match self.layer {
+                DebLayer::Base => model::DebLayer::Base,
+                DebLayer::Python => model::DebLayer::Python,
+            },
+            depends: self.depends,
+        }
+    }
+}
+
+impl Package {
+    fn into_model(self, digests: &mut Digests<'_>) -> model::PackageLock {
+        let dependency = |dependency: Dependency| model::Dependency {
+            name: dependency.name,
+            version: dependency.version,
+            platforms: dependency.platforms,
+        };
+        let wheel = |wheel: Wheel| model::WheelLock {
+            sha256: digests.parse(&wheel.hashes.sha256, || format!("wheel `{}`", wheel.name)),
+            name: wheel.name,
+            url: wheel.url,
+            size: wheel.size,
+            hashed_by_us: wheel.hashed_by_us,
+            platforms: wheel.platforms,
+        };
+        model::PackageLock {
+            name: self.name,
+            version: self.version,
+            index: self.index,
+            requested: self.requested,
+            dependencies: self.dependencies.into_iter().map(dependency).collect(),
+            wheels: self.wheels.into_iter().map(wheel).collect(),
+        }
+    }
+}
