@@ -130,6 +130,8 @@ pub struct Python {
     /// As written, or the default for version and base: `debian` where the suite's own Python satisfies `version`
     /// (which a three-part version never asks for), else `standalone`.
     pub provider: PythonProvider,
+    /// For `standalone`: python-build-standalone's release tag, `20261101`; none: the newest when locked.
+    pub build: Option<String>,
     /// For `standalone`: base URL of a mirror of the release downloads.
     pub mirror: Option<String>,
     /// PEP 508 texts as written.

@@ -1,0 +1,311 @@
+//! The shape of a spec, compared with its JSON Schema: unknown and missing keys, wrong types, unknown words.
+//!
+//! A small validator of our own, because the ones there are stop at the first mistake or know nothing of TOML's
+//! places. It understands what `schemars` makes of the types in `wire` (`$ref`, `type`, `properties`,
+//! `additionalProperties`, `required`, `items`, `enum`, `const` in `oneOf`, `minItems`, `minLength`); a test refuses
+//! a schema with any other keyword, so that none is ever ignored in silence.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use serde_json::Value;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::schema;
+use crate::diagnostic::{Diagnostic, did_you_mean};
+
+/// Every mistake in the shape of `table`, in the order of the text.
+pub(super) fn check(table: &DeTable<'_>, text: &str) -> Vec<Diagnostic> {
+    let mut checker = Checker { text, found: Vec::new() };
+    checker.table(schema::value(), table, None, &Path::default());
+    checker.found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
+    checker.found
+}
+
+/// `name` in backticks, shortened when it is absurdly long.
+pub(super) fn quoted(name: &str) -> String {
+    match name.char_indices().nth(80) {
+        Some((end, _)) => format!("`{}…`", &name[..end]),
+        None => format!("`{name}`"),
+    }
+}
+
+/// `a`, `b` and `c`, each in backticks.
+pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+/// Keys from the root to a value; the tables among them that are elements of an array are marked.
+#[derive(Clone, Default)]
+struct Path(Vec<(String, bool)>);
+
+impl Path {
+    fn key(&self, key: &str) -> Self {
+        let mut path = self.clone();
+        path.0.push((key.to_owned(), false));
+        path
+    }
+
+    fn element(&self) -> Self {
+        let mut path = self.clone();
+        if let Some(last) = path.0.last_mut() {
+            last.1 = true;
+        }
+        path
+    }
+
+    /// As a header would name the table: `[base]`, `[[copy]]`, `[stage.kernels]`.
+    fn table(&self) -> String {
+        let Some((_, element)) = self.0.last() else { return "the spec".to_owned() };
+        let mut name = String::new();
+        for (key, _) in &self.0 {
+            let _ = write!(name, "{}{key}", if name.is_empty() { "" } else { "." });
+        }
+        if *element { format!("[[{name}]]") } else { format!("[{name}]") }
+    }
+
+    /// The value in words: "`debian` in [base]", "[base]".
+    fn value(&self, is_table: bool) -> String {
+        match self.0.split_last() {
+            Some(((key, _), above)) if !is_table && !above.is_empty() => {
+                format!("{} in {}", quoted(key), Self(above.to_vec()).table())
+            }
+            _ => self.table(),
+        }
+    }
+
+    fn last(&self) -> &str {
+        self.0.last().map_or("", |(key, _)| key)
+    }
+}
+
+struct Checker<'t> {
+    text: &'t str,
+    found: Vec<Diagnostic>,
+}
+
+impl Checker<'_> {
+    fn value(
+        &mut self,
+        schema: &Value,
+        value: &Spanned<DeValue<'_>>,
+        key: Option<Range<usize>>,
+        path: &Path,
+    ) {
+        let schema = resolved(schema);
+        let expected = schema_type(schema);
+        match (expected, value.get_ref()) {
+            ("object", DeValue::Table(table)) => {
+                self.table(schema, table, key.or_else(|| Some(value.span())), path);
+            }
+            ("array", DeValue::Array(array)) => {
+                if array.is_empty() && at_least_one(schema, "minItems") {
+                    self.say(format!("{} must not be empty", path.value(false)), value.span());
+                }
+                for item in array {
+                    self.value(&schema["items"], item, None, &path.element());
+                }
+            }
+            ("string", DeValue::String(string)) => self.string(schema, string, value.span(), path),
+            ("boolean", DeValue::Boolean(_)) => {}
+            (_, found) => self.wrong_type(expected, found, schema, value.span(), path),
+        }
+    }
+
+    fn table(&mut self, schema: &Value, table: &DeTable<'_>, place: Option<Range<usize>>, path: &Path) {
+        let properties = schema["properties"].as_object();
+        for (key, value) in table {
+            let name: &str = key.get_ref();
+            if name.contains('\0') {
+                self.say(format!("key {} contains a NUL", quoted(name)), key.span());
+            }
+            if let Some(property) = properties.and_then(|properties| properties.get(name)) {
+                self.value(property, value, Some(key.span()), &path.key(name));
+            } else if schema["additionalProperties"].is_object() {
+                self.value(&schema["additionalProperties"], value, Some(key.span()), &path.key(name));
+            } else {
+                let known: Vec<&str> =
+                    properties.into_iter().flat_map(|map| map.keys().map(String::as_str)).collect();
+                self.unknown_key(name, key.span(), &known, path);
+            }
+        }
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if !table.contains_key(name) {
+                let missing = path.key(name);
+                let property = resolved(&schema["properties"][name]);
+                let message = if schema_type(property) == "object" {
+                    format!("{} is missing", missing.table())
+                } else {
+                    format!("{} is missing", missing.value(false))
+                };
+                let mut diagnostic = Diagnostic::error(message, place.clone());
+                if let Some(meaning) = schema["properties"][name]["description"].as_str() {
+                    diagnostic = diagnostic.hint(format!("`{name}`: {}", fragment(meaning)));
+                }
+                self.found.push(diagnostic);
+            }
+        }
+    }
+
+    fn unknown_key(&mut self, name: &str, span: Range<usize>, known: &[&str], path: &Path) {
+        let at = if path.0.is_empty() { String::new() } else { format!(" in {}", path.table()) };
+        let diagnostic = Diagnostic::error(format!("unknown key {}{at}", quoted(name)), Some(span));
+        let near = (name.len() <= 64).then(|| did_you_mean(name, known.iter().copied())).flatten();
+        self.found.push(match near {
+            Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
+            None => {
+                let elsewhere = tables_with(name);
+                let diagnostic = match elsewhere.as_slice() {
+                    [] => diagnostic,
+                    tables => diagnostic.hint(format!("`{name}` is a key of {}", tables.join(", "))),
+                };
+                diagnostic.hint(format!("known keys here: {}", list(known.iter().copied())))
+            }
+        });
+    }
+
+    fn string(&mut self, schema: &Value, string: &str, span: Range<usize>, path: &Path) {
+        let words = words(schema);
+        if !words.is_empty() && !words.contains(&string) {
+            let message = format!("{}: unknown value {}", path.value(false), quoted(string));
+            let near = (string.len() <= 64).then(|| did_you_mean(string, words.iter().copied())).flatten();
+            self.found.push(Diagnostic::error(message, Some(span)).hint(match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known values: {}", list(words)),
+            }));
+        } else if string.contains('\0') {
+            self.say(format!("{} contains a NUL", path.value(false)), span);
+        } else if string.is_empty() && at_least_one(schema, "minLength") {
+            self.say(format!("{} must not be empty", path.value(false)), span);
+        }
+    }
+
+    fn wrong_type(
+        &mut self,
+        expected: &str,
+        found: &DeValue<'_>,
+        schema: &Value,
+        span: Range<usize>,
+        path: &Path,
+    ) {
+        let message = format!(
+            "{}: expected {}, found {}",
+            path.value(expected == "object"),
+            in_words(expected),
+            in_words(found.type_str())
+        );
+        let written = &self.text[span.clone()];
+        let short = !written.contains('\n') && written.len() <= 80;
+        let hint = match (expected, found) {
+            (
+                "string",
+                DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_),
+            ) if short => Some(format!("write it in quotes: \"{written}\"")),
+            ("boolean", DeValue::String(string)) if matches!(string.as_ref(), "true" | "false") => {
+                Some(format!("write it without quotes: {string}"))
+            }
+            ("array", DeValue::String(string)) if short => {
+                let items = match path.last() {
+                    "entrypoint" | "cmd" => as_array(string.split_whitespace()),
+                    _ => as_array([string.as_ref()]),
+                };
+                Some(format!("write it as an array: {items}"))
+            }
+            ("array", DeValue::Table(_)) if schema_type(resolved(&schema["items"])) == "object" => {
+                Some(format!("there may be several: begin each with {}", path.element().table()))
+            }
+            ("object", DeValue::Array(_)) => {
+                Some(format!("there is only one: write it with single brackets, {}", path.table()))
+            }
+            ("string", DeValue::Array(array)) if array.len() == 1 => {
+                Some("write it without brackets".to_owned())
+            }
+            _ => None,
+        };
+        let diagnostic = Diagnostic::error(message, Some(span));
+        self.found.push(match hint {
+            Some(hint) => diagnostic.hint(hint),
+            None => diagnostic,
+        });
+    }
+
+    fn say(&mut self, message: String, span: Range<usize>) {
+        self.found.push(Diagnostic::error(message, Some(span)));
+    }
+}
+
+/// `["python", "-m", "trainer"]`, as TOML wants it.
+fn as_array<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    let items: Vec<String> =
+        items.into_iter().map(|item| toml::Value::String(item.to_owned()).to_string()).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn fragment(description: &str) -> String {
+    let text = description.strip_suffix('.').unwrap_or(description);
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => String::new(),
+    }
+}
+
+fn in_words(type_name: &str) -> &'static str {
+    match type_name {
+        "string" => "a string",
+        "integer" => "an integer",
+        "float" | "number" => "a float",
+        "boolean" => "true or false",
+        "datetime" => "a date or time",
+        "array" => "an array",
+        "object" | "table" => "a table",
+        _ => "another type",
+    }
+}
+
+fn at_least_one(schema: &Value, keyword: &str) -> bool {
+    schema[keyword].as_u64().is_some_and(|least| least > 0)
+}
+
+fn resolved(schema: &Value) -> &Value {
+    match schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
+        Some(pointer) => schema::value().pointer(pointer).unwrap_or(&Value::Null),
+        None => schema,
+    }
+}
+
+/// `type`; a word of a list is a string.
+fn schema_type(schema: &Value) -> &str {
+    match schema["type"].as_str() {
+        Some(name) => name,
+        None if schema["oneOf"].is_array() => "string",
+        None => "",
+    }
+}
+
+/// The words that `enum`, or `oneOf` with described constants, allows.
+fn words(schema: &Value) -> Vec<&str> {
+    let plain = schema["enum"].as_array().into_iter().flatten();
+    let described = schema["oneOf"].as_array().into_iter().flatten().flat_map(|option| {
+        std::iter::once(&option["const"]).chain(option["enum"].as_array().into_iter().flatten())
+    });
+    plain.chain(described).filter_map(Value::as_str).collect()
+}
+
+/// Headers of the tables at the top level that have a key of this name.
+fn tables_with(key: &str) -> Vec<String> {
+    let Some(properties) = schema::value()["properties"].as_object() else { return Vec::new() };
+    properties
+        .iter()
+        .filter_map(|(name, property)| {
+            let property = resolved(property);
+            let (table, header) = match schema_type(property) {
+                "array" => (resolved(&property["items"]), format!("[[{name}]]")),
+                _ => (property, format!("[{name}]")),
+            };
+            table["properties"].get(key).map(|_| header)
+        })
+        .collect()
+}

@@ -1,0 +1,89 @@
+//! From the types of `wire` to the model: defaults, and everything that no schema can say.
+//!
+//! Every function here takes a part of the spec and its place in the text, adds what is wrong with it to `found`, and
+//! yields its meaning as well as it can, so that the next mistake is found too. A model is handed out only when
+//! nothing was found but warnings.
+
+mod base;
+mod content;
+mod image;
+mod later;
+mod python;
+mod words;
+
+use toml::de::DeTable;
+
+pub use words::normalise_name;
+
+use super::source::{self, Place};
+use super::{check, model, wire};
+use crate::diagnostic::{Diagnostic, Severity};
+
+/// A spec understood, and what is worth saying about it nevertheless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    pub spec: model::Spec,
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// The most mistakes reported of one text.
+const MAX_REPORTED: usize = 100;
+
+/// Understands the text of a spec, or says everything that is wrong with it, in the order of the text.
+pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
+    let table = source::read(text).map_err(bounded)?;
+    let found = check::check(&table, text);
+    if !found.is_empty() {
+        return Err(bounded(found));
+    }
+    let wire: wire::Spec = toml::from_str(text).map_err(|error| {
+        vec![Diagnostic::error(
+            error.message().to_owned(),
+            error.span().filter(|span| span.end <= text.len()),
+        )]
+    })?;
+    let mut found = Vec::new();
+    let spec = spec(wire, &table, &mut found);
+    found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
+    if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        return Err(bounded(found));
+    }
+    Ok(Parsed { spec, warnings: bounded(found) })
+}
+
+fn bounded(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    if found.len() > MAX_REPORTED {
+        let more = found.len() - MAX_REPORTED;
+        found.truncate(MAX_REPORTED);
+        found.push(Diagnostic::error(format!("{more} further mistakes are not shown"), None));
+    }
+    found
+}
+
+fn spec(wire: wire::Spec, table: &DeTable<'_>, found: &mut Vec<Diagnostic>) -> model::Spec {
+    let root = Place::root(table);
+    if wire.python.is_none() {
+        for (used, key) in [(!wire.index.is_empty(), "index"), (root.has("prune"), "prune")] {
+            if used {
+                let message = format!("`{key}` says nothing to an image without [python]");
+                found.push(Diagnostic::warning(message, root.get(key).key_span()));
+            }
+        }
+    }
+    later::check(&wire, &root, found);
+    let base = base::base(wire.base, &root.get("base"), found);
+    let python = wire.python.map(|python| python::python(python, &base, &root.get("python"), found));
+    model::Spec {
+        image: image::image(wire.image, &base, &root.get("image"), found),
+        indexes: python::indexes(wire.index, &root.get("index"), found),
+        copies: content::copies(wire.copy, &root.get("copy"), found),
+        prune: model::Prune {
+            tests: wire.prune.tests,
+            headers: wire.prune.headers,
+            static_libraries: wire.prune.static_libraries,
+            stubs: wire.prune.stubs,
+        },
+        base,
+        python,
+    }
+}

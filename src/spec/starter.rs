@@ -1,0 +1,1 @@
+//! New specs for `mlbuild init`.
