@@ -1,0 +1,321 @@
+//! The check of a whole image against the rules that bind every consumer: each digest, size and media type, the
+//! agreement of manifest, config and history, no empty and no repeated layer, and each diff ID computed again.
+//!
+//! Every violation is reported, not only the first. Layers are streamed through the *multi-member* gzip decoder: the
+//! single-member ones stop silently after the first member, which for a pass-through layer is one tar header.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, Write};
+
+use super::media_type::Codec;
+use super::{Descriptor, ImageConfig, ImageIndex, ImageManifest};
+use crate::digest::{DiffId, Digest, Hasher, HashingWriter};
+
+/// One broken rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The blob that breaks it, or that is pointed to wrongly.
+    pub digest: Digest,
+    /// The rest of the sentence: "has 12 bytes, its descriptor says 13".
+    pub rule: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.digest, self.rule)
+    }
+}
+
+/// Yields a document's bytes.
+pub type ReadDocument<'a> = dyn Fn(&Digest) -> io::Result<Vec<u8>> + 'a;
+/// Streams a layer's bytes, as stored, into the writer.
+pub type StreamLayer<'a> = dyn Fn(&Digest, &mut dyn Write) -> io::Result<()> + 'a;
+
+/// How deep indexes may point to indexes.
+const MAX_DEPTH: usize = 3;
+
+/// Every rule that the image (or index) `root` breaks. Without `layer`, the layers' bytes are not looked at.
+pub fn validate(
+    root: &Descriptor,
+    read: &ReadDocument<'_>,
+    layer: Option<&StreamLayer<'_>>,
+) -> Vec<Violation> {
+    let mut check = Check { read, layer, checked: BTreeSet::new(), violations: Vec::new() };
+    check.node(root, 0);
+    check.violations
+}
+
+struct Check<'a> {
+    read: &'a ReadDocument<'a>,
+    layer: Option<&'a StreamLayer<'a>>,
+    /// Layers whose bytes have been looked at, with the diff ID they were to have.
+    checked: BTreeSet<(Digest, DiffId)>,
+    violations: Vec<Violation>,
+}
+
+impl Check<'_> {
+    fn fail(&mut self, digest: Digest, rule: impl Into<String>) {
+        self.violations.push(Violation { digest, rule: rule.into() });
+    }
+
+    fn node(&mut self, descriptor: &Descriptor, depth: usize) {
+        if descriptor.media_type.is_index() {
+            if depth == MAX_DEPTH {
+                return self.fail(descriptor.digest, "is an index nested too deeply");
+            }
+            self.index(descriptor, depth);
+        } else if descriptor.media_type.is_manifest() {
+            self.manifest(descriptor);
+        } else {
+            self.fail(
+                descriptor.digest,
+                format!("is neither manifest nor index but `{}`", descriptor.media_type),
+            );
+        }
+    }
+
+    /// The bytes, if they can be had, are few enough and are those meant.
+    fn document(&mut self, descriptor: &Descriptor) -> Option<Vec<u8>> {
+        let digest = descriptor.digest;
+        let bytes = match (self.read)(&digest) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.fail(digest, format!("cannot be read: {error}"));
+                return None;
+            }
+        };
+        let before = self.violations.len();
+        if bytes.len() as u64 != descriptor.size {
+            self.fail(digest, format!("has {} bytes, its descriptor says {}", bytes.len(), descriptor.size));
+        }
+        let actual = Digest::of(&bytes);
+        if actual != digest {
+            self.fail(digest, format!("has content of digest {actual}"));
+        }
+        (self.violations.len() == before).then_some(bytes)
+    }
+
+    /// A parsed document; why it is none is noted.
+    fn parsed<T>(&mut self, digest: Digest, parsed: Result<T, super::DocumentError>) -> Option<T> {
+        parsed
+            .map_err(|error| {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                self.fail(digest, format!("is not well-formed: {error}{}", cause.unwrap_or_default()));
+            })
+            .ok()
+    }
+
+    fn index(&mut self, descriptor: &Descriptor, depth: usize) {
+        let digest = descriptor.digest;
+        let Some(bytes) = self.document(descriptor) else { return };
+        let Some(index) = self.parsed(digest, ImageIndex::parse(&bytes)) else { return };
+        if index.schema_version != 2 {
+            self.fail(digest, format!("has schema version {}, not 2", index.schema_version));
+        }
+        if index.media_type.as_ref().is_some_and(|media_type| *media_type != descriptor.media_type) {
+            self.fail(digest, "names another media type than its descriptor");
+        }
+        let mut platforms = Vec::new();
+        for entry in &index.manifests {
+            match &entry.platform {
+                Some(platform) if platforms.contains(platform) => {
+                    self.fail(digest, format!("has two entries for {platform}"));
+                }
+                Some(platform) => platforms.push(platform.clone()),
+                None if entry.media_type.is_manifest() && entry.artifact_type.is_none() => {
+                    self.fail(digest, format!("has entry {} without a platform", entry.digest));
+                }
+                None => {}
+            }
+            self.node(entry, depth + 1);
+        }
+    }
+
+    fn manifest(&mut self, descriptor: &Descriptor) {
+        let digest = descriptor.digest;
+        let Some(bytes) = self.document(descriptor) else { return };
+        let Some(manifest) = self.parsed(digest, ImageManifest::parse(&bytes)) else { return };
+        if manifest.schema_version != 2 {
+            self.fail(digest, format!("has schema version {}, not 2", manifest.schema_version));
+        }
+        if manifest.media_type.as_ref().is_some_and(|media_type| *media_type != descriptor.media_type) {
+            self.fail(digest, "names another media type than its descriptor");
+        }
+        if manifest.layers.is_empty() {
+            self.fail(digest, "has no layer");
+        }
+        let mut seen = BTreeSet::new();
+        for layer in &manifest.layers {
+            if layer.media_type.codec().is_none() {
+                self.fail(layer.digest, format!("is a layer of media type `{}`", layer.media_type));
+            }
+            if !seen.insert(layer.digest) {
+                self.fail(layer.digest, "is a layer twice");
+            }
+        }
+        if !manifest.config.media_type.is_config() {
+            self.fail(
+                manifest.config.digest,
+                format!("is a config of type `{}`", manifest.config.media_type),
+            );
+            return;
+        }
+        let Some(bytes) = self.document(&manifest.config) else { return };
+        let Some(config) = self.parsed(manifest.config.digest, ImageConfig::parse(&bytes)) else { return };
+        self.config(descriptor, &manifest, &config);
+        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            if let Some(stream) = self.layer
+                && self.checked.insert((layer.digest, *diff_id))
+            {
+                self.layer(layer, *diff_id, stream);
+            }
+        }
+    }
+
+    fn config(&mut self, descriptor: &Descriptor, manifest: &ImageManifest, config: &ImageConfig) {
+        let digest = manifest.config.digest;
+        if config.rootfs.kind != "layers" {
+            self.fail(digest, format!("has a rootfs of type `{}`, not `layers`", config.rootfs.kind));
+        }
+        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+        if layers != diff_ids {
+            self.fail(digest, format!("has {diff_ids} diff IDs for {layers} layers"));
+        }
+        let unique: BTreeSet<_> = config.rootfs.diff_ids.iter().collect();
+        if unique.len() != diff_ids {
+            self.fail(digest, "has a diff ID twice");
+        }
+        let filled = config.history.iter().filter(|entry| !entry.empty_layer).count();
+        if !config.history.is_empty() && filled != diff_ids {
+            self.fail(digest, format!("has {filled} history entries with a layer for {diff_ids} diff IDs"));
+        }
+        if let Some(platform) = &descriptor.platform
+            && (platform.os != config.os || platform.architecture != config.architecture)
+        {
+            self.fail(
+                digest,
+                format!("is for {}/{}, its index says {platform}", config.os, config.architecture),
+            );
+        }
+        let env = |entry: &&String| !entry.find('=').is_some_and(|at| at > 0);
+        for entry in config.config.env.iter().filter(env) {
+            self.fail(digest, format!("has an environment entry `{}` without a name", entry.escape_debug()));
+        }
+    }
+
+    fn layer(&mut self, descriptor: &Descriptor, diff_id: DiffId, stream: &StreamLayer<'_>) {
+        let Some(codec) = descriptor.media_type.codec() else { return };
+        let mut stored = HashingWriter::new(Unpacker::new(codec));
+        if let Err(error) = stream(&descriptor.digest, &mut stored) {
+            return self.fail(descriptor.digest, format!("cannot be read or unpacked: {error}"));
+        }
+        let (unpacker, digest, size) = stored.finish();
+        if size != descriptor.size {
+            self.fail(
+                descriptor.digest,
+                format!("has {size} bytes, its descriptor says {}", descriptor.size),
+            );
+        }
+        if digest != descriptor.digest {
+            self.fail(descriptor.digest, format!("has content of digest {digest}"));
+        }
+        match unpacker.finish() {
+            Err(error) => self.fail(descriptor.digest, format!("cannot be unpacked: {error}")),
+            Ok(tar) => {
+                if DiffId(tar.digest) != diff_id {
+                    self.fail(
+                        descriptor.digest,
+                        format!("unpacks to {}, the config says {diff_id}", tar.digest),
+                    );
+                }
+                if !tar.has_entry {
+                    self.fail(descriptor.digest, "is an empty layer");
+                }
+            }
+        }
+    }
+}
+
+/// Takes a layer as stored, hashes the tar in it.
+pub struct Unpacker(Decoder);
+
+enum Decoder {
+    None(TarHasher),
+    Gzip(Box<flate2::write::MultiGzDecoder<TarHasher>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, TarHasher>>),
+    Failed(String),
+}
+
+/// What was in a layer.
+pub struct UnpackedLayer {
+    /// Of the whole tar: its diff ID.
+    pub digest: Digest,
+    /// Of the tar, in bytes.
+    pub size: u64,
+    /// The tar does not begin with its end marker.
+    pub has_entry: bool,
+}
+
+impl Unpacker {
+    pub fn new(codec: Codec) -> Self {
+        let hasher = TarHasher::default();
+        Self(match codec {
+            Codec::None => Decoder::None(hasher),
+            Codec::Gzip => Decoder::Gzip(Box::new(flate2::write::MultiGzDecoder::new(hasher))),
+            Codec::Zstd => match zstd::stream::write::Decoder::new(hasher) {
+                Ok(decoder) => Decoder::Zstd(Box::new(decoder)),
+                Err(error) => Decoder::Failed(error.to_string()),
+            },
+        })
+    }
+
+    /// What was in it, if the last member was whole.
+    pub fn finish(self) -> io::Result<UnpackedLayer> {
+        let hasher = match self.0 {
+            Decoder::None(hasher) => hasher,
+            Decoder::Gzip(decoder) => decoder.finish()?,
+            Decoder::Zstd(mut decoder) => {
+                decoder.flush()?;
+                decoder.into_inner()
+            }
+            Decoder::Failed(error) => return Err(io::Error::other(error)),
+        };
+        let has_entry = hasher.first.is_some_and(|first| first != 0);
+        Ok(UnpackedLayer { size: hasher.hasher.bytes(), digest: hasher.hasher.finish(), has_entry })
+    }
+}
+
+impl Write for Unpacker {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Decoder::None(hasher) => hasher.write(bytes),
+            Decoder::Gzip(decoder) => decoder.write(bytes),
+            Decoder::Zstd(decoder) => decoder.write(bytes),
+            Decoder::Failed(error) => Err(io::Error::other(error.clone())),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Hashes a tar and keeps its first byte: a name's, or the zero of the end marker.
+#[derive(Default)]
+struct TarHasher {
+    hasher: Hasher,
+    first: Option<u8>,
+}
+
+impl Write for TarHasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.first = self.first.or(bytes.first().copied());
+        self.hasher.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
