@@ -1,0 +1,246 @@
+//! What is known of a layer, by the key of what it is made from.
+//!
+//! A record is one file: a line with the format, the length and the SHA-256 of a JSON head, the head, then the recipe
+//! as it is. The facts are read without reading the recipe, which has some megabytes for a large wheel:
+//! ```text
+//! "mlbuild-layer 1\n"  u32le length  [32] SHA-256 of head  head (JSON)  recipe
+//! ```
+//! The head holds the recipe's own length and SHA-256. A record that does not fit these is treated as absent.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{DiffId, Digest};
+
+use super::{Store, StoreError, layout};
+
+const MAGIC: &[u8] = b"mlbuild-layer 1\n";
+/// Magic, length and checksum.
+const PREFIX: usize = MAGIC.len() + 4 + 32;
+/// The longest head accepted: a layer of tens of thousands of sources.
+const LONGEST_HEAD: usize = 16 << 20;
+/// Read at once: nearly every head fits.
+const FIRST_READ: u64 = 16 * 1024;
+
+/// A layer without the bytes it is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerFacts {
+    /// SHA-256 of the layer's blob.
+    pub digest: Digest,
+    /// Bytes of the layer's blob.
+    pub size: u64,
+    pub diff_id: DiffId,
+    /// Bytes of the uncompressed tar.
+    pub unpacked: u64,
+    /// Entries of the tar.
+    pub entries: u64,
+    /// Blobs that the recipe takes ranges of; kept as long as an image names the layer. Empty for a stored blob.
+    pub sources: Vec<Digest>,
+    /// Whatever the engine wants to remember beside it, as JSON.
+    pub extra: String,
+}
+
+/// Where a layer's bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayerSource {
+    /// They are made from this recipe when somebody reads them.
+    Recipe(Vec<u8>),
+    /// They are the blob [`LayerFacts::digest`] of the store.
+    Blob,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerRecord {
+    pub facts: LayerFacts,
+    pub source: LayerSource,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    facts: LayerFacts,
+    /// SHA-256 and length; none for a stored blob.
+    recipe: Option<(Digest, u64)>,
+}
+
+impl Store {
+    /// Remembers a layer under its key, and the key under the layer's digest.
+    pub fn put_layer(&self, key: &Digest, record: &LayerRecord) -> Result<(), StoreError> {
+        let refused = |rule| StoreError::Record { name: format!("layer {key}"), rule };
+        let recipe: &[u8] = match &record.source {
+            LayerSource::Recipe(recipe) => recipe,
+            LayerSource::Blob => &[],
+        };
+        let promise = matches!(record.source, LayerSource::Recipe(_))
+            .then(|| (Digest::of(recipe), recipe.len() as u64));
+        let head = serde_json::to_vec(&Head { facts: record.facts.clone(), recipe: promise })
+            .map_err(|_| refused("it cannot be written as JSON"))?;
+        let length = u32::try_from(head.len()).ok().filter(|_| head.len() <= LONGEST_HEAD);
+        let length = length.ok_or_else(|| refused("its facts are larger than 16 MiB"))?.to_le_bytes();
+        let checksum = Digest::of(&head);
+        let parts = [MAGIC, &length, checksum.as_bytes(), &head, recipe];
+        self.write_record(&self.layer_path(key), &parts, false)?;
+        self.write_record(&self.layer_digest_path(&record.facts.digest), &[key.hex().as_bytes()], false)
+    }
+
+    /// The facts of the layer with that key.
+    pub fn layer_facts(&self, key: &Digest) -> Result<Option<LayerFacts>, StoreError> {
+        Ok(open_record(&self.layer_path(key))?.map(|(head, _)| head.facts))
+    }
+
+    /// The layer with that key, with its recipe.
+    pub fn layer(&self, key: &Digest) -> Result<Option<LayerRecord>, StoreError> {
+        read_layer(&self.layer_path(key))
+    }
+
+    /// The layer with that digest, if it was made here.
+    pub fn layer_by_digest(&self, digest: &Digest) -> Result<Option<LayerRecord>, StoreError> {
+        let Some(key) = self.layer_key(digest)? else { return Ok(None) };
+        Ok(self.layer(&key)?.filter(|record| record.facts.digest == *digest))
+    }
+
+    /// The facts of the layer with that digest, if it was made here.
+    pub fn layer_facts_by_digest(&self, digest: &Digest) -> Result<Option<LayerFacts>, StoreError> {
+        let Some(key) = self.layer_key(digest)? else { return Ok(None) };
+        Ok(self.layer_facts(&key)?.filter(|facts| facts.digest == *digest))
+    }
+
+    /// The key of the layer with that digest.
+    pub fn layer_key(&self, digest: &Digest) -> Result<Option<Digest>, StoreError> {
+        let path = self.layer_digest_path(digest);
+        match layout::read_small(&path) {
+            Ok(text) => Ok(Digest::from_hex(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Read { path, source }),
+        }
+    }
+
+    fn layer_path(&self, key: &Digest) -> PathBuf {
+        self.root().join(layout::LAYERS).join(key.hex())
+    }
+
+    fn layer_digest_path(&self, digest: &Digest) -> PathBuf {
+        self.root().join(layout::LAYER_DIGESTS).join(digest.hex())
+    }
+}
+
+/// The whole record in that file; none if it is absent or damaged.
+pub(super) fn read_layer(path: &Path) -> Result<Option<LayerRecord>, StoreError> {
+    let Some((head, mut rest)) = open_record(path)? else { return Ok(None) };
+    let source = match head.recipe {
+        None => LayerSource::Blob,
+        Some((digest, size)) => {
+            let mut recipe = Vec::new();
+            // The length was written by us, yet a damaged file must not make us allocate it.
+            let read = rest.by_ref().take(size).read_to_end(&mut recipe);
+            read.map_err(|source| StoreError::Read { path: path.to_owned(), source })?;
+            if recipe.len() as u64 != size || Digest::of(&recipe) != digest {
+                return Ok(None);
+            }
+            LayerSource::Recipe(recipe)
+        }
+    };
+    Ok(Some(LayerRecord { facts: head.facts, source }))
+}
+
+/// The head, and what follows it.
+fn open_record(path: &Path) -> Result<Option<(Head, impl Read + use<>)>, StoreError> {
+    let failed = |source| StoreError::Read { path: path.to_owned(), source };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut start = Vec::with_capacity(FIRST_READ as usize);
+    file.by_ref().take(FIRST_READ).read_to_end(&mut start).map_err(failed)?;
+    let Some((length, checksum)) = prefix(&start) else { return Ok(None) };
+    let end = PREFIX + length;
+    if start.len() < end {
+        file.by_ref().take((end - start.len()) as u64).read_to_end(&mut start).map_err(failed)?;
+    }
+    let Some(head) = start.get(PREFIX..end).filter(|head| Digest::of(head) == checksum) else {
+        return Ok(None);
+    };
+    let Ok(head) = serde_json::from_slice::<Head>(head) else { return Ok(None) };
+    let rest = start.split_off(end);
+    Ok(Some((head, io::Cursor::new(rest).chain(file))))
+}
+
+fn prefix(start: &[u8]) -> Option<(usize, Digest)> {
+    let rest = start.strip_prefix(MAGIC)?;
+    let length = u32::from_le_bytes(*rest.first_chunk()?) as usize;
+    let checksum = Digest::from_bytes(*rest.get(4..)?.first_chunk()?);
+    (length <= LONGEST_HEAD).then_some((length, checksum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::store;
+
+    fn record(recipe: Option<&[u8]>, sources: usize) -> LayerRecord {
+        let sources = (0..sources).map(|i| Digest::of(i.to_string())).collect();
+        let facts = LayerFacts {
+            digest: Digest::of(b"layer"),
+            size: u64::MAX,
+            diff_id: DiffId(Digest::of(b"tar")),
+            unpacked: 2,
+            entries: 3,
+            sources,
+            extra: "{\"name\":\"ü\"}".to_owned(),
+        };
+        let source = recipe.map_or(LayerSource::Blob, |recipe| LayerSource::Recipe(recipe.to_vec()));
+        LayerRecord { facts, source }
+    }
+
+    #[test]
+    fn records_come_back_whole() {
+        let (_home, store) = store();
+        let key = Digest::of(b"key");
+        assert_eq!(store.layer(&key).unwrap(), None);
+        assert_eq!(store.layer_by_digest(&key).unwrap(), None);
+        let long = vec![7; 100_000];
+        // 1,000 sources make a head longer than the first read.
+        for record in
+            [record(None, 0), record(Some(b""), 1), record(Some(&long), 3), record(Some(&long), 1_000)]
+        {
+            store.put_layer(&key, &record).unwrap();
+            assert_eq!(store.layer(&key).unwrap().as_ref(), Some(&record));
+            assert_eq!(store.layer_facts(&key).unwrap().as_ref(), Some(&record.facts));
+            assert_eq!(store.layer_by_digest(&record.facts.digest).unwrap().as_ref(), Some(&record));
+            assert_eq!(store.layer_key(&record.facts.digest).unwrap(), Some(key));
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_is_as_good_as_none() {
+        let (_home, store) = store();
+        let key = Digest::of(b"key");
+        let record = record(Some(b"recipe"), 2);
+        store.put_layer(&key, &record).unwrap();
+        let path = store.layer_path(&key);
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            assert_eq!(store.layer(&key).unwrap(), None, "byte {at} flipped");
+            std::fs::write(&path, &good[..at]).unwrap();
+            assert_eq!(store.layer(&key).unwrap(), None, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_digest_does_not_lead_to_another_layer() {
+        let (_home, store) = store();
+        let (key, first) = (Digest::of(b"key"), record(Some(b"1"), 0));
+        store.put_layer(&key, &first).unwrap();
+        let mut second = first.clone();
+        second.facts.digest = Digest::of(b"other layer");
+        store.put_layer(&key, &second).unwrap();
+        assert_eq!(store.layer_by_digest(&first.facts.digest).unwrap(), None);
+        assert_eq!(store.layer_by_digest(&second.facts.digest).unwrap(), Some(second));
+    }
+}

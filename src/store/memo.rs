@@ -1,0 +1,64 @@
+//! Small facts derived from content, by a key of the deriver's making: what a wheel's directory says, what a tree
+//! hashes to. A memo may vanish at any time; its SHA-256 stands before it, so a torn one is as good as absent.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+
+use super::{Store, StoreError, layout};
+
+/// The longest memo read back, in bytes.
+const LONGEST: u64 = 64 << 20;
+
+impl Store {
+    /// What was remembered under `key`.
+    pub fn memo_get(&self, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.memo_path(key);
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::Read { path, source }),
+        }
+        let Some((checksum, memo)) = bytes.split_first_chunk::<32>() else { return Ok(None) };
+        if Digest::of(memo) != Digest::from_bytes(*checksum) {
+            return Ok(None);
+        }
+        bytes.drain(..32);
+        Ok(Some(bytes))
+    }
+
+    pub fn memo_put(&self, key: &Digest, memo: &[u8]) -> Result<(), StoreError> {
+        self.write_record(&self.memo_path(key), &[Digest::of(memo).as_bytes(), memo], false)
+    }
+
+    fn memo_path(&self, key: &Digest) -> PathBuf {
+        let hex = key.hex();
+        self.root().join(layout::MEMO).join(&hex[..2]).join(hex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::store;
+
+    #[test]
+    fn memos_come_back_or_are_absent() {
+        let (_home, store) = store();
+        let key = Digest::of(b"key");
+        assert_eq!(store.memo_get(&key).unwrap(), None);
+        for memo in [&b""[..], b"fact", b"newer fact"] {
+            store.memo_put(&key, memo).unwrap();
+            assert_eq!(store.memo_get(&key).unwrap().as_deref(), Some(memo));
+        }
+        let good = std::fs::read(store.memo_path(&key)).unwrap();
+        for cut in 0..good.len() {
+            std::fs::write(store.memo_path(&key), &good[..cut]).unwrap();
+            assert_eq!(store.memo_get(&key).unwrap(), None, "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The store: what mlbuild keeps on this machine between runs, shared by all its processes.
+//!
+//! ```text
+//! $MLBUILD_HOME | $XDG_CACHE_HOME/mlbuild | ~/.cache/mlbuild      (mode 0700: records are trusted)
+//! ├── version                      the layout's number, [`STORE_VERSION`]; a newer one is refused
+//! ├── CACHEDIR.TAG                 backups leave the directory out
+//! ├── lock                         flock: shared by every open store, exclusive to remove what nothing reaches
+//! ├── blobs/sha256/ab/<64 hex>     wheels, .debs, archives, configs, manifests; named by their SHA-256, mode 0444
+//! ├── layers/<64 hex>              by key: facts of a layer and its recipe (see `layers`)
+//! ├── layer-digests/<64 hex>       by the layer's digest: its key
+//! ├── images/<64 hex>.json         by SHA-256 of the reference: what `images` lists (see `images`)
+//! ├── memo/ab/<64 hex>             small derived facts by key; may vanish at any time
+//! ├── partial/<name>               downloads under way or cut; whoever writes one holds its flock
+//! ├── tmp/                         files before their rename; whoever writes one holds its flock
+//! ├── corrupt/<64 hex>             blobs that were not what their name says, moved away
+//! └── index/                       the resolver's cache
+//! ```
+//!
+//! Names of images are hashed because two references may differ in case only, which some file systems cannot tell
+//! apart.
+//!
+//! **Concurrency.** Any number of processes and threads use a store at once. A file appears under its name by one
+//! `rename`, complete, or not at all; two that put the same content replace equal bytes by equal bytes. Removing holds
+//! the exclusive lock, so nothing vanishes under a running build.
+//!
+//! **Trust.** [`BlobSource::open`] hashes a blob once per process and digest; what this process wrote itself counts as
+//! verified. Records carry a checksum of their own; one that fails it is as good as absent.
+//!
+//! **Killed at any moment** it needs no repair: blobs and images are synchronised before their rename; records and
+//! memos are not, their checksum finds a torn one and it is made again; files in `tmp/` that no process has locked are
+//! removed by the next [`Store::open`]; a partial download is hashed again before it goes on.
+
+mod error;
+pub mod gc;
+mod images;
+mod layers;
+mod layout;
+mod memo;
+mod partial;
+pub mod verify;
+mod write;
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::blob::{BlobSource, FileBlob, RangeReader, ReadAt};
+use crate::digest::{Digest, hash_reader};
+
+pub use error::{StoreError, corrupt_blob};
+pub use images::ImageRecord;
+pub use layers::{LayerFacts, LayerRecord, LayerSource};
+pub use layout::{STORE_VERSION, home};
+pub(crate) use partial::Partial;
+pub use write::BlobWriter;
+pub(crate) use write::Writeback;
+
+/// A blob's time of last use is written at most once in this time, so that reading stays reading.
+const TOUCH_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// An open store. Cheap to clone; the shared lock is held until the last clone is dropped.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    root: PathBuf,
+    lock: File,
+    /// Per digest, whether this process has verified it; the inner mutex makes concurrent users wait for one hashing.
+    verified: Mutex<BTreeMap<Digest, Arc<Mutex<bool>>>>,
+}
+
+impl Store {
+    /// Opens the store at `home`, making it if it is not there. Waits while another process prunes it.
+    pub fn open(home: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        Self::open_or_wait(home, &mut || {})
+    }
+
+    /// As [`Store::open`]; `waiting` is called once if another process has the store for itself.
+    pub fn open_or_wait(home: impl Into<PathBuf>, waiting: &mut dyn FnMut()) -> Result<Self, StoreError> {
+        let root = home.into();
+        let lock = layout::prepare(&root)?;
+        let path = root.join(layout::LOCK);
+        match lock.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                lock.lock_shared().map_err(|source| StoreError::Lock { path, source })?;
+            }
+            // A file system without locks (some network ones) can be used, but not pruned.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(source)) => return Err(StoreError::Lock { path, source }),
+        }
+        layout::remove_stale(&root.join(layout::TMP))?;
+        Ok(Self(Arc::new(Inner { root, lock, verified: Mutex::default() })))
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// The directory of the resolver's cache.
+    pub fn index_dir(&self) -> PathBuf {
+        self.0.root.join(layout::INDEX)
+    }
+
+    /// Where the blob is, or would be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        layout::blob_path(&self.0.root, digest)
+    }
+
+    /// Whether there is a blob of that name; its bytes are not looked at.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.path(digest).is_file()
+    }
+
+    /// The length of a blob, if it is there.
+    pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        self.path(digest).metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
+    }
+
+    /// The blob, verified; [`StoreError::Corrupt`] moves it out of the way, so that it can be fetched again.
+    pub fn get(&self, digest: &Digest) -> Result<FileBlob, StoreError> {
+        let (path, blob) = self.open_file(digest)?;
+        let entry = self.entry(digest);
+        let mut verified = entry.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*verified {
+            let hashed = hash_reader(io::BufReader::with_capacity(1 << 20, RangeReader::all(&blob)));
+            let (actual, _) = hashed.map_err(|source| StoreError::Read { path: path.clone(), source })?;
+            if actual != *digest {
+                self.move_away(&path, digest)?;
+                return Err(StoreError::Corrupt { digest: *digest, actual });
+            }
+            *verified = true;
+        }
+        Ok(blob)
+    }
+
+    /// The blob as it lies on disk, unverified: only for a caller that proves what it makes of these bytes by another
+    /// digest (a layer streamed to a registry under its own, known digest).
+    pub fn open_trusted(&self, digest: &Digest) -> Result<FileBlob, StoreError> {
+        self.open_file(digest).map(|(_, blob)| blob)
+    }
+
+    fn open_file(&self, digest: &Digest) -> Result<(PathBuf, FileBlob), StoreError> {
+        let path = self.path(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing { digest: *digest });
+            }
+            Err(source) => return Err(StoreError::Read { path, source }),
+        };
+        touch(&file);
+        match FileBlob::new(file) {
+            Ok(blob) => Ok((path, blob)),
+            Err(source) => Err(StoreError::Read { path, source }),
+        }
+    }
+
+    fn entry(&self, digest: &Digest) -> Arc<Mutex<bool>> {
+        let mut verified = self.0.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(verified.entry(*digest).or_default())
+    }
+
+    fn set_verified(&self, digest: &Digest) {
+        *self.entry(digest).lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    fn move_away(&self, path: &Path, digest: &Digest) -> Result<(), StoreError> {
+        let to = self.0.root.join(layout::CORRUPT).join(digest.hex());
+        match std::fs::rename(path, &to) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Write { path: to, source })
+            }
+            // Another process may have moved it first.
+            _ => Ok(()),
+        }
+    }
+}
+
+impl BlobSource for Store {
+    fn open(&self, digest: &Digest) -> io::Result<Arc<dyn ReadAt>> {
+        Ok(Arc::new(self.get(digest)?))
+    }
+}
+
+/// Notes that a file was used, for pruning by age. A store of another user cannot be marked, which is no matter.
+fn touch(file: &File) {
+    let now = SystemTime::now();
+    let old = |modified| now.duration_since(modified).is_ok_and(|age| age > TOUCH_AFTER);
+    if file.metadata().and_then(|metadata| metadata.modified()).is_ok_and(old) {
+        let _ = file.set_modified(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;
