@@ -1,0 +1,115 @@
+//! A file of the project that is opened when it is read, and must still be the one that was seen.
+//!
+//! A context may have more files than a process may have open, so none is kept open: each read opens the file,
+//! compares it with what the walk saw (device, inode, size, times of change), reads, and compares again. A file that
+//! is written to while the image is made would otherwise give a digest that nobody can reproduce.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::blob::ReadAt;
+use crate::tree::Content;
+
+/// Files up to this many bytes are read at once, as long as the budget lasts.
+const SMALL: u64 = 16 * 1024;
+/// All small files together, in bytes: bounds the memory that a context takes.
+const SMALL_TOTAL: u64 = 32 * 1024 * 1024;
+
+/// How many bytes of small files may still be kept in memory.
+pub(super) struct Budget(u64);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(SMALL_TOTAL)
+    }
+}
+
+#[cfg(test)]
+impl Budget {
+    pub(super) fn exhausted() -> Self {
+        Self(0)
+    }
+}
+
+/// The file at `path` changed after it was found.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} changed while it was read")]
+pub struct Changed(pub PathBuf);
+
+/// A file's content: its bytes when it is small, else a [`LateFile`].
+pub(super) fn content(path: &Path, metadata: &Metadata, budget: &mut Budget) -> io::Result<Content> {
+    let file = LateFile { path: path.to_owned(), seen: Identity::of(metadata) };
+    let size = file.size();
+    if size <= SMALL && size <= budget.0 {
+        budget.0 -= size;
+        return Ok(Content::bytes(file.read_vec_at(0, size as usize)?));
+    }
+    Ok(Content::Slice { from: Arc::new(file), offset: 0, size })
+}
+
+/// What tells a file from another one and from itself after a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+struct LateFile {
+    path: PathBuf,
+    seen: Identity,
+}
+
+impl LateFile {
+    /// Never waits for the writer of a FIFO that took the file's place, never follows a symlink that did.
+    fn open(&self) -> io::Result<File> {
+        use rustix::fs::OFlags;
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+        let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(&self.path).map_err(
+            |error| match error.kind() {
+                io::ErrorKind::NotFound => self.changed(),
+                kind => io::Error::new(kind, format!("cannot open {:?}: {error}", self.path)),
+            },
+        )?;
+        self.compare(&file)?;
+        Ok(file)
+    }
+
+    fn compare(&self, file: &File) -> io::Result<()> {
+        if Identity::of(&file.metadata()?) == self.seen { Ok(()) } else { Err(self.changed()) }
+    }
+
+    fn changed(&self) -> io::Error {
+        io::Error::other(Changed(self.path.clone()))
+    }
+}
+
+impl ReadAt for LateFile {
+    fn size(&self) -> u64 {
+        self.seen.size
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let file = self.open()?;
+        let read = file.read_exact_at(buffer, offset);
+        self.compare(&file)?;
+        read
+    }
+}
