@@ -1,0 +1,199 @@
+//! Diagnostics as text for people: file, line, column, the offending text underlined, and hints.
+//!
+//! The only place that renders them. Nothing of a source text or of a name in a message reaches the terminal raw:
+//! control characters (and the invisible ones that reorder text) are shown as symbols, so that a spec from a stranger
+//! cannot move the cursor, change the title or hide a line.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use crate::diagnostic::{Diagnostic, Severity};
+
+/// Columns that a snippet may take; fixed, so that the same mistake reads the same in a log and on a terminal.
+const WIDTH: usize = 120;
+
+/// Every diagnostic as text, with an empty line between two and a final newline; empty for none.
+///
+/// `source` is the text that the spans point into, `file_name` what the reader calls it.
+pub fn render(diagnostics: &[Diagnostic], file_name: &str, source: &str, color: bool) -> String {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(WIDTH);
+    let file_name = visible(file_name);
+    let source = harmless(source);
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&renderer.render(&[group(diagnostic, &file_name, &source)]));
+        text.push('\n');
+    }
+    text
+}
+
+fn group<'a>(diagnostic: &'a Diagnostic, file_name: &'a str, source: &'a str) -> Group<'a> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let title = level.primary_title(visible(&diagnostic.message));
+    let group = match &diagnostic.span {
+        None => title.element(Origin::path(file_name)),
+        Some(span) => {
+            let (lines, first_line, start) = surroundings(source, span, &diagnostic.labels);
+            let place = |span: &Range<usize>| {
+                let span = first_line_of(source, span);
+                span.start - start..span.end - start
+            };
+            let labels = diagnostic
+                .labels
+                .iter()
+                .map(|(span, label)| AnnotationKind::Context.span(place(span)).label(visible(label)));
+            title.element(
+                Snippet::source(lines)
+                    .path(file_name)
+                    .line_start(first_line)
+                    .annotation(AnnotationKind::Primary.span(place(span)))
+                    .annotations(labels),
+            )
+        }
+    };
+    group.elements(diagnostic.hints.iter().map(|hint| Level::HELP.with_name("hint").message(visible(hint))))
+}
+
+/// The lines from the first to the last that a diagnostic speaks of, the number of the first, and where it begins:
+/// the renderer looks at every line that it is given, for each diagnostic anew.
+fn surroundings<'a>(
+    source: &'a str,
+    span: &Range<usize>,
+    labels: &[(Range<usize>, String)],
+) -> (&'a str, usize, usize) {
+    let spans = || std::iter::once(span).chain(labels.iter().map(|(span, _)| span));
+    let first = spans().map(|span| first_line_of(source, span).start).min().unwrap_or(0);
+    let last = spans().map(|span| first_line_of(source, span).end).max().unwrap_or(0);
+    let start = source[..first].rfind('\n').map_or(0, |at| at + 1);
+    let end = source[last..].find('\n').map_or(source.len(), |at| last + at);
+    (&source[start..end], source[..start].matches('\n').count() + 1, start)
+}
+
+/// The part of `span` on its first line, inside the text and between characters.
+fn first_line_of(source: &str, span: &Range<usize>) -> Range<usize> {
+    let start = source.floor_char_boundary(span.start.min(source.len()));
+    let end = source.ceil_char_boundary(span.end.clamp(start, source.len()));
+    let end = source[start..end].find('\n').map_or(end, |at| start + at);
+    start..end
+}
+
+/// A message or name with every character visible.
+fn visible(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| c.is_control() || is_invisible(c)) {
+        return Cow::Borrowed(text);
+    }
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => ' ',
+            // The pictures of the control characters stand in their order in Unicode.
+            '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
+            '\x7f' => '\u{2421}',
+            c if c.is_control() || is_invisible(c) => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
+/// A source text without characters that a terminal obeys, each replaced by one of the same length in bytes, so that
+/// spans stay true. Tabs and the ASCII control characters are the renderer's own: it shows their pictures.
+fn harmless(source: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| !c.is_ascii() && (c.is_control() || is_invisible(c));
+    if !source.chars().any(obeyed) {
+        return Cow::Borrowed(source);
+    }
+    source
+        .chars()
+        .map(|c| match c.len_utf8() {
+            _ if !obeyed(c) => c,
+            2 => '\u{bf}',
+            3 => '\u{fffd}',
+            _ => '\u{1f6ab}',
+        })
+        .collect()
+}
+
+/// Characters without a picture that change how others are shown: joiners, direction, tags, byte order mark.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn place_text_labels_and_hints() {
+        let source = "[base]\ndebian = \"bookwrm\"\noci = \"x\"\n";
+        let diagnostics = [
+            Diagnostic::error("unknown value `bookwrm`", Some(16..25))
+                .label(26..29, "another base")
+                .hint("did you mean `bookworm`?")
+                .hint("second"),
+            Diagnostic::warning("nothing to see", None).hint("go on"),
+        ];
+        insta::assert_snapshot!(render(&diagnostics, "mlbuild.toml", source, false));
+        let colored = render(&diagnostics, "mlbuild.toml", source, true);
+        assert!(colored.contains("\u{1b}["));
+        assert_eq!(render(&[], "mlbuild.toml", source, true), "");
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_raw() {
+        let hostile = "\u{1b}]0;title\u{7}\u{9b}31m\r\u{8}\0\u{7f}\u{202e}\u{200b}\u{e0041}\u{85}";
+        let source = format!("key = '{hostile}' # {hostile}\nnext = 1\n");
+        let at = source.find('=').unwrap();
+        for color in [false, true] {
+            let diagnostic = Diagnostic::error(format!("a {hostile}\nb"), Some(0..at))
+                .label(at..source.len() - 3, hostile)
+                .hint(hostile);
+            let text = render(&[diagnostic], hostile, &source, color);
+            // What the renderer itself writes: colours and newlines.
+            let mut rest = text.as_str();
+            while let Some(escape) = rest.find('\u{1b}') {
+                assert!(color);
+                let sequence = &rest[escape + 1..];
+                let end = sequence.find('m').unwrap();
+                assert!(sequence[..end].starts_with('['), "{sequence:?}");
+                assert!(sequence[1..end].bytes().all(|b| b.is_ascii_digit() || b == b';'), "{sequence:?}");
+                rest = &sequence[end..];
+            }
+            for c in text.chars().filter(|&c| c != '\u{1b}') {
+                assert!(c == '\n' || !c.is_control() && !is_invisible(c), "{c:?} in {text:?}");
+            }
+        }
+    }
+
+    /// Whatever spans a diagnostic has, there is a text and no panic.
+    #[test]
+    fn odd_spans_and_sources() {
+        let long = format!("a = '{}'", "é".repeat(200_000));
+        for source in ["", "\n", "é", "a\r\nb\r\n", "a\rb", "\u{feff}a = 1", "日本 = 1\n\tx = 2", &long] {
+            for span in [0..0, 0..1, 1..1, 1..2, 2..1, 3..9, 5..usize::MAX, 7..200_007] {
+                let diagnostic = Diagnostic::error("odd", Some(span.clone())).label(span, "too");
+                let text = render(&[diagnostic], "f", source, false);
+                assert!(text.contains("error: odd"), "{text}");
+                assert!(text.len() < 2_000, "{} bytes", text.len());
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_numbered_from_the_whole_text() {
+        let source = format!("{}here = 1\n", "# comment\n".repeat(41));
+        let at = source.find("here").unwrap();
+        let text = render(&[Diagnostic::error("x", Some(at..at + 4))], "f", &source, false);
+        assert!(text.contains("--> f:42:1"), "{text}");
+    }
+}
