@@ -1,0 +1,242 @@
+//! From layer facts and run settings to the bytes of config, manifest and index.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::annotation;
+use crate::digest::{DiffId, Digest};
+use crate::epoch::Epoch;
+use crate::oci::config::{History, ImageConfig, Nothing, RootFs, RunConfig};
+use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType, Platform, canonical};
+use crate::spec::model;
+
+/// Where programs are looked for, in the order of Debian and of Docker's images.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// UTF-8 without a locale package.
+const LANG: &str = "C.UTF-8";
+/// Longest list in a history entry, in bytes; tools print it as one line.
+const HISTORY_MAX: usize = 512;
+
+/// Everything that decides an image's documents.
+pub struct ImageRequest<'a> {
+    pub platform: Platform,
+    pub epoch: Epoch,
+    /// The spec's run settings, labels and annotations.
+    pub config: &'a model::Image,
+    /// What the content needs in the environment, e.g. a `PATH` with the interpreter; the spec's `env` overrides it.
+    pub default_env: Vec<(String, String)>,
+    /// `debian:bookworm`, for the manifest's annotation; none for scratch.
+    pub base: Option<String>,
+    /// Lowest first.
+    pub layers: &'a [ImageLayer],
+}
+
+/// What is known of one layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageLayer {
+    pub digest: Digest,
+    pub size: u64,
+    pub diff_id: DiffId,
+    pub media_type: MediaType,
+    pub kind: LayerKind,
+    /// One short line: `torch 2.9.1`, `12 wheels`.
+    pub title: String,
+    /// What it holds, sorted: names and versions, or paths.
+    pub contents: Vec<String>,
+}
+
+/// What sort of content a layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerKind {
+    /// The distribution.
+    Base,
+    /// The interpreter.
+    Python,
+    /// One large wheel.
+    Wheel,
+    /// A group of small wheels, or what describes the environment as a whole.
+    Wheels,
+    /// The user's files.
+    Files,
+}
+
+impl LayerKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Python => "python",
+            Self::Wheel => "wheel",
+            Self::Wheels => "wheels",
+            Self::Files => "files",
+        }
+    }
+}
+
+/// An image for one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Of the manifest; its platform is set, as an index needs it.
+    pub descriptor: Descriptor,
+    pub manifest: Vec<u8>,
+    pub config_descriptor: Descriptor,
+    pub config: Vec<u8>,
+    /// Lowest first, as in the manifest.
+    pub layers: Vec<Descriptor>,
+}
+
+/// Images for several platforms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    pub descriptor: Descriptor,
+    pub bytes: Vec<u8>,
+}
+
+/// Why layers do not make an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    #[error("the image for {0} has no layer: it needs a base, Python or files")]
+    NoLayer(Platform),
+    #[error("the layers `{first}` and `{second}` have the same content: one of the two is superfluous")]
+    SameContent { first: String, second: String },
+    #[error("the layer `{title}` is of media type `{media_type}`, which is none of a layer")]
+    MediaType { title: String, media_type: MediaType },
+    #[error("the index has two images for {0}")]
+    SamePlatform(Platform),
+    #[error("the {what} has {len} bytes, more than the {max} that registries accept", max = crate::oci::MAX_DOCUMENT)]
+    TooLong { what: &'static str, len: usize },
+}
+
+/// The image that `request` describes.
+pub fn assemble(request: &ImageRequest<'_>) -> Result<Image, ImageError> {
+    check_layers(request)?;
+    let config = document("config", &config(request))?;
+    let config_descriptor = Descriptor::of(MediaType::Config, &config);
+    let layers: Vec<_> = request.layers.iter().map(layer_descriptor).collect();
+    let manifest =
+        ImageManifest::new(config_descriptor.clone(), layers.clone(), manifest_annotations(request));
+    let manifest = document("manifest", &manifest)?;
+    let mut descriptor = Descriptor::of(MediaType::Manifest, &manifest);
+    descriptor.platform = Some(request.platform.into());
+    Ok(Image { descriptor, manifest, config_descriptor, config, layers })
+}
+
+/// The index over `images`, in the order of platforms whatever the order given.
+pub fn index(images: &[(Platform, &Image)]) -> Result<Index, ImageError> {
+    let mut sorted = BTreeMap::new();
+    for (platform, image) in images {
+        let entry = Descriptor { platform: Some((*platform).into()), ..image.descriptor.clone() };
+        if sorted.insert(*platform, entry).is_some() {
+            return Err(ImageError::SamePlatform(*platform));
+        }
+    }
+    let bytes = document("index", &ImageIndex::new(sorted.into_values().collect()))?;
+    Ok(Index { descriptor: Descriptor::of(MediaType::Index, &bytes), bytes })
+}
+
+fn document(what: &'static str, document: &impl serde::Serialize) -> Result<Vec<u8>, ImageError> {
+    let bytes = canonical::to_bytes(document).expect("our documents hold texts, integers and lists only");
+    match bytes.len() {
+        len if len > crate::oci::MAX_DOCUMENT => Err(ImageError::TooLong { what, len }),
+        _ => Ok(bytes),
+    }
+}
+
+fn check_layers(request: &ImageRequest<'_>) -> Result<(), ImageError> {
+    if request.layers.is_empty() {
+        return Err(ImageError::NoLayer(request.platform));
+    }
+    let mut seen = BTreeMap::new();
+    for layer in request.layers {
+        if layer.media_type.codec().is_none() {
+            let (title, media_type) = (layer.title.clone(), layer.media_type.clone());
+            return Err(ImageError::MediaType { title, media_type });
+        }
+        if let Some(first) = seen.insert(layer.diff_id, &layer.title) {
+            return Err(ImageError::SameContent { first: first.clone(), second: layer.title.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn config(request: &ImageRequest<'_>) -> ImageConfig {
+    let ImageRequest { platform, epoch, config: spec, layers, .. } = request;
+    let created = Some(epoch.to_string());
+    let history = |layer: &ImageLayer| History {
+        created: created.clone(),
+        created_by: Some(created_by(layer)),
+        comment: None,
+        empty_layer: false,
+    };
+    ImageConfig {
+        created: created.clone(),
+        architecture: platform.architecture().to_owned(),
+        os: platform.os().to_owned(),
+        variant: platform.variant().map(str::to_owned),
+        config: RunConfig {
+            user: spec.user.clone(),
+            exposed_ports: spec.ports.iter().map(|port| (port.clone(), Nothing {})).collect(),
+            env: env(request),
+            entrypoint: spec.entrypoint.clone(),
+            cmd: spec.cmd.clone(),
+            volumes: BTreeMap::new(),
+            working_dir: spec.workdir.clone(),
+            labels: spec.labels.clone(),
+            stop_signal: spec.stop_signal.clone(),
+        },
+        rootfs: RootFs {
+            kind: "layers".to_owned(),
+            diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
+        },
+        history: layers.iter().map(history).collect(),
+    }
+}
+
+/// Sorted by name: ours, over them the content's, over them the spec's.
+fn env(request: &ImageRequest<'_>) -> Vec<String> {
+    let mut env = BTreeMap::from([("PATH", PATH), ("LANG", LANG)]);
+    env.extend(request.default_env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    env.extend(request.config.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// `mlbuild layer wheel: torch 2.9.1`, `mlbuild layer wheels: 3 wheels (a 1, b 2, c 3)`.
+fn created_by(layer: &ImageLayer) -> String {
+    let contents: BTreeSet<_> = layer.contents.iter().map(String::as_str).collect();
+    let line = format!("mlbuild layer {}: {}", layer.kind.as_str(), layer.title);
+    match contents.is_empty() || contents.iter().eq([&layer.title.as_str()]) {
+        true => line,
+        false => format!("{line} ({})", annotation::join(&layer.contents, HISTORY_MAX)),
+    }
+}
+
+fn layer_descriptor(layer: &ImageLayer) -> Descriptor {
+    let mut descriptor = Descriptor::new(layer.media_type.clone(), layer.digest, layer.size);
+    let content = match layer.contents.is_empty() {
+        true => layer.title.clone(),
+        false => annotation::join(&layer.contents, annotation::CONTENT_MAX),
+    };
+    descriptor.annotations = BTreeMap::from([
+        (annotation::LAYER_KIND.to_owned(), layer.kind.as_str().to_owned()),
+        (annotation::LAYER_CONTENT.to_owned(), content),
+    ]);
+    descriptor
+}
+
+/// The spec's annotations over those that follow from the request.
+fn manifest_annotations(request: &ImageRequest<'_>) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::from([(annotation::CREATED.to_owned(), request.epoch.to_string())]);
+    if let Some(title) = request.config.name.as_deref().and_then(title) {
+        annotations.insert(annotation::TITLE.to_owned(), title.to_owned());
+    }
+    if let Some(base) = &request.base {
+        annotations.insert(annotation::BASE.to_owned(), base.clone());
+    }
+    annotations.extend(request.config.annotations.clone());
+    annotations
+}
+
+/// `trainer` of `registry.example/team/trainer:1.0`.
+fn title(name: &str) -> Option<&str> {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    last.split([':', '@']).next().filter(|title| !title.is_empty())
+}

@@ -1,0 +1,12 @@
+//! An image: the exact bytes of its config, manifest and index, made from facts about its layers.
+//!
+//! [`assemble`] and [`index`] are functions of their request alone; equal requests give equal digests on every
+//! machine. No layer's bytes are needed, only its digest, size and diff ID. [`inspect`] is the way back: what the
+//! documents of an image say, for people and as JSON.
+
+pub mod annotation;
+pub mod assemble;
+pub mod inspect;
+
+pub use assemble::{Image, ImageError, ImageLayer, ImageRequest, Index, LayerKind, assemble, index};
+pub use inspect::{Inspection, inspect};
