@@ -1,0 +1,86 @@
+//! Why a file could not be had; which of these are broken promises and which are only a network.
+
+use crate::digest::Mismatch;
+use crate::http::HttpError;
+use crate::store::StoreError;
+
+/// Each names the file as [`super::Want::name`] does.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("cannot download {name}")]
+    Http { name: String, source: HttpError },
+    #[error("{name} from {from} is not the file that was promised")]
+    Integrity { name: String, from: String, source: Mismatch },
+    #[error("{name} from {from} has {announced} bytes where {expected} were promised")]
+    Length { name: String, from: String, expected: u64, announced: u64 },
+    #[error("{name} from {from} has more than the {expected} bytes that were promised")]
+    Overlong { name: String, from: String, expected: u64 },
+    #[error("{name} has {size} bytes, more than the {limit} allowed")]
+    TooLarge { name: String, size: u64, limit: u64 },
+    #[error("{name} is not in the store, and no place is known to have it")]
+    NoSource { name: String },
+    #[error("cannot keep {name}")]
+    Store { name: String, source: StoreError },
+    #[error("cannot download {name} from any of its {} sources{}", errors.len(), listed(errors))]
+    Everywhere { name: String, errors: Vec<FetchError> },
+}
+
+impl FetchError {
+    /// Some source had bytes other than those promised.
+    pub fn is_integrity(&self) -> bool {
+        match self {
+            Self::Integrity { .. } | Self::Length { .. } | Self::Overlong { .. } => true,
+            Self::Everywhere { errors, .. } => errors.iter().any(Self::is_integrity),
+            _ => false,
+        }
+    }
+
+    /// Nothing was wrong but that the network may not be used.
+    pub fn is_offline(&self) -> bool {
+        match self {
+            Self::Http { source, .. } => source.is_offline(),
+            Self::Everywhere { errors, .. } => errors.iter().all(Self::is_offline),
+            _ => false,
+        }
+    }
+
+    /// No source has it.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::Http { source, .. } => source.is_not_found(),
+            Self::Everywhere { errors, .. } => errors.iter().all(Self::is_not_found),
+            _ => false,
+        }
+    }
+
+    /// The file that could not be had.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Http { name, .. }
+            | Self::Integrity { name, .. }
+            | Self::Length { name, .. }
+            | Self::Overlong { name, .. }
+            | Self::TooLarge { name, .. }
+            | Self::NoSource { name }
+            | Self::Store { name, .. }
+            | Self::Everywhere { name, .. } => name,
+        }
+    }
+}
+
+/// One line per source, with the causes behind each: an error has only one `source`.
+fn listed(errors: &[FetchError]) -> String {
+    let mut text = String::new();
+    for error in errors {
+        text.push_str("\n- ");
+        let mut next: Option<&dyn std::error::Error> = Some(error);
+        let mut separator = "";
+        while let Some(cause) = next {
+            text.push_str(separator);
+            text.push_str(&cause.to_string());
+            separator = ": ";
+            next = cause.source();
+        }
+    }
+    text
+}

@@ -1,0 +1,1 @@
+//! Downloads against a scripted server.
