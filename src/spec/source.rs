@@ -71,6 +71,11 @@ impl<'a> Place<'a> {
         Self { value: None, table: Some(table), span: None, key: None }
     }
 
+    /// A place in no text.
+    pub(super) fn nowhere() -> Self {
+        Self { value: None, table: None, span: None, key: None }
+    }
+
     fn of(value: &'a Spanned<DeValue<'a>>, key: Option<Range<usize>>) -> Self {
         let span = Some(value.span());
         let value = value.get_ref();
@@ -99,7 +104,7 @@ impl<'a> Place<'a> {
     }
 
     fn absent(&self) -> Self {
-        Self { value: None, table: None, span: self.span.clone(), key: self.key.clone() }
+        Self { value: None, table: None, ..self.clone() }
     }
 
     /// Where the value stands.

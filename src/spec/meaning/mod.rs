@@ -14,6 +14,7 @@ mod words;
 use toml::de::DeTable;
 
 pub use words::normalise_name;
+pub(super) use words::{is_index_url, is_python_name};
 
 use super::source::{self, Place};
 use super::{check, model, wire};

@@ -21,7 +21,7 @@ pub fn normalise_name(name: &str) -> String {
 }
 
 /// Whether `name` is a name by the grammar of PEP 508.
-pub(super) fn is_python_name(name: &str) -> bool {
+pub(in super::super) fn is_python_name(name: &str) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = name.as_bytes();
     edge(bytes.first())
@@ -91,6 +91,13 @@ pub(super) fn debian_names(names: &[String], place: &Place<'_>, found: &mut Vec<
     }
     sorted.sort();
     sorted
+}
+
+/// Whether [`check_url`] has nothing to say.
+pub(in super::super) fn is_index_url(text: &str) -> bool {
+    let mut found = Vec::new();
+    check_url(text, "index", &Place::nowhere(), &mut found);
+    found.is_empty()
 }
 
 /// Says what is wrong with a URL that is not `https`, `http` or `file`, or names no host where it must.
@@ -251,8 +258,7 @@ mod tests {
 
     #[test]
     fn project_paths_stay_inside() {
-        let table = toml::de::DeTable::parse("").unwrap().into_inner();
-        let place = Place::root(&table);
+        let place = Place::nowhere();
         for (path, expected) in [
             ("src/", Ok("src")),
             (".", Ok(".")),
