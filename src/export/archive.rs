@@ -1,0 +1,179 @@
+//! Images as one tar file.
+//!
+//! `oci-archive` is an OCI layout in a tar. `docker-archive` is the same and has Docker's `manifest.json` beside it,
+//! as `docker save` writes since version 25: whoever knows only Docker's form finds it (docker load, podman load,
+//! skopeo's `docker-archive:`), and an engine that reads OCI keeps the digest. Layers stay gzip-compressed; all of
+//! those readers detect that.
+//!
+//! The tar is deterministic: entries sorted by name, owner 0:0, the default epoch as time. It is streamed, so that
+//! memory does not grow with the image; to standard output nothing can be taken back, to a file the name appears
+//! when the archive is whole.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::layout::{self, failed};
+use super::verify::Verifier;
+use super::{Export, ExportError, LayerSource, Progress, tar};
+use crate::digest::Digest;
+use crate::oci::{Descriptor, ImageIndex, ImageManifest, Reference, canonical};
+
+/// Bytes between the archive's parts and its file.
+const BUFFER: usize = 1 << 20;
+
+pub(super) fn write_oci(
+    path: &Path,
+    tag: Option<&str>,
+    image: &Export<'_>,
+    layers: &dyn LayerSource,
+    progress: &Progress<'_>,
+) -> Result<(), ExportError> {
+    let entries = oci_entries(image, &layout::entry(image, tag)?)?;
+    to_path(path, &entries, layers, progress)
+}
+
+pub(super) fn write_docker(
+    path: &Path,
+    name: Option<&str>,
+    image: &Export<'_>,
+    layers: &dyn LayerSource,
+    progress: &Progress<'_>,
+) -> Result<(), ExportError> {
+    let image = Export { root: single(image)?, reference: name.or(image.reference), ..image.clone() };
+    let mut entries = oci_entries(&image, &layout::entry(&image, None)?)?;
+    let listing = docker_listing(&image)?;
+    entries.insert("manifest.json".to_owned(), Entry::Bytes(listing));
+    to_path(path, &entries, layers, progress)
+}
+
+/// One member of the archive, by its name in the map.
+enum Entry<'a> {
+    Directory,
+    Bytes(Vec<u8>),
+    Document(Digest, &'a [u8]),
+    Layer(Digest, u64),
+}
+
+fn oci_entries<'a>(
+    image: &Export<'a>,
+    entry: &Descriptor,
+) -> Result<BTreeMap<String, Entry<'a>>, ExportError> {
+    let mut entries = BTreeMap::from([
+        ("blobs".to_owned(), Entry::Directory),
+        ("blobs/sha256".to_owned(), Entry::Directory),
+        ("index.json".to_owned(), Entry::Bytes(layout::with_entry(None, entry)?)),
+        ("oci-layout".to_owned(), Entry::Bytes(layout::LAYOUT.into())),
+    ]);
+    for (digest, size) in &image.layers {
+        entries.insert(blob_name(digest), Entry::Layer(*digest, *size));
+    }
+    for (digest, bytes) in image.documents {
+        entries.insert(blob_name(digest), Entry::Document(*digest, bytes));
+    }
+    Ok(entries)
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// The one image that a Docker archive can hold.
+fn single(image: &Export<'_>) -> Result<Descriptor, ExportError> {
+    if !image.root.media_type.is_index() {
+        return Ok(image.root.clone());
+    }
+    let bytes = document(image, image.root.digest)?;
+    let source = |source| ExportError::Document { path: image.root.digest.to_string().into(), source };
+    let mut manifests = ImageIndex::parse(bytes).map_err(source)?.manifests;
+    match (manifests.len(), manifests.pop()) {
+        (1, Some(only)) => Ok(only),
+        (platforms, _) => Err(ExportError::SeveralPlatforms { platforms }),
+    }
+}
+
+fn document<'a>(image: &Export<'a>, digest: Digest) -> Result<&'a [u8], ExportError> {
+    image.documents.get(&digest).map(Vec::as_slice).ok_or(ExportError::MissingDocument(digest))
+}
+
+/// An entry of Docker's `manifest.json`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+fn docker_listing(image: &Export<'_>) -> Result<Vec<u8>, ExportError> {
+    let digest = image.root.digest;
+    let source = |source| ExportError::Document { path: digest.to_string().into(), source };
+    let manifest = ImageManifest::parse(document(image, digest)?).map_err(source)?;
+    // A name by digest alone is no name that `docker load` could give.
+    let tagged = |reference: &Reference| reference.tag().is_some() || reference.digest().is_none();
+    let name = layout::reference(image)?.filter(tagged).map(|reference| vec![reference.tagged()]);
+    let listing = [DockerImage {
+        config: blob_name(&manifest.config.digest),
+        repo_tags: name,
+        layers: manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
+    }];
+    Ok(canonical::to_bytes(&listing).expect("texts only"))
+}
+
+fn to_path(
+    path: &Path,
+    entries: &BTreeMap<String, Entry<'_>>,
+    layers: &dyn LayerSource,
+    progress: &Progress<'_>,
+) -> Result<(), ExportError> {
+    if path.as_os_str() == "-" {
+        return stream(io::stdout().lock(), entries, layers, progress, ExportError::Output);
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = layout::temporary(parent).map_err(failed("create a file in", parent))?;
+    stream(file.as_file(), entries, layers, progress, |error| failed("write", path)(error))?;
+    file.as_file().sync_all().map_err(failed("write", path))?;
+    file.persist(path).map_err(|error| failed("write", path)(error.error))?;
+    layout::sync_directory(parent)
+}
+
+fn stream(
+    out: impl Write,
+    entries: &BTreeMap<String, Entry<'_>>,
+    layers: &dyn LayerSource,
+    progress: &Progress<'_>,
+    failed: impl Fn(io::Error) -> ExportError,
+) -> Result<(), ExportError> {
+    let mut out = BufWriter::with_capacity(BUFFER, out);
+    for (name, entry) in entries {
+        let size = match entry {
+            Entry::Directory => {
+                out.write_all(&tar::directory_header(name)).map_err(&failed)?;
+                continue;
+            }
+            Entry::Bytes(bytes) => bytes.len() as u64,
+            Entry::Document(_, bytes) => bytes.len() as u64,
+            Entry::Layer(_, size) => *size,
+        };
+        out.write_all(&tar::file_header(name, size)).map_err(&failed)?;
+        match entry {
+            Entry::Directory => {}
+            Entry::Bytes(bytes) => out.write_all(bytes).map_err(&failed)?,
+            Entry::Document(digest, bytes) => {
+                let mut verifier = Verifier::new(&mut out, *digest, size, &|_| ());
+                let written = verifier.write_all(bytes);
+                layout::settle(verifier, written, *digest, &failed)?;
+            }
+            Entry::Layer(digest, _) => {
+                let mut verifier = Verifier::new(&mut out, *digest, size, progress);
+                let produced = layers.write_layer(digest, &mut verifier);
+                layout::settle(verifier, produced, *digest, &failed)?;
+            }
+        }
+        tar::write_padding(&mut out, size).map_err(&failed)?;
+    }
+    tar::write_end(&mut out).map_err(&failed)?;
+    out.flush().map_err(&failed)
+}

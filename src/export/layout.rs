@@ -1,0 +1,293 @@
+//! OCI image layout (image specification, "image-layout.md"):
+//!
+//! ```text
+//! oci-layout                   {"imageLayoutVersion":"1.0.0"}
+//! index.json                   the images in it, by tag
+//! blobs/sha256/<hex>           documents and layers
+//! ```
+//!
+//! **Writing into a layout that exists** keeps its other images, whoever made them: entries of `index.json` are
+//! carried over as JSON values, with fields that we do not know. An entry of the same name is replaced, and so is an
+//! entry without a name for the same digest. `index.json` is replaced last, by a rename, so that a reader sees the
+//! old state or the new one, and an interrupted export adds nothing but unreferenced blobs. Two exporters take turns
+//! by an advisory lock on the directory, where its file system has such locks. A directory that holds other things
+//! is refused.
+//!
+//! **A blob that is already there** is kept if its content has its digest, and is written again otherwise. Hashing
+//! costs less than writing, and a truncated blob of a killed tool must not become part of an image.
+//!
+//! **Names**: `org.opencontainers.image.ref.name` is the tag, which skopeo, podman and umoci look for;
+//! `io.containerd.image.name` is the whole reference.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::{Map, Value};
+
+use super::verify::Verifier;
+use super::{Export, ExportError, LayerSource, Progress};
+use crate::digest::{Digest, Mismatch, hash_reader};
+use crate::image::annotation;
+use crate::oci::{Descriptor, MediaType, Reference, canonical};
+
+/// Content of the file `oci-layout`.
+pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+/// Bytes between a layer's stream and the file.
+const BUFFER: usize = 1 << 20;
+/// The largest `index.json` that is extended, in bytes.
+const MAX_INDEX: u64 = 64 << 20;
+
+pub(super) fn write(
+    directory: &Path,
+    tag: Option<&str>,
+    image: &Export<'_>,
+    layers: &dyn LayerSource,
+    jobs: usize,
+    progress: &Progress<'_>,
+) -> Result<(), ExportError> {
+    let entry = entry(image, tag)?;
+    refuse_other_directory(directory)?;
+    let blobs = directory.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(failed("create", &blobs))?;
+    let guard = File::open(directory).map_err(failed("open", directory))?;
+    if guard.lock().is_ok() {
+        remove_leftovers(directory)?;
+    }
+    let index = existing_index(directory)?;
+    for (digest, bytes) in image.documents {
+        let promised = (*digest, bytes.len() as u64);
+        write_blob(directory, promised, &|out| out.write_all(bytes), &|_| ())?;
+    }
+    write_layers(directory, image, layers, jobs, progress)?;
+    sync_directory(&blobs)?;
+    replace(&directory.join("oci-layout"), LAYOUT.as_bytes())?;
+    replace(&directory.join("index.json"), &with_entry(index, &entry)?)?;
+    sync_directory(directory)
+}
+
+/// The root's descriptor with the names that an index gives it.
+pub(super) fn entry(image: &Export<'_>, tag: Option<&str>) -> Result<Descriptor, ExportError> {
+    let mut entry = image.root.clone();
+    if !image.documents.contains_key(&entry.digest) {
+        return Err(ExportError::MissingDocument(entry.digest));
+    }
+    let reference = reference(image)?;
+    let tag = tag.or_else(|| reference.as_ref().map(Reference::tag_or_default));
+    if let Some(tag) = tag {
+        entry.annotations.insert(annotation::REF_NAME.to_owned(), tag.to_owned());
+    }
+    if let Some(reference) = reference {
+        entry.annotations.insert(annotation::CONTAINERD_NAME.to_owned(), reference.tagged());
+    }
+    Ok(entry)
+}
+
+/// What the image is called, if it is called anything.
+pub(super) fn reference(image: &Export<'_>) -> Result<Option<Reference>, ExportError> {
+    let parse = |text: &str| text.parse().map_err(|error| ExportError::Reference(text.to_owned(), error));
+    image.reference.map(parse).transpose()
+}
+
+/// `index.json` with one image more, or with this one instead of the one of its name. `None`: a new index.
+pub(super) fn with_entry(
+    index: Option<Map<String, Value>>,
+    entry: &Descriptor,
+) -> Result<Vec<u8>, ExportError> {
+    let mut index = index.unwrap_or_else(|| {
+        let media_type = Value::from(MediaType::Index.as_str());
+        Map::from_iter([("schemaVersion".to_owned(), Value::from(2)), ("mediaType".to_owned(), media_type)])
+    });
+    let name = |value: &Value| value["annotations"][annotation::REF_NAME].as_str().map(str::to_owned);
+    let new = serde_json::to_value(entry).expect("a descriptor has string keys");
+    let replaced = |old: &Value| {
+        let unnamed = name(old).is_none() && old["digest"] == new["digest"];
+        unnamed || (name(old).is_some() && name(old) == name(&new))
+    };
+    let mut manifests = match index.remove("manifests") {
+        Some(Value::Array(manifests)) => manifests,
+        _ => Vec::new(),
+    };
+    manifests.retain(|old| !replaced(old));
+    manifests.push(new.clone());
+    index.insert("manifests".to_owned(), Value::Array(manifests));
+    canonical::to_bytes(&index)
+        .map_err(|error| ExportError::NoLayout { path: "index.json".into(), problem: error.to_string() })
+}
+
+/// A directory of somebody's sources is not to be littered with blobs.
+fn refuse_other_directory(directory: &Path) -> Result<(), ExportError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("read", directory)(error)),
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names: Vec<String> = names.collect::<io::Result<_>>().map_err(failed("read", directory))?;
+    let is_layout = |name: &String| matches!(name.as_str(), "oci-layout" | "index.json");
+    let is_begun = |name: &String| name == "blobs" || is_temporary(name);
+    match names.iter().any(is_layout) || names.iter().all(is_begun) {
+        true => Ok(()),
+        false => Err(ExportError::NoLayout {
+            path: directory.to_owned(),
+            problem: "it holds other files".to_owned(),
+        }),
+    }
+}
+
+/// What a killed export left; the lock on the directory is held, so nobody writes it now.
+fn remove_leftovers(directory: &Path) -> Result<(), ExportError> {
+    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
+        let entry = entry.map_err(failed("read", directory))?;
+        if is_temporary(&entry.file_name().to_string_lossy()) {
+            fs::remove_file(entry.path()).map_err(failed("remove", entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+fn existing_index(directory: &Path) -> Result<Option<Map<String, Value>>, ExportError> {
+    let path = directory.join("index.json");
+    let no_layout = |problem: String| ExportError::NoLayout { path: directory.to_owned(), problem };
+    let len = match fs::metadata(&path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", &path)(error)),
+    };
+    if len > MAX_INDEX {
+        return Err(no_layout(format!("its index.json has {len} bytes")));
+    }
+    let bytes = fs::read(&path).map_err(failed("read", &path))?;
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(index))
+            if matches!(index.get("manifests"), None | Some(Value::Array(_) | Value::Null)) =>
+        {
+            Ok(Some(index))
+        }
+        Ok(_) => Err(no_layout("its index.json is no image index".to_owned())),
+        Err(error) => Err(no_layout(format!("its index.json is not JSON: {error}"))),
+    }
+}
+
+/// Layers by size, the largest first, each by whichever thread is free. Of several errors the one of the largest
+/// layer is reported, whatever the threads' order.
+fn write_layers(
+    directory: &Path,
+    image: &Export<'_>,
+    layers: &dyn LayerSource,
+    jobs: usize,
+    progress: &Progress<'_>,
+) -> Result<(), ExportError> {
+    let mut wanted = image.layers.clone();
+    wanted.sort_by_key(|(digest, size)| (std::cmp::Reverse(*size), *digest));
+    wanted.dedup();
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let first: Mutex<Option<(usize, ExportError)>> = Mutex::new(None);
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(promised) = wanted.get(at) else { break };
+            let produce = |out: &mut dyn Write| layers.write_layer(&promised.0, out);
+            if let Err(error) = write_blob(directory, *promised, &produce, progress) {
+                stop.store(true, Ordering::Relaxed);
+                let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if first.as_ref().is_none_or(|(before, _)| at < *before) {
+                    *first = Some((at, error));
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..jobs.min(wanted.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    match first.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Makes sure that the blob is there, with the content that its name promises.
+fn write_blob(
+    directory: &Path,
+    (digest, size): (Digest, u64),
+    produce: &dyn Fn(&mut dyn Write) -> io::Result<()>,
+    progress: &Progress<'_>,
+) -> Result<(), ExportError> {
+    let path = directory.join("blobs/sha256").join(digest.hex());
+    if is_whole(&path, digest, size) {
+        progress(size);
+        return Ok(());
+    }
+    let file = temporary(directory).map_err(failed("create a file in", directory))?;
+    let buffered = BufWriter::with_capacity(BUFFER, file.as_file());
+    let mut verifier = Verifier::new(buffered, digest, size, progress);
+    let produced = produce(&mut verifier);
+    settle(verifier, produced, digest, failed("write", &path))?.flush().map_err(failed("write", &path))?;
+    file.as_file().sync_all().map_err(failed("write", &path))?;
+    file.persist(&path).map_err(|error| failed("write", &path)(error.error))?;
+    Ok(())
+}
+
+/// Whether the blob is good: writing it failed, its stream failed, or it has more or other bytes than promised.
+pub(super) fn settle<W: Write>(
+    verifier: Verifier<'_, W>,
+    produced: io::Result<()>,
+    digest: Digest,
+    failed: impl FnOnce(io::Error) -> ExportError,
+) -> Result<W, ExportError> {
+    match produced {
+        Err(error) if verifier.has_inner_failed() => Err(failed(error)),
+        Err(source) if !verifier.is_too_long() => Err(ExportError::Layer { digest, source }),
+        _ => verifier.finish().map_err(|source: Mismatch| ExportError::Integrity { digest, source }),
+    }
+}
+
+fn is_whole(path: &Path, digest: Digest, size: u64) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == size)
+        && hash_reader(file).is_ok_and(|found| found == (digest, size))
+}
+
+const TEMPORARY: (&str, &str) = (".mlbuild-", ".part");
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
+}
+
+/// A file beside its final place, with the permissions that the user's mask leaves: others may read images.
+pub(super) fn temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(TEMPORARY.0)
+        .suffix(TEMPORARY.1)
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(directory)
+}
+
+/// Puts `bytes` at `path` so that a reader sees the old file or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = temporary(directory).map_err(failed("create a file in", directory))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed("write", path))?;
+    file.persist(path).map_err(|error| failed("write", path)(error.error))?;
+    Ok(())
+}
+
+/// Makes renames in `directory` last.
+pub(super) fn sync_directory(directory: &Path) -> Result<(), ExportError> {
+    File::open(directory).and_then(|file| file.sync_all()).map_err(failed("sync", directory))
+}
+
+/// For `map_err`: what was done to which path.
+pub(super) fn failed(
+    action: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(io::Error) -> ExportError {
+    let path = path.into();
+    move |source| ExportError::File { action, path, source }
+}

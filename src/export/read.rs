@@ -1,0 +1,141 @@
+//! An OCI layout opened again: its images by tag, and the documents of one of them.
+//!
+//! The layout may be anybody's: documents are bounded and verified against their digest, blobs are only looked for
+//! under their hexadecimal digest, and depth is limited.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::ExportError;
+use super::layout::failed;
+use crate::digest::{Digest, Mismatch};
+use crate::image::annotation;
+use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT};
+
+/// A layout that exists.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    directory: PathBuf,
+    index: ImageIndex,
+}
+
+/// One image of a layout with all its documents.
+#[derive(Debug, Clone)]
+pub struct OpenedImage {
+    pub root: Descriptor,
+    /// The root, and the manifests and configs that it points to.
+    pub documents: BTreeMap<Digest, Vec<u8>>,
+    /// Every layer with its size, each once.
+    pub layers: Vec<(Digest, u64)>,
+}
+
+/// How deep indexes may point to indexes.
+const MAX_DEPTH: usize = 3;
+
+impl Layout {
+    pub fn open(directory: &Path) -> Result<Self, ExportError> {
+        let no_layout =
+            |problem: &str| ExportError::NoLayout { path: directory.to_owned(), problem: problem.to_owned() };
+        let marker = read_bounded(&directory.join("oci-layout"))?;
+        let marker: serde_json::Value =
+            serde_json::from_slice(&marker).map_err(|_| no_layout("its file oci-layout is not JSON"))?;
+        match marker["imageLayoutVersion"].as_str() {
+            Some(version) if version.starts_with("1.") => {}
+            Some(version) => return Err(no_layout(&format!("it has version `{}`", version.escape_debug()))),
+            None => return Err(no_layout("its file oci-layout says no version")),
+        }
+        let path = directory.join("index.json");
+        let index = ImageIndex::parse(&read_bounded(&path)?)
+            .map_err(|source| ExportError::Document { path, source })?;
+        Ok(Self { directory: directory.to_owned(), index })
+    }
+
+    /// The entries of its `index.json`.
+    pub fn images(&self) -> &[Descriptor] {
+        &self.index.manifests
+    }
+
+    /// The image of this tag or digest; without one, the only image there is.
+    pub fn find(&self, wanted: Option<&str>) -> Result<&Descriptor, ExportError> {
+        let name = |entry: &Descriptor| entry.annotation(annotation::REF_NAME).map(str::to_owned);
+        let found =
+            || self.images().iter().map(|entry| name(entry).unwrap_or(entry.digest.to_string())).collect();
+        let path = || self.directory.clone();
+        match (wanted, self.images()) {
+            (None, [only]) => Ok(only),
+            (None, []) => Err(ExportError::NoLayout { path: path(), problem: "it has no image".to_owned() }),
+            (None, _) => Err(ExportError::SeveralImages { path: path(), found: found() }),
+            (Some(wanted), images) => {
+                let is_wanted = |entry: &&Descriptor| {
+                    name(entry).as_deref() == Some(wanted)
+                        || entry.annotation(annotation::CONTAINERD_NAME) == Some(wanted)
+                        || entry.digest.to_string() == wanted
+                };
+                let missing =
+                    || ExportError::NoImage { path: path(), wanted: wanted.to_owned(), found: found() };
+                images.iter().find(is_wanted).ok_or_else(missing)
+            }
+        }
+    }
+
+    /// All documents of the image `root`.
+    pub fn image(&self, root: &Descriptor) -> Result<OpenedImage, ExportError> {
+        let mut image = OpenedImage { root: root.clone(), documents: BTreeMap::new(), layers: Vec::new() };
+        self.collect(root, 0, &mut image)?;
+        image.layers.sort();
+        image.layers.dedup();
+        Ok(image)
+    }
+
+    /// A blob for reading; whoever reads it verifies it.
+    pub fn open_blob(&self, digest: &Digest) -> io::Result<File> {
+        File::open(self.blob_path(digest))
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join("blobs/sha256").join(digest.hex())
+    }
+
+    fn collect(&self, node: &Descriptor, depth: usize, image: &mut OpenedImage) -> Result<(), ExportError> {
+        let bytes = self.document(node)?;
+        let source = |source| ExportError::Document { path: self.blob_path(&node.digest), source };
+        if node.media_type.is_index() {
+            if depth == MAX_DEPTH {
+                let problem = "its indexes are nested too deeply".to_owned();
+                return Err(ExportError::NoLayout { path: self.directory.clone(), problem });
+            }
+            for entry in &ImageIndex::parse(&bytes).map_err(source)?.manifests {
+                self.collect(entry, depth + 1, image)?;
+            }
+        } else if node.media_type.is_manifest() {
+            let manifest = ImageManifest::parse(&bytes).map_err(source)?;
+            image.documents.insert(manifest.config.digest, self.document(&manifest.config)?);
+            image.layers.extend(manifest.layers.iter().map(|layer| (layer.digest, layer.size)));
+        }
+        image.documents.insert(node.digest, bytes);
+        Ok(())
+    }
+
+    fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ExportError> {
+        let bytes = read_bounded(&self.blob_path(&descriptor.digest))?;
+        let (actual, actual_size) = (Digest::of(&bytes), bytes.len() as u64);
+        let (expected, expected_size) = (descriptor.digest, descriptor.size);
+        match (actual, actual_size) == (expected, expected_size) {
+            true => Ok(bytes),
+            false => Err(ExportError::Integrity {
+                digest: expected,
+                source: Mismatch { expected, expected_size, actual, actual_size },
+            }),
+        }
+    }
+}
+
+/// At most one byte more than a document may have, so that a longer one is refused when it is parsed or verified.
+fn read_bounded(path: &Path) -> Result<Vec<u8>, ExportError> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(failed("open", path))?;
+    file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    Ok(bytes)
+}
