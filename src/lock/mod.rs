@@ -13,6 +13,11 @@ pub mod v1;
 pub mod wire;
 mod writer;
 
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;
+
 pub use diff::{LockDiff, diff};
 pub use model::*;
 pub use rules::Violation;
