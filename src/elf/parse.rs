@@ -273,7 +273,7 @@ impl Dynamic {
         if self.needed.is_empty() && self.soname.is_none() && path.is_none() {
             return Ok(());
         }
-        let table = self.table(segments).ok_or(Stop::NotElf)?;
+        let table = self.table(segments, bytes.size()).ok_or(Stop::NotElf)?;
         let mut absent = Vec::new();
         let mut string = |offset: u64| match string_at(bytes, &table, offset) {
             Ok(text) => Ok(text),
@@ -292,8 +292,9 @@ impl Dynamic {
         if absent.is_empty() { Ok(()) } else { Err(Stop::Absent(absent)) }
     }
 
-    /// Where the string table lies in the file: `DT_STRTAB` is an address, which a `PT_LOAD` maps to an offset.
-    fn table(&self, segments: &[Segment]) -> Option<Range<u64>> {
+    /// Where the string table lies in the file: `DT_STRTAB` is an address, which a `PT_LOAD` maps to an offset. The
+    /// table may go on in the next segment (patchelf leaves such files).
+    fn table(&self, segments: &[Segment], size_of_file: u64) -> Option<Range<u64>> {
         let (address, size) = (self.table?, self.table_size?);
         let segment = segments.iter().find(|segment| {
             let len = segment.file.end - segment.file.start;
@@ -303,7 +304,7 @@ impl Dynamic {
         })?;
         let start = segment.file.start + (address - segment.address);
         let end = start.checked_add(size)?;
-        (end <= segment.file.end).then_some(start..end)
+        (end <= size_of_file).then_some(start..end)
     }
 }
 
