@@ -15,8 +15,8 @@ pub enum FetchError {
     Length { name: String, from: String, expected: u64, announced: u64 },
     #[error("{name} from {from} has more than the {expected} bytes that were promised")]
     Overlong { name: String, from: String, expected: u64 },
-    #[error("{name} has {size} bytes, more than the {limit} allowed")]
-    TooLarge { name: String, size: u64, limit: u64 },
+    #[error("{name} is larger than the {limit} bytes allowed")]
+    TooLarge { name: String, limit: u64 },
     #[error("{name} is not in the store, and no place is known to have it")]
     NoSource { name: String },
     #[error("cannot keep {name}")]

@@ -121,8 +121,8 @@ enum Claim {
 
 /// Finds the file in the store, or makes this the only download of it.
 async fn claim(store: &Store, want: &Want) -> Result<Claim, FetchError> {
-    if let Some(size) = want.size.filter(|size| *size > want.limit) {
-        return Err(FetchError::TooLarge { name: want.name.clone(), size, limit: want.limit });
+    if want.size.is_some_and(|size| size > want.limit) {
+        return Err(FetchError::TooLarge { name: want.name.clone(), limit: want.limit });
     }
     let name = match (&want.sha256, want.urls.first()) {
         (Some(digest), _) => digest.hex(),
@@ -205,6 +205,7 @@ impl Download<'_> {
 
     /// The whole file from one source, verified.
     async fn source(&mut self, url: &Url, auth: Option<&Credential>) -> Result<Digest, FetchError> {
+        let mut again = false;
         loop {
             self.complete(url, auth).await?;
             let actual = self.digest().await?;
@@ -212,9 +213,9 @@ impl Download<'_> {
                 return Ok(actual);
             };
             let actual_size = self.sink.written();
-            let in_one_piece = self.whole;
+            let blame = self.whole || again;
             self.rewind().await?;
-            if in_one_piece {
+            if blame {
                 let expected_size = self.want.size.unwrap_or(actual_size);
                 return Err(FetchError::Integrity {
                     name: self.want.name.clone(),
@@ -224,6 +225,7 @@ impl Download<'_> {
             }
             let why = "bytes of several answers do not fit together".to_owned();
             (self.progress)(FetchEvent::Retried { why });
+            again = true;
         }
     }
 
@@ -237,7 +239,7 @@ impl Download<'_> {
                 Ok(()) => return Ok(()),
                 Err(FetchError::Http { source, .. }) => source,
                 Err(error) => {
-                    if error.is_integrity() {
+                    if !matches!(error, FetchError::Store { .. }) {
                         self.rewind().await?;
                     }
                     return Err(error);
@@ -296,10 +298,12 @@ impl Download<'_> {
                 buffer.drain(start..start + passed as usize);
                 skip -= passed;
             }
+            let new = read as u64 - passed;
             if self.sink.written() + buffer.len() as u64 > self.bound {
+                // Told of, but never written.
+                (self.progress)(FetchEvent::Rewound(buffer.len() as u64 - new));
                 return Err(self.overlong(url));
             }
-            let new = read as u64 - passed;
             if new > 0 {
                 (self.progress)(FetchEvent::Bytes(new));
             }
@@ -332,20 +336,17 @@ impl Download<'_> {
                 Err(FetchError::Length { name: name(), from: redact(url), expected, announced })
             }
             (Some(size), None) if size > self.want.limit => {
-                Err(FetchError::TooLarge { name: name(), size, limit: self.want.limit })
+                Err(FetchError::TooLarge { name: name(), limit: self.want.limit })
             }
             _ => Ok(()),
         }
     }
 
     fn overlong(&self, url: &Url) -> FetchError {
-        let (name, from) = (self.want.name.clone(), redact(url));
+        let name = self.want.name.clone();
         match self.want.size {
-            Some(expected) => FetchError::Overlong { name, from, expected },
-            None => {
-                let source = HttpError::TooLarge { url: from, limit: self.want.limit };
-                FetchError::Http { name, source }
-            }
+            Some(expected) => FetchError::Overlong { name, from: redact(url), expected },
+            None => FetchError::TooLarge { name, limit: self.want.limit },
         }
     }
 

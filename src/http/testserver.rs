@@ -1,1 +1,200 @@
-//! A scripted HTTP/1.1 server on loopback, for tests only.
+//! A scripted HTTP/1.1 server on loopback, for tests only: it can cut an answer, stall, ignore ranges and lie about
+//! lengths. Each request is one connection and one call of the script.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use url::Url;
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// How many came before it.
+    pub number: usize,
+    /// With the query.
+    pub path: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The first byte asked for.
+    pub fn offset(&self) -> usize {
+        let range = self.header("range").and_then(|range| range.strip_prefix("bytes="));
+        range.and_then(|range| range.strip_suffix('-')).map_or(0, |first| first.parse().unwrap())
+    }
+}
+
+/// What the server says.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Arc<[u8]>,
+    skip: usize,
+    length: Option<usize>,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Whole,
+    /// Close the connection after so many bytes.
+    Cut(usize),
+    /// Say nothing more for so long, then close.
+    Stall(usize, Duration),
+}
+
+impl Reply {
+    pub fn status(status: u16) -> Self {
+        let body = Arc::from(&b""[..]);
+        Self { status, headers: Vec::new(), body, skip: 0, length: Some(0), end: End::Whole }
+    }
+
+    /// 200 with all of `body`, whatever range was asked for.
+    pub fn ok(body: impl Into<Arc<[u8]>>) -> Self {
+        let body = body.into();
+        Self { length: Some(body.len()), body, ..Self::status(200) }
+    }
+
+    /// As a file server answers: 206 with the part asked for, 416 past the end.
+    pub fn file(request: &Request, body: impl Into<Arc<[u8]>>) -> Self {
+        let (body, first) = (body.into(), request.offset());
+        match first {
+            0 => Self::ok(body),
+            _ if first >= body.len() => Self::status(416),
+            _ => {
+                let range = format!("bytes {first}-{}/{}", body.len() - 1, body.len());
+                let length = Some(body.len() - first);
+                Self { status: 206, body, skip: first, length, ..Self::status(206) }
+                    .header("Content-Range", &range)
+            }
+        }
+    }
+
+    pub fn redirect(status: u16, to: &str) -> Self {
+        Self::status(status).header("Location", to)
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Announces another length than the body's; none: the end of the connection is the end.
+    pub fn length(mut self, length: Option<usize>) -> Self {
+        self.length = length;
+        self
+    }
+
+    pub fn cut(mut self, after: usize) -> Self {
+        self.end = End::Cut(after);
+        self
+    }
+
+    pub fn stall(mut self, after: usize, time: Duration) -> Self {
+        self.end = End::Stall(after, time);
+        self
+    }
+
+    fn send(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+        let mut head = format!("HTTP/1.1 {} Scripted\r\nConnection: close\r\n", self.status);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if let Some(length) = self.length {
+            head.push_str(&format!("Content-Length: {length}\r\n"));
+        }
+        head.push_str("\r\n");
+        let body = &self.body[self.skip..];
+        // A stall before the first byte is one before the headers.
+        if let End::Stall(0, time) = self.end {
+            std::thread::sleep(time);
+            return Ok(());
+        }
+        stream.write_all(head.as_bytes())?;
+        match self.end {
+            End::Whole => stream.write_all(body)?,
+            End::Cut(after) => stream.write_all(&body[..after.min(body.len())])?,
+            End::Stall(after, time) => {
+                stream.write_all(&body[..after.min(body.len())])?;
+                std::thread::sleep(time);
+            }
+        }
+        stream.flush()
+    }
+}
+
+/// Listens until it is dropped.
+pub struct TestServer {
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<Request>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl TestServer {
+    pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, stopped, script) = (Arc::clone(&log), Arc::clone(&stop), Arc::new(script));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if stopped.load(Ordering::SeqCst) {
+                    break;
+                }
+                let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
+                // A client that goes away ends its own connection only.
+                std::thread::spawn(move || drop(serve(stream, &seen, &*script)));
+            }
+        });
+        Self { address, log, stop }
+    }
+
+    pub fn url(&self, path: &str) -> Url {
+        Url::parse(&format!("http://{}", self.address)).unwrap().join(path).unwrap()
+    }
+
+    /// The requests so far.
+    pub fn log(&self) -> Vec<Request> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    log: &Mutex<Vec<Request>>,
+    script: &dyn Fn(&Request) -> Reply,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let Some(first) = lines.next().transpose()? else { return Ok(()) };
+    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut headers = Vec::new();
+    for line in lines {
+        let line = line?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.push((name.to_owned(), value.trim().to_owned()));
+    }
+    let request = {
+        let mut log = log.lock().unwrap();
+        let request = Request { number: log.len(), path, headers };
+        log.push(request.clone());
+        request
+    };
+    script(&request).send(&mut stream)
+}

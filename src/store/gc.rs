@@ -315,12 +315,14 @@ mod tests {
 
         let keep = Roots { blobs: [named].into(), ..Roots::default() };
         let now = SystemTime::now();
-        let later = |days| now + Duration::from_secs(days * 24 * 3600);
+        let later = |days: u64| now + Duration::from_secs(days * 24 * 3600);
         assert_eq!(plan(&store, &keep, now, Some(MEMO_AGE)).unwrap().remove, []);
+        let before: u64 = du(&store).unwrap().values().map(|usage| usage.bytes).sum();
         let mut waited = false;
         let plan = prune(&store, &keep, now, None, &mut || waited = true).unwrap();
         assert!(!waited, "the only user waited for itself");
-        assert_eq!(plan.freed(), plan.remove.iter().map(|item| item.bytes).sum());
+        let left: u64 = du(&store).unwrap().values().map(|usage| usage.bytes).sum();
+        assert_eq!((plan.freed(), plan.kept.bytes), (before - left, left));
         for kept in [wheel, config, manifest, base, named] {
             assert!(store.has(&kept));
         }
