@@ -1,7 +1,7 @@
 //! Two wheels, one path: equal files are shared, differing ones are an error unless the spec names the winner.
 //!
 //! pip and uv let the last writer win, which in a parallel installer is whoever comes last; a reproducible builder
-//! cannot. A path stays with exactly one wheel: the first in order among equals, or the preferred one.
+//! cannot. So differing content is an error that names both, or stays with the preferred wheel alone.
 
 use std::collections::BTreeMap;
 
@@ -18,62 +18,57 @@ pub enum Collision {
     Kind { path: TreePath, file: String, directory: String },
 }
 
-/// Why a wheel's file is taken out. One that is shared stays in both wheels' `RECORD`: it is there, with that content.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lost {
-    Shared,
-    Beaten,
-}
-
-/// Takes out what another wheel brings too. Wheels are given with their file names, in the image's order; `prefer`
-/// holds normalised project names, the most preferred first.
+/// Takes out what a preferred wheel brings too, with other content. Wheels are given with their file names, in the
+/// image's order; `prefer` holds normalised project names, the most preferred first.
+///
+/// Equal files stay in every wheel that brings them, so that a wheel's layer does not depend on its neighbours; whoever
+/// joins several wheels into one layer keeps one of them.
 pub fn merge(installed: Vec<(String, Installed)>, prefer: &[String]) -> Result<Vec<Installed>, Collision> {
     let rank = |index: usize| {
         let name = &installed[index].1.name;
         prefer.iter().position(|preferred| preferred == name).unwrap_or(usize::MAX)
     };
-    let mut owners: BTreeMap<TreePath, usize> = BTreeMap::new();
-    let mut lost: Vec<Vec<(TreePath, Lost)>> = vec![Vec::new(); installed.len()];
-    for (index, (wheel, files)) in installed.iter().enumerate() {
+    let mut owners: BTreeMap<&TreePath, Vec<usize>> = BTreeMap::new();
+    for (index, (_, files)) in installed.iter().enumerate() {
         for path in files.tree.keys() {
-            let Some(&owner) = owners.get(path) else {
-                owners.insert(path.clone(), index);
+            owners.entry(path).or_default().push(index);
+        }
+    }
+    let mut lost: Vec<Vec<TreePath>> = vec![Vec::new(); installed.len()];
+    for (path, owners) in &mut owners {
+        let winner = owners.iter().copied().min_by_key(|index| rank(*index)).expect("a path has an owner");
+        for loser in owners.iter().copied().filter(|index| *index != winner) {
+            if same(path, &installed[winner].1, &installed[loser].1) {
                 continue;
-            };
-            let (other, before) = &installed[owner];
-            if same(path, before, files) {
-                lost[index].push((path.clone(), Lost::Shared));
-            } else if rank(index) < rank(owner) {
-                lost[owner].push((path.clone(), Lost::Beaten));
-                owners.insert(path.clone(), index);
-            } else if rank(owner) < rank(index) {
-                lost[index].push((path.clone(), Lost::Beaten));
-            } else {
+            }
+            if rank(winner) == rank(loser) {
+                let (first, second) = (winner.min(loser), winner.max(loser));
                 return Err(Collision::Content {
-                    path: path.clone(),
-                    first: other.clone(),
-                    second: wheel.clone(),
+                    path: (*path).clone(),
+                    first: installed[first].0.clone(),
+                    second: installed[second].0.clone(),
+                });
+            }
+            lost[loser].push((*path).clone());
+        }
+        owners.clear();
+        owners.push(winner);
+    }
+    for (path, directory) in &owners {
+        for parent in path.parents() {
+            if let Some(file) = owners.get(&parent) {
+                return Err(Collision::Kind {
+                    path: parent,
+                    file: installed[file[0]].0.clone(),
+                    directory: installed[directory[0]].0.clone(),
                 });
             }
         }
     }
-    for (path, owner) in &owners {
-        if let Some((parent, file)) = path.parents().find_map(|parent| {
-            let file = *owners.get(&parent)?;
-            Some((parent, file))
-        }) {
-            return Err(Collision::Kind {
-                path: parent,
-                file: installed[file].0.clone(),
-                directory: installed[*owner].0.clone(),
-            });
-        }
-    }
+    drop(owners);
     let merged = installed.into_iter().zip(lost).map(|((_, mut files), lost)| {
-        for (path, how) in &lost {
-            files.drop_file(path, *how == Lost::Shared);
-        }
-        if lost.iter().any(|(_, how)| *how == Lost::Beaten) {
+        if !lost.is_empty() {
+            lost.iter().for_each(|path| files.drop_file(path));
             files.write_record();
         }
         files

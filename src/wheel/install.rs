@@ -188,14 +188,12 @@ impl Installed {
         }
     }
 
-    /// Takes a file out, and its row unless another wheel has the same file.
-    pub(super) fn drop_file(&mut self, path: &TreePath, shared: bool) {
+    /// Takes a file out, and its row.
+    pub(super) fn drop_file(&mut self, path: &TreePath) {
         self.tree.remove(path);
         self.record.remove(path);
         self.pth.retain(|pth| pth != path);
-        if !shared {
-            self.rows.remove(&relative(&self.site_packages, path));
-        }
+        self.rows.remove(&relative(&self.site_packages, path));
         self.dropped.push(path.clone());
     }
 
