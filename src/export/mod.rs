@@ -11,6 +11,8 @@ pub mod layout;
 pub mod read;
 mod tar;
 pub mod target;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::collections::BTreeMap;

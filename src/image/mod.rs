@@ -8,5 +8,8 @@ pub mod annotation;
 pub mod assemble;
 pub mod inspect;
 
+#[cfg(test)]
+mod tests;
+
 pub use assemble::{Image, ImageError, ImageLayer, ImageRequest, Index, LayerKind, assemble, index};
 pub use inspect::{Inspection, inspect};

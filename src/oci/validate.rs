@@ -319,3 +319,175 @@ impl Write for TarHasher {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::oci::config::{History, RootFs, RunConfig};
+    use crate::oci::{MediaType, Platform, canonical};
+
+    /// A tar of one empty file (its header is not looked at here), as one gzip member for each 100 bytes.
+    fn tar() -> Vec<u8> {
+        let mut tar = vec![0; 1536];
+        tar[..5].copy_from_slice(b"hello");
+        tar
+    }
+
+    fn members(tar: &[u8]) -> Vec<u8> {
+        let member = |part: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(part).unwrap();
+            encoder.finish().unwrap()
+        };
+        tar.chunks(100).flat_map(member).collect()
+    }
+
+    /// The blobs of an image with one layer, and its parts before they are written.
+    struct Fixture {
+        blobs: BTreeMap<Digest, Vec<u8>>,
+        layer: Vec<u8>,
+        layers: Vec<Descriptor>,
+        config: ImageConfig,
+        manifest_type: MediaType,
+        platform: Platform,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let layer = members(&tar());
+            let config = ImageConfig {
+                created: None,
+                architecture: "amd64".to_owned(),
+                os: "linux".to_owned(),
+                variant: None,
+                config: RunConfig::default(),
+                rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![DiffId(Digest::of(tar()))] },
+                history: vec![History::default()],
+            };
+            let layers = vec![Descriptor::of(MediaType::LayerTarGzip, &layer)];
+            let (manifest_type, platform) = (MediaType::Manifest, Platform::LinuxAmd64);
+            Self { blobs: BTreeMap::new(), layer, layers, config, manifest_type, platform }
+        }
+
+        fn add(&mut self, media_type: MediaType, document: &impl serde::Serialize) -> Descriptor {
+            let bytes = canonical::to_bytes(document).unwrap();
+            let descriptor = Descriptor::of(media_type, &bytes);
+            self.blobs.insert(descriptor.digest, bytes);
+            descriptor
+        }
+
+        /// What is wrong once the image is written and `damage` has been at its blobs.
+        fn violations(
+            mut self,
+            damage: impl FnOnce(&mut BTreeMap<Digest, Vec<u8>>, &mut Descriptor),
+        ) -> Vec<String> {
+            let config = self.add(MediaType::Config, &self.config.clone());
+            let manifest = ImageManifest::new(config, self.layers.clone(), BTreeMap::new());
+            let mut entry = self.add(self.manifest_type.clone(), &manifest);
+            entry.platform = Some(self.platform.into());
+            let mut index = self.add(MediaType::Index, &ImageIndex::new(vec![entry]));
+            damage(&mut self.blobs, &mut index);
+            let missing = || io::Error::new(io::ErrorKind::NotFound, "not there");
+            let read = |digest: &Digest| self.blobs.get(digest).cloned().ok_or_else(missing);
+            // Odd pieces, so that members and their headers are split anywhere.
+            let stream = |_: &Digest, out: &mut dyn Write| {
+                self.layer.chunks(7).try_for_each(|part| out.write_all(part))
+            };
+            validate(&index, &read, Some(&stream)).iter().map(|violation| violation.rule.clone()).collect()
+        }
+    }
+
+    #[test]
+    fn a_good_image_has_no_violation() {
+        assert_eq!(Fixture::new().violations(|_, _| ()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_member_counts() {
+        let mut fixture = Fixture::new();
+        fixture.config.rootfs.diff_ids = vec![DiffId(Digest::of(&tar()[..100]))];
+        let found = fixture.violations(|_, _| ());
+        assert!(found[0].starts_with(&format!("unpacks to {}", Digest::of(tar()))), "{found:?}");
+    }
+
+    #[test]
+    fn broken_rules_are_all_named() {
+        type Change = fn(&mut Fixture);
+        let cases: &[(Change, &[&str])] = &[
+            (|f| f.config.rootfs.kind = "files".into(), &["has a rootfs of type `files`, not `layers`"]),
+            (
+                |f| f.config.history.push(History::default()),
+                &["has 2 history entries with a layer for 1 diff IDs"],
+            ),
+            (
+                |f| f.config.rootfs.diff_ids.clear(),
+                &["has 0 diff IDs for 1 layers", "has 1 history entries with a layer for 0 diff IDs"],
+            ),
+            (|f| f.config.config.env = vec!["=x".into()], &["has an environment entry `=x` without a name"]),
+            (|f| f.platform = Platform::LinuxArm64, &["is for linux/amd64, its index says linux/arm64"]),
+            (
+                |f| f.layers[0].media_type = MediaType::Config,
+                &["is a layer of media type `application/vnd.oci.image.config.v1+json`"],
+            ),
+            (|f| f.layers.clear(), &["has no layer", "has 1 diff IDs for 0 layers"]),
+            (
+                |f| f.manifest_type = MediaType::DockerManifest,
+                &["names another media type than its descriptor"],
+            ),
+            (|f| f.layers[0].size += 1, &["bytes, its descriptor says"]),
+            (|f| f.layers.push(f.layers[0].clone()), &["is a layer twice", "has 1 diff IDs for 2 layers"]),
+            (
+                |f| *f.layer.last_mut().unwrap() ^= 1,
+                &[
+                    "has content of digest",
+                    "cannot be unpacked: corrupt gzip stream does not have a matching checksum",
+                ],
+            ),
+            (
+                |f| {
+                    f.layer.pop();
+                },
+                &["bytes, its descriptor says", "has content of digest", "cannot be unpacked"],
+            ),
+            (
+                |f| f.layer.extend(*b"trailer"),
+                &["bytes, its descriptor says", "has content of digest", "cannot be unpacked"],
+            ),
+            (|f| f.layer.extend(*b"something behind"), &["cannot be read or unpacked: "]),
+        ];
+        for (at, (change, expected)) in cases.iter().enumerate() {
+            let mut fixture = Fixture::new();
+            change(&mut fixture);
+            let found = fixture.violations(|_, _| ());
+            assert_eq!(found.len(), expected.len(), "case {at}: {found:?}");
+            for (found, expected) in found.iter().zip(*expected) {
+                assert!(found.contains(expected), "case {at}: {found}");
+            }
+        }
+        let mut empty = Fixture::new();
+        empty.layer = members(&[0; 1024]);
+        empty.layers = vec![Descriptor::of(MediaType::LayerTarGzip, &empty.layer)];
+        empty.config.rootfs.diff_ids = vec![DiffId(Digest::of([0; 1024]))];
+        assert_eq!(empty.violations(|_, _| ()), ["is an empty layer"]);
+    }
+
+    #[test]
+    fn documents_are_verified() {
+        let found = Fixture::new().violations(|blobs, index| {
+            blobs.remove(&index.digest);
+        });
+        assert_eq!(found, ["cannot be read: not there"]);
+        let found =
+            Fixture::new().violations(|blobs, index| blobs.get_mut(&index.digest).unwrap().push(b' '));
+        assert_eq!(found.len(), 2, "{found:?}");
+        let found = Fixture::new().violations(|_, index| index.media_type = MediaType::Config);
+        assert_eq!(found, ["is neither manifest nor index but `application/vnd.oci.image.config.v1+json`"]);
+        let found = Fixture::new().violations(|blobs, index| {
+            *index = Descriptor::of(MediaType::Index, b"[]");
+            blobs.insert(index.digest, b"[]".to_vec());
+        });
+        assert!(found[0].starts_with("is not well-formed: the image index cannot be read: "), "{found:?}");
+    }
+}
