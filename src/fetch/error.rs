@@ -10,7 +10,7 @@ pub enum FetchError {
     #[error("cannot download {name}")]
     Http { name: String, source: HttpError },
     #[error("{name} from {from} is not the file that was promised")]
-    Integrity { name: String, from: String, source: Mismatch },
+    Integrity { name: String, from: String, source: Box<Mismatch> },
     #[error("{name} from {from} has {announced} bytes where {expected} were promised")]
     Length { name: String, from: String, expected: u64, announced: u64 },
     #[error("{name} from {from} has more than the {expected} bytes that were promised")]

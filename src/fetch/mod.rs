@@ -220,7 +220,7 @@ impl Download<'_> {
                 return Err(FetchError::Integrity {
                     name: self.want.name.clone(),
                     from: redact(url),
-                    source: Mismatch { expected, expected_size, actual, actual_size },
+                    source: Box::new(Mismatch { expected, expected_size, actual, actual_size }),
                 });
             }
             let why = "bytes of several answers do not fit together".to_owned();

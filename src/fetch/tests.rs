@@ -1,7 +1,9 @@
 //! Downloads against a scripted server.
 
+#![expect(clippy::disallowed_methods, reason = "a process is started to be killed")]
+
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -73,6 +75,13 @@ fn want(urls: &[Url], bytes: &[u8]) -> Want {
         size: Some(bytes.len() as u64),
         sha256: Some(Digest::of(bytes)),
         limit: 1 << 30,
+    }
+}
+
+/// Waits until a good part of the download is on disk.
+async fn grown(partial: &Path) {
+    while !fs::metadata(partial).is_ok_and(|file| file.len() >= 1_000_000) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -177,8 +186,10 @@ async fn a_dropped_download_leaves_its_beginning() {
         _ => Reply::file(request, bytes),
     });
     let want = want(&[server.url("/f")], &content(0));
-    let cut_short = tokio::time::timeout(Duration::from_millis(200), bench.fetch(&want)).await;
-    assert!(cut_short.is_err());
+    tokio::select! {
+        result = bench.fetch(&want) => panic!("not dropped: {result:?}"),
+        () = grown(&bench.partial(&want.sha256.unwrap())) => {}
+    }
     let fetched = bench.fetch(&want).await.unwrap();
     assert!(fetched.resumed >= 1_000_000, "{}", fetched.resumed);
     assert_eq!(bench.shown(), 3_000_000);
@@ -369,4 +380,38 @@ async fn many_are_fetched_and_all_failures_told() {
     let errors = all(&later, 1).await.unwrap_err();
     assert!(errors.len() == 1 && errors[0].is_integrity(), "{errors:?}");
     assert!(!bench.store.has(&Digest::of("/e")) && !bench.store.has(&Digest::of("/f")));
+}
+
+/// Names the store and the URL for a child that is to be killed.
+const CHILD: &str = "MLBUILD_TEST_FETCH_CHILD";
+
+#[tokio::test]
+async fn a_killed_process_leaves_only_what_can_be_resumed() {
+    if let Some(child) = std::env::var_os(CHILD) {
+        let text = child.into_string().unwrap();
+        let (home, url) = text.split_once(' ').unwrap();
+        let (store, client) = (Store::open(home).unwrap(), Client::new(&ClientOptions::default()).unwrap());
+        let want = want(&[Url::parse(url).unwrap()], &content(0));
+        let _ = fetch(&client, &store, &want, &|_| None, &|_| {}).await;
+        return;
+    }
+    let bench = Bench::new();
+    let server = serve(|request, bytes| match request.number {
+        0 => Reply::file(request, bytes).stall(2_000_000, Duration::from_secs(20)),
+        _ => Reply::file(request, bytes),
+    });
+    let want = want(&[server.url("/f")], &content(0));
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "fetch::tests::a_killed_process_leaves_only_what_can_be_resumed"])
+        .env(CHILD, format!("{} {}", bench.home.path().display(), server.url("/f")))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    grown(&bench.partial(&want.sha256.unwrap())).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let fetched = bench.fetch(&want).await.unwrap();
+    assert!(fetched.resumed >= 1_000_000);
+    assert_eq!(server.log()[1].offset() as u64, fetched.resumed);
+    bench.holds(&content(0));
 }

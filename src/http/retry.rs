@@ -64,11 +64,13 @@ pub fn http_date(text: &str) -> Option<u64> {
 }
 
 /// Seconds since 1970, for `Retry-After` dates only.
+#[expect(clippy::disallowed_methods, reason = "a date by which to come back means nothing without today's")]
 pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A number in `0.0..1.0`: the standard library's seed for hash tables is random enough to spread clients.
+#[expect(clippy::disallowed_types, reason = "only the length of a pause depends on it")]
 fn random() -> f64 {
     let bits = std::hash::RandomState::new().hash_one(0_u8);
     (bits >> 11) as f64 / (1_u64 << 53) as f64

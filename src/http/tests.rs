@@ -1,5 +1,7 @@
 //! The client against a scripted server.
 
+#![expect(clippy::disallowed_methods, reason = "the pauses are what is tested")]
+
 use std::time::Instant;
 
 use super::testserver::{Reply, TestServer};
@@ -8,7 +10,7 @@ use super::*;
 /// As the tool's, but in a hurry.
 pub(crate) fn quick() -> ClientOptions {
     ClientOptions {
-        read_timeout: Duration::from_millis(300),
+        read_timeout: Duration::from_millis(800),
         backoff: Duration::from_millis(2),
         ..ClientOptions::default()
     }

@@ -1,6 +1,8 @@
 //! A scripted HTTP/1.1 server on loopback, for tests only: it can cut an answer, stall, ignore ranges and lie about
 //! lengths. Each request is one connection and one call of the script.
 
+#![expect(clippy::disallowed_methods, reason = "a server needs threads")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};

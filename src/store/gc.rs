@@ -278,6 +278,8 @@ fn walk(top: PathBuf, kind: Kind, items: &mut Vec<Item>) -> Result<(), StoreErro
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "ages of files and waiting are tested")]
+
     use super::*;
     use crate::digest::DiffId;
     use crate::store::tests::{image, store};

@@ -188,6 +188,7 @@ impl BlobSource for Store {
 }
 
 /// Notes that a file was used, for pruning by age. A store of another user cannot be marked, which is no matter.
+#[expect(clippy::disallowed_methods, reason = "the time of last use is for pruning by age, not for content")]
 fn touch(file: &File) {
     let now = SystemTime::now();
     let old = |modified| now.duration_since(modified).is_ok_and(|age| age > TOUCH_AFTER);

@@ -1,5 +1,7 @@
 //! The store's contract: what is put is found, what is damaged is noticed, and no crash or crowd leaves a half file.
 
+#![expect(clippy::disallowed_methods, reason = "ages of files are tested")]
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -150,7 +150,8 @@ impl Writeback {
         self.finish()?;
         self.waiting = 0;
         let file = file.try_clone()?;
-        self.running = Some(std::thread::spawn(move || file.sync_data()));
+        let thread = std::thread::Builder::new().name("write-back".to_owned());
+        self.running = Some(thread.spawn(move || file.sync_data())?);
         Ok(())
     }
 
