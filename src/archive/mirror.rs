@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use url::Url;
 
-use crate::debian::release::Archive;
+use crate::debian::release::{Archive, parse_rfc3339};
 use crate::debian::sources;
+use crate::epoch::Epoch;
 use crate::lock::model::{DebLock, SuiteLock};
 
 /// Base URL of the main archive's mirror.
@@ -43,7 +44,7 @@ pub enum MirrorOrigin {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("mirror `{0}` is not an http or https URL")]
+#[error("mirror `{0}` is not an http, https or file URL")]
 pub struct MirrorError(pub String);
 
 /// The mirrors of a spec. One whose path ends in `debian-security` serves the security archive; any other serves the
@@ -93,15 +94,15 @@ pub fn urls(deb: &DebLock, suites: &[SuiteLock], snapshot: Option<&str>, mirrors
     let mut stamps: Vec<String> = snapshot.map(str::to_owned).into_iter().collect();
     if stamps.is_empty() {
         let dates = suites.iter().filter(|suite| suite.archive == deb.archive);
-        let dates: BTreeSet<u64> = dates.filter_map(|suite| stamp::seconds(&suite.date)).collect();
+        let dates: BTreeSet<u64> = dates.filter_map(|suite| parse_rfc3339(&suite.date)).collect();
         for hours in SNAPSHOT_DELAYS_H {
-            stamps.extend(dates.iter().rev().map(|date| stamp::show(date + hours * 3600)));
+            stamps.extend(dates.iter().rev().map(|date| stamp(date + hours * 3600)));
         }
     }
     let mut roots: Vec<Url> =
         mirrors.iter().filter(|mirror| mirror.archive == archive).map(|mirror| mirror.url.clone()).collect();
-    for stamp in &stamps {
-        roots.extend(snapshot_roots(archive, stamp, mirrors));
+    for at in &stamps {
+        roots.extend(snapshot_roots(archive, at, mirrors));
     }
     let mut seen = BTreeSet::new();
     roots.iter().filter_map(|root| join(root, &deb.filename)).filter(|url| seen.insert(url.clone())).collect()
@@ -125,7 +126,12 @@ pub fn join(root: &Url, path: &str) -> Option<Url> {
 
 fn base_url(text: &str) -> Option<Url> {
     let url = Url::parse(&format!("{}/", text.trim().trim_end_matches('/'))).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+    let usable = match url.scheme() {
+        "http" | "https" => url.has_host(),
+        "file" => true,
+        _ => false,
+    };
+    usable.then_some(url)
 }
 
 fn pair(text: &str, origin: MirrorOrigin) -> Option<Vec<Mirror>> {
@@ -159,16 +165,7 @@ fn apt_files() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Snapshot stamps, `YYYYMMDDTHHMMSSZ`.
-mod stamp {
-    use crate::epoch::Epoch;
-
-    /// Seconds of an RFC 3339 time in UTC as the lock writes it.
-    pub fn seconds(rfc3339: &str) -> Option<u64> {
-        crate::debian::release::parse_rfc3339(rfc3339)
-    }
-
-    pub fn show(seconds: u64) -> String {
-        Epoch(seconds).to_string().replace(['-', ':'], "")
-    }
+/// The snapshot service's form of a time, `YYYYMMDDTHHMMSSZ`.
+pub fn stamp(seconds: u64) -> String {
+    Epoch(seconds).to_string().replace(['-', ':'], "")
 }

@@ -6,6 +6,7 @@
 //! signature does not reach. [`urls`] lists every place that may serve a locked .deb; since the lock's SHA-256
 //! decides, all are equal and only their order matters.
 
+mod fetch;
 mod mirror;
 mod resolve;
 

@@ -3,16 +3,24 @@
 //! from exact .debs.
 //!
 //! No maintainer script is ever run. What those of the packages in question would have done and an image needs is
-//! done by [`emulate`], deterministically; the rest of their effects (debconf, caches by trigger, the dpkg database's
+//! done by `emulate`, deterministically; the rest of their effects (debconf, caches by trigger, the dpkg database's
 //! own bookkeeping) is left out on purpose.
 
+pub mod closure;
 pub mod compose;
+pub mod deb;
 pub mod deb822;
+mod emulate;
+pub mod index;
 pub mod openpgp;
 pub mod relation;
 pub mod release;
 pub mod sources;
 pub mod version;
+
+mod ar;
+mod spool;
+mod tarfile;
 
 pub use compose::{ComposeError, Composition, DebInput, compose};
 

@@ -1,0 +1,348 @@
+//! A strict, sequential reader of the tar archives inside .debs.
+//!
+//! It knows what dpkg-deb has written over the years: GNU and POSIX headers, GNU long names (`L`, `K`), pax headers
+//! (`x`; `g` only with comments), regular files, directories, symbolic and hard links. Devices, FIFOs, sparse files
+//! and anything else are refused: no package of the archive ships them. Names come out as they stand, in UTF-8; what
+//! they may be is the caller's rule. Extended attributes are dropped, owners and times not read.
+
+use std::io::{self, Read};
+
+const BLOCK: usize = 512;
+/// Longest long name and largest pax header, in bytes.
+const EXTENSION_MAX: u64 = 64 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TarError {
+    #[error("reading")]
+    Io(#[from] io::Error),
+    #[error("tar entry `{name}`: {rule}")]
+    Entry { name: String, rule: &'static str },
+    #[error("tar archive: {0}")]
+    Form(&'static str),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Directory,
+    Symlink,
+    Hardlink,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub name: String,
+    pub kind: Kind,
+    /// Permission bits, with set-user-ID and the like.
+    pub mode: u32,
+    /// Of a file; else 0.
+    pub size: u64,
+    /// Of a link; else empty.
+    pub target: String,
+}
+
+/// Entries one after the other; after [`TarReader::next`] the reader yields the content of a file.
+pub struct TarReader<R> {
+    reader: R,
+    /// Bytes of content not yet read, and of padding behind it.
+    left: u64,
+    padding: u64,
+}
+
+/// What extension headers say about the entry that follows.
+#[derive(Default)]
+struct Extension {
+    name: Option<String>,
+    target: Option<String>,
+    size: Option<u64>,
+}
+
+impl<R: Read> TarReader<R> {
+    pub fn new(reader: R) -> Self {
+        Self { reader, left: 0, padding: 0 }
+    }
+
+    /// The next entry; none at the end, which has been checked to hold nothing but zeros.
+    pub fn next(&mut self) -> Result<Option<Entry>, TarError> {
+        let mut extension = Extension::default();
+        loop {
+            let Some(header) = self.header()? else { return Ok(None) };
+            let refuse = |rule| TarError::Entry { name: text(&header[..100]).unwrap_or_default(), rule };
+            if !checksum_fits(&header) {
+                return Err(refuse("its header's checksum is wrong"));
+            }
+            let size = number(&header[124..136]).ok_or_else(|| refuse("its size is not a number"))?;
+            match header[156] {
+                b'L' | b'K' | b'x' | b'g' => {
+                    if size > EXTENSION_MAX {
+                        return Err(refuse("its extended header is larger than 64 KiB"));
+                    }
+                    self.content(size);
+                    let mut bytes = Vec::new();
+                    self.read_to_end(&mut bytes)?;
+                    if bytes.len() as u64 != size {
+                        return Err(TarError::Form("it ends inside an entry"));
+                    }
+                    let long = || text(&bytes).ok_or_else(|| refuse("its long name is not UTF-8"));
+                    match header[156] {
+                        b'L' => extension.name = Some(long()?),
+                        b'K' => extension.target = Some(long()?),
+                        kind => pax(&bytes, kind == b'g', &mut extension).map_err(refuse)?,
+                    }
+                }
+                kind => {
+                    return self.entry(&header, kind, extension.size.unwrap_or(size), extension).map(Some);
+                }
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        header: &[u8; BLOCK],
+        kind: u8,
+        size: u64,
+        extension: Extension,
+    ) -> Result<Entry, TarError> {
+        let name = match extension.name {
+            Some(name) => name,
+            None => {
+                let short = text(&header[..100]).ok_or(TarError::Form("a name is not UTF-8"))?;
+                // Only POSIX headers have a prefix; GNU's use that place for other things.
+                let prefix = if &header[257..263] == b"ustar\0" { text(&header[345..500]) } else { None };
+                match prefix.filter(|prefix| !prefix.is_empty()) {
+                    Some(prefix) => format!("{prefix}/{short}"),
+                    None => short,
+                }
+            }
+        };
+        let refuse = |rule| TarError::Entry { name: name.clone(), rule };
+        let mode = number(&header[100..108]).ok_or_else(|| refuse("its mode is not a number"))?;
+        let target = match extension.target {
+            Some(target) => target,
+            None => text(&header[157..257]).ok_or_else(|| refuse("its link target is not UTF-8"))?,
+        };
+        let kind = match kind {
+            // An old archive says "directory" by a trailing slash only.
+            b'0' | 0 if !name.ends_with('/') => Kind::File,
+            b'5' => Kind::Directory,
+            b'2' => Kind::Symlink,
+            b'1' => Kind::Hardlink,
+            b'3' | b'4' | b'6' => return Err(refuse("it is a device or a FIFO")),
+            _ => return Err(refuse("it is of an unknown type")),
+        };
+        if name.is_empty() || name.contains('\0') || target.contains('\0') {
+            return Err(refuse("its name is empty or contains a NUL"));
+        }
+        if matches!(kind, Kind::Symlink | Kind::Hardlink) == target.is_empty() {
+            return Err(refuse("its type and its link target contradict each other"));
+        }
+        if kind != Kind::File && size != 0 {
+            return Err(refuse("it has content but is not a file"));
+        }
+        self.content(size);
+        Ok(Entry { name, kind, mode: (mode & 0o7777) as u32, size, target })
+    }
+
+    fn content(&mut self, size: u64) {
+        self.left = size;
+        self.padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
+    }
+
+    /// The next header block; none at the end.
+    fn header(&mut self) -> Result<Option<[u8; BLOCK]>, TarError> {
+        let rest = self.left + self.padding;
+        if io::copy(&mut (&mut self.reader).take(rest), &mut io::sink())? != rest {
+            return Err(TarError::Form("it ends inside an entry"));
+        }
+        (self.left, self.padding) = (0, 0);
+        let mut block = [0; BLOCK];
+        self.reader.read_exact(&mut block).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => TarError::Form("it has no end mark"),
+            _ => TarError::Io(error),
+        })?;
+        if block != [0; BLOCK] {
+            return Ok(Some(block));
+        }
+        let mut rest = [0; 16 << 10];
+        loop {
+            match self.reader.read(&mut rest) {
+                Ok(0) => return Ok(None),
+                Ok(read) if rest[..read].iter().all(|byte| *byte == 0) => {}
+                Ok(_) => return Err(TarError::Form("something follows its end mark")),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl<R: Read> Read for TarReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.reader.read(&mut buffer[..len])?;
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+fn checksum_fits(header: &[u8; BLOCK]) -> bool {
+    let sum: u64 = header
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if (148..156).contains(&at) { u64::from(b' ') } else { u64::from(*byte) })
+        .sum();
+    number(&header[148..156]) == Some(sum)
+}
+
+/// Octal digits between blanks, or GNU's base 256.
+fn number(field: &[u8]) -> Option<u64> {
+    if field[0] == 0x80 {
+        let (high, low) = field[1..].split_at(field.len() - 9.min(field.len()));
+        return high
+            .iter()
+            .all(|byte| *byte == 0)
+            .then(|| low.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)));
+    }
+    let digits = std::str::from_utf8(field).ok()?.trim_matches(['\0', ' ']);
+    if digits.is_empty() {
+        return Some(0);
+    }
+    digits.bytes().all(|b| (b'0'..=b'7').contains(&b)).then(|| u64::from_str_radix(digits, 8).ok()).flatten()
+}
+
+/// Up to the first NUL.
+fn text(field: &[u8]) -> Option<String> {
+    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    std::str::from_utf8(&field[..end]).ok().map(str::to_owned)
+}
+
+/// `LENGTH KEY=VALUE\n` records.
+fn pax(mut bytes: &[u8], global: bool, extension: &mut Extension) -> Result<(), &'static str> {
+    const FORM: &str = "its pax header cannot be read";
+    while !bytes.is_empty() {
+        let space = bytes.iter().take(8).position(|byte| *byte == b' ').ok_or(FORM)?;
+        let length: usize =
+            std::str::from_utf8(&bytes[..space]).ok().and_then(|digits| digits.parse().ok()).ok_or(FORM)?;
+        if length <= space + 2 || length > bytes.len() || bytes[length - 1] != b'\n' {
+            return Err(FORM);
+        }
+        let record = std::str::from_utf8(&bytes[space + 1..length - 1]);
+        bytes = &bytes[length..];
+        // Extended attributes may hold any bytes; they are dropped.
+        let Ok(record) = record else { continue };
+        let (key, value) = record.split_once('=').ok_or(FORM)?;
+        match key {
+            "path" if !global => extension.name = Some(value.to_owned()),
+            "linkpath" if !global => extension.target = Some(value.to_owned()),
+            "size" if !global => extension.size = Some(value.parse().map_err(|_| FORM)?),
+            "mtime" | "atime" | "ctime" | "uid" | "gid" | "uname" | "gname" | "comment" | "charset" => {}
+            _ if key.starts_with("SCHILY.") || key.starts_with("LIBARCHIVE.") => {}
+            _ => return Err("its pax header has an unknown key"),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// One entry in GNU's format, as dpkg-deb writes it.
+    pub fn entry(name: &str, kind: u8, mode: u32, target: &str, content: &[u8]) -> Vec<u8> {
+        let mut header = [0; BLOCK];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[100..108].copy_from_slice(format!("{mode:07o}\0").as_bytes());
+        header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+        header[156] = kind;
+        header[157..157 + target.len()].copy_from_slice(target.as_bytes());
+        header[257..265].copy_from_slice(b"ustar  \0");
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let mut bytes = header.to_vec();
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        bytes
+    }
+
+    pub fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = entries.concat();
+        bytes.resize(bytes.len() + 2 * BLOCK, 0);
+        bytes
+    }
+
+    fn list(bytes: &[u8]) -> Result<Vec<(Entry, String)>, String> {
+        let mut reader = TarReader::new(bytes);
+        let mut found = Vec::new();
+        while let Some(entry) = reader.next().map_err(|error| error.to_string())? {
+            let mut content = String::new();
+            reader.read_to_string(&mut content).unwrap();
+            found.push((entry, content));
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn names_kinds_and_content() {
+        let long = format!("./{}", "n/".repeat(100) + "end");
+        let record = |key: &str, value: &str| {
+            let body = format!(" {key}={value}\n");
+            let length = body.len() + 2 + usize::from(body.len() + 2 > 99);
+            format!("{length}{body}")
+        };
+        let header = record("path", "./pax") + &record("SCHILY.xattr.security.capability", "x");
+        let bytes = archive(&[
+            entry("./", b'5', 0o755, "", b""),
+            entry("./a", b'0', 0o4755, "", b"hello"),
+            entry("././@LongLink", b'L', 0, "", long.as_bytes()),
+            entry("./nnn", b'0', 0o644, "", b"x"),
+            entry("PaxHeaders", b'x', 0, "", header.as_bytes()),
+            entry("./short", b'1', 0o644, "./a", b""),
+            entry("./link", b'2', 0o777, "../b", b""),
+        ]);
+        let found = list(&bytes).unwrap();
+        let names: Vec<_> = found.iter().map(|(entry, _)| entry.name.as_str()).collect();
+        assert_eq!(names, ["./", "./a", &long, "./pax", "./link"]);
+        assert_eq!((found[1].0.mode, found[1].1.as_str()), (0o4755, "hello"));
+        assert_eq!((found[3].0.kind, found[3].0.target.as_str()), (Kind::Hardlink, "./a"));
+        // Content that nobody reads is skipped.
+        let mut reader = TarReader::new(&bytes[..]);
+        while reader.next().unwrap().is_some() {}
+    }
+
+    #[test]
+    fn odd_archives_are_refused() {
+        let mut broken = entry("./a", b'0', 0o644, "", b"");
+        broken[0] = b'x';
+        let unended = entry("./a", b'0', 0o644, "", b"hello");
+        let mut trailing = archive(&[]);
+        trailing.push(1);
+        for (bytes, wanted) in [
+            (archive(&[broken]), "tar entry `x/a`: its header's checksum is wrong"),
+            (unended.clone(), "tar archive: it has no end mark"),
+            (unended[..515].to_vec(), "tar archive: it ends inside an entry"),
+            (trailing, "tar archive: something follows its end mark"),
+            (archive(&[entry("./d", b'3', 0o644, "", b"")]), "tar entry `./d`: it is a device or a FIFO"),
+            (archive(&[entry("./d", b'S', 0o644, "", b"")]), "tar entry `./d`: it is of an unknown type"),
+            (
+                archive(&[entry("./d", b'5', 0o644, "", b"x")]),
+                "tar entry `./d`: it has content but is not a file",
+            ),
+            (
+                archive(&[entry("./l", b'2', 0o777, "", b"")]),
+                "tar entry `./l`: its type and its link target contradict each other",
+            ),
+            (
+                archive(&[entry("p", b'x', 0, "", b"22 GNU.sparse.major=1\n")]),
+                "tar entry `p`: its pax header has an unknown key",
+            ),
+            (
+                archive(&[entry("p", b'x', 0, "", b"99 path=x\n")]),
+                "tar entry `p`: its pax header cannot be read",
+            ),
+        ] {
+            assert_eq!(list(&bytes).unwrap_err(), wanted);
+        }
+    }
+}
