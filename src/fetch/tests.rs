@@ -186,9 +186,10 @@ async fn a_dropped_download_leaves_its_beginning() {
         _ => Reply::file(request, bytes),
     });
     let want = want(&[server.url("/f")], &content(0));
+    let partial = bench.partial(&want.sha256.unwrap());
     tokio::select! {
         result = bench.fetch(&want) => panic!("not dropped: {result:?}"),
-        () = grown(&bench.partial(&want.sha256.unwrap())) => {}
+        () = grown(&partial) => {}
     }
     let fetched = bench.fetch(&want).await.unwrap();
     assert!(fetched.resumed >= 1_000_000, "{}", fetched.resumed);
