@@ -1,0 +1,22 @@
+//! The door to uv's crates. Nothing of theirs, nor of `reqwest`, appears in a signature that leaves this directory.
+//!
+//! uv's crates are internal to uv and change without notice: their versions are exact in `Cargo.toml`, and the surface
+//! used is kept small. `solve` drives the resolver, `client` gives it a cache and a network, `context` stands where uv
+//! would build source distributions, `target` describes the image's interpreter, `answer` reads the result, `python`
+//! reads uv's table of Python downloads, `requirement` reads single requirements.
+
+mod answer;
+mod client;
+mod context;
+mod python;
+pub(super) mod requirement;
+mod solve;
+pub(super) mod target;
+
+pub use python::python_downloads;
+pub use solve::resolve;
+
+/// The index that is asked when the spec replaces it by no other.
+pub fn default_index() -> url::Url {
+    url::Url::from(uv_distribution_types::PYPI_URL.clone())
+}

@@ -1,0 +1,364 @@
+//! The resolution itself.
+//!
+//! It runs on a thread and a small runtime of its own: uv's futures cannot move between threads, and parsing index
+//! pages must not hold up the caller's runtime. When the caller gives up, so does the thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, oneshot};
+use uv_configuration::{
+    BuildOptions, Constraints, Excludes, HashCheckingMode, IndexStrategy, NoBinary, NoBuild, Overrides,
+};
+use uv_distribution::DistributionDatabase;
+use uv_distribution_types::{
+    ExcludeNewerValue, IndexMetadata, IndexUrl, Requirement, RequirementSource, RequiresPython,
+    Resolution as UvResolution, UnresolvedRequirement,
+};
+use uv_errors::Hint as _;
+use uv_normalize::PackageName;
+use uv_pep440::{Version, VersionSpecifiers};
+use uv_pep508::MarkerTree;
+use uv_pypi_types::{Conflicts, ResolverMarkerEnvironment, VerbatimParsedUrl};
+use uv_requirements_txt::{RequirementEntry, RequirementsTxtRequirement};
+use uv_resolver::{
+    ExcludeNewer, Exclusions, FlatIndex, InMemoryIndex, Manifest, OptionsBuilder, Preference, Preferences,
+    Prerelease, PrereleaseMode, PythonRequirement, ResolutionMode, ResolveError as UvError, Resolver,
+    ResolverEnvironment,
+};
+use uv_types::{EmptyInstalledPackages, HashStrategy, RequestedRequirements};
+
+use super::answer::{self, plain};
+use super::client;
+use super::context::WheelsOnly;
+use super::target::Target;
+use crate::digest::Digest;
+use crate::resolve::{Asked, Pin, Request, Resolution, ResolveError};
+
+/// Variables that uv's crates read deep inside and that change what they find.
+const FORBIDDEN: [&str; 1] = ["UV_TEST_AVAILABLE_VERSION_CUTOFF"];
+
+/// Stack of the resolver's thread; uv gives its own main thread as much.
+const STACK: usize = 4 * 1024 * 1024;
+
+/// Chooses one version and one wheel of every package that `request` needs.
+pub async fn resolve(request: &Request) -> Result<Resolution, ResolveError> {
+    if let Some(name) = FORBIDDEN.into_iter().find(|name| std::env::var_os(name).is_some()) {
+        return Err(ResolveError::Environment(name));
+    }
+    let (mut sender, receiver) = oneshot::channel();
+    let request = request.clone();
+    std::thread::Builder::new()
+        .name("resolve".to_owned())
+        .stack_size(STACK)
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| ResolveError::Client(error.to_string()));
+            let answer = match runtime {
+                Ok(runtime) => runtime.block_on(async {
+                    tokio::select! {
+                        answer = solve(&request) => Some(answer),
+                        () = sender.closed() => None,
+                    }
+                }),
+                Err(error) => Some(Err(error)),
+            };
+            if let Some(answer) = answer {
+                // Nobody waits any more: nothing to do.
+                let _ = sender.send(answer);
+            }
+        })
+        .map_err(|error| ResolveError::Client(error.to_string()))?;
+    receiver.await.unwrap_or(Err(ResolveError::Stopped))
+}
+
+async fn solve(request: &Request) -> Result<Resolution, ResolveError> {
+    // Panics deep inside uv where it was never set; a second call changes nothing.
+    let _ = uv_preview::set(uv_preview::Preview::default());
+    let target =
+        Target::new(request.platform, &request.python, request.glibc).map_err(ResolveError::Request)?;
+    let requirements = read_requirements(&request.requirements)?;
+    let constraints = read_requirements(&request.constraints)?;
+    let requested = requirements
+        .iter()
+        .filter(|requirement| requirement.evaluate_markers(Some(&target.markers), &[]))
+        .map(|requirement| requirement.name.to_string())
+        .collect::<BTreeSet<_>>();
+    let marker_env = ResolverMarkerEnvironment::from(target.markers.clone());
+    let env = ResolverEnvironment::specific(marker_env.clone());
+    let python = PythonRequirement::from_marker_environment(
+        &target.markers,
+        RequiresPython::greater_than_equal_version(&target.version),
+    );
+    let hasher = hash_strategy(request, &requirements, &constraints, &marker_env)?;
+
+    let (locations, urls) = client::locations(request)?;
+    let cache = client::open_cache(&request.cache_dir, &request.upgrade).await?;
+    let registry = client::registry(request, cache.clone(), locations.clone())?;
+    let context = WheelsOnly::new(cache, locations);
+    let database =
+        DistributionDatabase::new(&registry, &context, Arc::new(Semaphore::new(request.jobs.clamp(1, 64))));
+
+    let preferences = Preferences::from_iter(preferences(request), &env);
+    let manifest = Manifest::new(
+        requirements,
+        Constraints::from_requirements(constraints.into_iter()),
+        Overrides::default(),
+        Excludes::default(),
+        preferences,
+        None,
+        BTreeSet::default(),
+        Exclusions::default(),
+        index_pins(request, &urls)?,
+    );
+    let options = OptionsBuilder::new()
+        .resolution_mode(ResolutionMode::Highest)
+        .prerelease(Prerelease { global: prerelease_mode(request)?, ..Prerelease::default() })
+        .exclude_newer(exclude_newer(request)?)
+        .index_strategy(IndexStrategy::FirstIndex)
+        .build_options(BuildOptions::new(NoBinary::None, NoBuild::All))
+        .build();
+    let flat_index = FlatIndex::default();
+    // Holds version lists filtered by tags: never shared between targets.
+    let index = InMemoryIndex::default();
+    let resolver = Resolver::new(
+        manifest,
+        options,
+        &python,
+        env,
+        &target.markers,
+        Conflicts::empty(),
+        Some(&target.tags),
+        &flat_index,
+        &index,
+        &hasher,
+        &context,
+        EmptyInstalledPackages,
+        database,
+    )
+    .map_err(|error| explain(request, &error))?;
+    let output = resolver.resolve().await.map_err(|error| explain(request, &error))?;
+    let resolution = answer::read(&UvResolution::from(output), &requested)?;
+    check_hashes(&resolution, request, &target)?;
+    Ok(resolution)
+}
+
+fn read_requirements(asked: &[Asked]) -> Result<Vec<Requirement>, ResolveError> {
+    asked.iter().map(read_requirement).collect()
+}
+
+fn read_requirement(asked: &Asked) -> Result<Requirement, ResolveError> {
+    let refused = |reason: String| ResolveError::Requirement {
+        origin: asked.origin.clone(),
+        text: asked.text.clone(),
+        reason,
+    };
+    // Also refuses what uv would accept and we do not: paths, version control, credentials, variables.
+    super::requirement::parse(&asked.text, false).map_err(refused)?;
+    uv_pep508::Requirement::<VerbatimParsedUrl>::from_str(&asked.text)
+        .map(Requirement::from)
+        .map_err(|error| refused(error.message.to_string()))
+}
+
+/// Makes the resolver prefer files whose hashes are allowed; [`check_hashes`] has the last word.
+fn hash_strategy(
+    request: &Request,
+    requirements: &[Requirement],
+    constraints: &[Requirement],
+    markers: &ResolverMarkerEnvironment,
+) -> Result<HashStrategy, ResolveError> {
+    let named: Vec<_> =
+        requirements.iter().map(|requirement| UnresolvedRequirement::Named(requirement.clone())).collect();
+    HashStrategy::from_requirements(
+        named.iter().zip(&request.requirements).map(|(requirement, asked)| (requirement, &*asked.hashes)),
+        constraints
+            .iter()
+            .zip(&request.constraints)
+            .map(|(requirement, asked)| (requirement, &*asked.hashes)),
+        Some(markers),
+        HashCheckingMode::Verify,
+    )
+    .map_err(|error| ResolveError::Request(plain(&error.to_string())))
+}
+
+fn check_hashes(resolution: &Resolution, request: &Request, target: &Target) -> Result<(), ResolveError> {
+    let mut allowed: BTreeMap<String, Vec<&Asked>> = BTreeMap::new();
+    for asked in request.requirements.iter().chain(&request.constraints) {
+        let requirement = read_requirement(asked)?;
+        if !asked.hashes.is_empty() && requirement.evaluate_markers(Some(&target.markers), &[]) {
+            allowed.entry(requirement.name.to_string()).or_default().push(asked);
+        }
+    }
+    for package in &resolution.packages {
+        for asked in allowed.get(&package.name).into_iter().flatten() {
+            let Some(actual) = package.wheel.sha256.as_ref().map(Digest::to_string) else {
+                return Err(ResolveError::NotAWheel {
+                    name: package.name.clone(),
+                    version: package.version.clone(),
+                    reason: format!(
+                        "{} demands a hash, but the index publishes no sha256 for `{}`",
+                        asked.origin, package.wheel.name
+                    ),
+                });
+            };
+            if !asked.hashes.contains(&actual) {
+                return Err(ResolveError::Hash {
+                    wheel: package.wheel.name.clone(),
+                    actual,
+                    origin: asked.origin.clone(),
+                    allowed: asked.hashes.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Pins to indexes: uv takes them from any requirement it is told of beforehand, and one that only another package
+/// might have bounds no version and asks for nothing.
+fn index_pins(request: &Request, urls: &[IndexUrl]) -> Result<Vec<RequestedRequirements>, ResolveError> {
+    let mut pins = Vec::new();
+    for (index, url) in request.indexes.iter().zip(urls) {
+        for name in &index.packages {
+            pins.push(Requirement {
+                name: package_name(name)?,
+                extras: Box::default(),
+                groups: Box::default(),
+                marker: MarkerTree::TRUE,
+                source: RequirementSource::Registry {
+                    specifier: VersionSpecifiers::empty(),
+                    index: Some(IndexMetadata::from(url.clone())),
+                    conflict: None,
+                },
+                origin: None,
+            });
+        }
+    }
+    if pins.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Who is said to ask plays no part; the name cannot be one of a real package that is excluded or overridden.
+    Ok(vec![RequestedRequirements::new(
+        package_name("mlbuild-index-pins")?,
+        Version::new([0]),
+        Box::default(),
+        pins.into(),
+        false,
+    )])
+}
+
+fn package_name(name: &str) -> Result<PackageName, ResolveError> {
+    PackageName::from_str(name).map_err(|error| ResolveError::Request(error.to_string()))
+}
+
+/// Previous pins, read as if from a requirements file: the only form whose pins hold whichever index is asked.
+fn preferences(request: &Request) -> Vec<Preference> {
+    let read = |pin: &Pin| {
+        let text = format!("{}=={}", pin.name, pin.version);
+        let requirement = uv_pep508::Requirement::<VerbatimParsedUrl>::from_str(&text).ok()?;
+        let requirement = RequirementsTxtRequirement::Named(requirement);
+        Preference::from_entry(RequirementEntry { requirement, hashes: Vec::new() }).ok().flatten()
+    };
+    request.preferences.iter().filter(|pin| !request.upgrade.includes(&pin.name)).filter_map(read).collect()
+}
+
+fn prerelease_mode(request: &Request) -> Result<PrereleaseMode, ResolveError> {
+    match request.prerelease.as_deref() {
+        None => Ok(PrereleaseMode::default()),
+        Some(text) => PrereleaseMode::from_str(text)
+            .map_err(|reason| ResolveError::Request(format!("prerelease: {reason}"))),
+    }
+}
+
+fn exclude_newer(request: &Request) -> Result<ExcludeNewer, ResolveError> {
+    let Some(text) = &request.exclude_newer else { return Ok(ExcludeNewer::default()) };
+    let refused =
+        || ResolveError::Request(format!("exclude-newer: `{text}` is neither an RFC 3339 time nor a date"));
+    // uv reads a bare date in the host's time zone, and texts such as `3 days` against the clock.
+    let time = match end_of_day(text) {
+        Some(time) => time,
+        None if text.len() > 10 && text.as_bytes()[10] == b'T' => text.clone(),
+        None => return Err(refused()),
+    };
+    match ExcludeNewerValue::from_str(&time) {
+        Ok(value @ ExcludeNewerValue::Absolute(_)) => Ok(ExcludeNewer::global(value)),
+        _ => Err(refused()),
+    }
+}
+
+/// For `2026-01-15` the first second after it, in UTC; nothing for any other form.
+fn end_of_day(text: &str) -> Option<String> {
+    let mut parts = text.splitn(3, '-');
+    let mut number = |digits: usize| {
+        let part = parts.next()?;
+        (part.len() == digits && part.bytes().all(|b| b.is_ascii_digit()))
+            .then(|| part.parse::<u64>().ok())?
+    };
+    let (year, month, day) = (number(4)?, number(2)?, number(2)?);
+    if year < 1970 || !(1..=12).contains(&month) || day == 0 {
+        return None;
+    }
+    // Civil date to days, proleptic Gregorian, with years that begin on 1 March (H. Hinnant's algorithm).
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (shifted / 400, shifted % 400);
+    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    let days =
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    // A day that the month does not have comes back as another one.
+    let this_day = crate::epoch::Epoch(days * 86_400).to_string();
+    this_day.starts_with(text).then(|| crate::epoch::Epoch((days + 1) * 86_400).to_string())
+}
+
+fn explain(request: &Request, error: &UvError) -> ResolveError {
+    let mut hints: Vec<String> = error.hints().into_iter().map(|hint| plain(&hint)).collect();
+    let explanation = plain(&client::chain(error));
+    match error {
+        UvError::NoSolution(_) => {
+            if explanation.contains("no usable wheels")
+                || hints.iter().any(|hint| hint.contains("building from source"))
+            {
+                hints.push(
+                    "mlbuild installs wheels only: ask for another version that has one for this platform and Python"
+                        .to_owned(),
+                );
+            }
+            ResolveError::Unsatisfiable {
+                platform: request.platform,
+                python: request.python.clone(),
+                explanation,
+                hints,
+            }
+        }
+        UvError::ConflictingUrls { .. }
+        | UvError::ConflictingIndexesForEnvironment { .. }
+        | UvError::ConflictingIndexes(..)
+        | UvError::DisallowedUrl { .. }
+        | UvError::UnhashedPackage(_)
+        | UvError::InvalidVersion(_) => ResolveError::Request(explanation),
+        _ => ResolveError::Index { explanation, hints },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_end_in_utc() {
+        for (date, end) in [
+            ("2026-01-15", Some("2026-01-16T00:00:00Z")),
+            ("2024-02-28", Some("2024-02-29T00:00:00Z")),
+            ("2025-12-31", Some("2026-01-01T00:00:00Z")),
+            ("2025-02-29", None),
+            ("2026-13-01", None),
+            ("2026-1-1", None),
+            ("3 days", None),
+            ("2026-01-15T00:00:00Z", None),
+        ] {
+            assert_eq!(end_of_day(date).as_deref(), end, "{date}");
+        }
+    }
+}
