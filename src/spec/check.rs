@@ -161,7 +161,8 @@ impl Checker<'_> {
                     [] => diagnostic,
                     tables => diagnostic.hint(format!("`{name}` is a key of {}", tables.join(", "))),
                 };
-                diagnostic.hint(format!("known keys here: {}", list(known.iter().copied())))
+                let what = if path.0.is_empty() { "tables" } else { "keys here" };
+                diagnostic.hint(format!("known {what}: {}", list(known.iter().copied())))
             }
         });
     }
@@ -216,8 +217,11 @@ impl Checker<'_> {
             ("array", DeValue::Table(_)) if schema_type(resolved(&schema["items"])) == "object" => {
                 Some(format!("there may be several: begin each with {}", path.element().table()))
             }
-            ("object", DeValue::Array(_)) => {
+            ("object", DeValue::Array(array)) if array.iter().any(|item| item.get_ref().is_table()) => {
                 Some(format!("there is only one: write it with single brackets, {}", path.table()))
+            }
+            ("object", DeValue::Array(_)) if schema["additionalProperties"].is_object() => {
+                Some(format!("write it as a table: {} = {{ NAME = \"value\" }}", path.last()))
             }
             ("string", DeValue::Array(array)) if array.len() == 1 => {
                 Some("write it without brackets".to_owned())
@@ -246,9 +250,12 @@ fn as_array<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
 fn fragment(description: &str) -> String {
     let text = description.strip_suffix('.').unwrap_or(description);
     let mut characters = text.chars();
-    match characters.next() {
-        Some(first) => first.to_lowercase().chain(characters).collect(),
-        None => String::new(),
+    match (characters.next(), characters.clone().next()) {
+        // "URL" and its kind keep their letters.
+        (Some(first), Some(second)) if !second.is_uppercase() => {
+            first.to_lowercase().chain(characters).collect()
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -308,4 +315,73 @@ fn tables_with(key: &str) -> Vec<String> {
             table["properties"].get(key).map(|_| header)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(text: &str) -> Vec<String> {
+        let table = DeTable::parse(text).unwrap().into_inner();
+        check(&table, text).into_iter().map(|diagnostic| diagnostic.message).collect()
+    }
+
+    /// A keyword that the checker does not know would be ignored in silence.
+    #[test]
+    fn schema_uses_no_keyword_but_those_understood() {
+        const KNOWN: [&str; 17] = [
+            "$schema",
+            "$defs",
+            "$ref",
+            "title",
+            "description",
+            "default",
+            "type",
+            "properties",
+            "required",
+            "additionalProperties",
+            "items",
+            "enum",
+            "const",
+            "oneOf",
+            "minItems",
+            "minLength",
+            "format",
+        ];
+        fn walk(schema: &Value) {
+            let Value::Object(object) = schema else { return };
+            for (keyword, value) in object {
+                assert!(KNOWN.contains(&keyword.as_str()), "{keyword}");
+                match keyword.as_str() {
+                    "properties" | "$defs" => value.as_object().unwrap().values().for_each(walk),
+                    "oneOf" => value.as_array().unwrap().iter().for_each(walk),
+                    "items" | "additionalProperties" => walk(value),
+                    "format" => panic!("`format` is understood by nobody here"),
+                    _ => {}
+                }
+            }
+        }
+        walk(schema::value());
+    }
+
+    #[test]
+    fn tables_are_named_as_their_headers() {
+        for (text, message) in [
+            ("[base]\ndebian = 1", "`debian` in [base]: expected a string, found an integer"),
+            ("base = 1", "[base]: expected a table, found an integer"),
+            ("[base]\n[[copy]]\nfrom = 'a'\nto = 1", "`to` in [[copy]]: expected a string, found an integer"),
+            ("[base]\n[stage.x]\nrun = 1", "`run` in [stage.x]: expected an array, found an integer"),
+            ("[base]\n[stage.x]\nrun = ['a']\ncopy = [{}]", "`from` in [[stage.x.copy]] is missing"),
+            ("[base]\n[image.env]\nA = 1", "`A` in [image.env]: expected a string, found an integer"),
+            ("[base]\n[image]\nenv.A.B = 'x'", "`A` in [image.env]: expected a string, found a table"),
+        ] {
+            assert_eq!(messages(text)[0], message, "{text}");
+        }
+    }
+
+    #[test]
+    fn absurd_names_are_shortened() {
+        let text = format!("[base]\n{} = 1", "k".repeat(100_000));
+        assert!(messages(&text)[0].len() < 200);
+    }
 }

@@ -24,3 +24,6 @@ pub use schema::schema_json;
 
 /// Name of the spec in a project's directory.
 pub const FILE_NAME: &str = "mlbuild.toml";
+
+#[cfg(test)]
+mod tests;

@@ -21,9 +21,22 @@ pub(super) fn value() -> &'static Value {
         let generator = SchemaSettings::draft2020_12().into_generator();
         let mut schema = generator.into_root_schema_for::<super::wire::Spec>().to_value();
         without_null(&mut schema);
-        schema
+        headline_first(schema)
     });
     &SCHEMA
+}
+
+/// What the document is before what it says: the order that readers expect.
+fn headline_first(schema: Value) -> Value {
+    let Value::Object(mut rest) = schema else { return schema };
+    let mut object = serde_json::Map::new();
+    for key in ["$schema", "title", "description"] {
+        if let Some(value) = rest.shift_remove(key) {
+            object.insert(key.to_owned(), value);
+        }
+    }
+    object.extend(rest);
+    Value::Object(object)
 }
 
 /// Takes back what schemars says of an `Option`: `["string", "null"]` and `anyOf: [X, null]`.

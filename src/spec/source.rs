@@ -20,21 +20,54 @@ pub(super) fn read(text: &str) -> Result<DeTable<'_>, Vec<Diagnostic>> {
     if errors.is_empty() {
         return Ok(table.into_inner());
     }
+    let mut errors: Vec<(Option<Range<usize>>, String)> = errors
+        .iter()
+        .map(|error| (error.span().map(|span| inside(text, span)), error.message().to_owned()))
+        .collect();
+    errors.sort_by_key(|(span, _)| span.as_ref().map_or(0, |span| span.start));
     let mut found: Vec<Diagnostic> = Vec::new();
-    for error in errors {
-        let span = error.span().map(|span| inside(text, span));
-        let diagnostic = syntax_error(text, error.message(), span);
-        // One slip makes the parser stumble at several places of its line: the first is the one to mend.
-        let line = |d: &Diagnostic| d.span.as_ref().map(|span| text[..span.start].matches('\n').count());
-        if found.last().is_none_or(|last| line(last) != line(&diagnostic) || line(last).is_none()) {
-            found.push(diagnostic);
+    let mut last_line = None;
+    for (span, message) in errors {
+        if let Some(unclosed) = unclosed_array(text, &message, span.as_ref()) {
+            // Everything below was read as elements of the array: nothing is known of it.
+            found.push(unclosed);
+            break;
         }
+        // One slip makes the parser stumble at several places of its line: the first is the one to mend.
+        let line = span.as_ref().map(|span| line_start(text, span.start));
+        if line.is_none() || line != last_line {
+            found.push(syntax_error(text, &message, span));
+        }
+        last_line = line;
     }
     Err(found)
 }
 
+/// A line that is a table's header or begins with a key, where the parser wants the next element of an array.
+fn unclosed_array(text: &str, message: &str, span: Option<&Range<usize>>) -> Option<Diagnostic> {
+    let start = line_start(text, span.filter(|_| message.starts_with("missing comma between array"))?.start);
+    let line = text[start..].lines().next()?.trim_end();
+    let key = line.split_once('=').is_some_and(|(key, _)| {
+        let key = key.trim();
+        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    });
+    let is_header =
+        line.trim_start().starts_with('[') && line.ends_with(']') && !line.contains(['"', '\'', ',']);
+    (key || is_header).then(|| {
+        Diagnostic::error("TOML: an array above this line is not closed", Some(start..start + line.len()))
+            .hint("its last element is followed by `]`")
+    })
+}
+
+fn line_start(text: &str, at: usize) -> usize {
+    text[..at].rfind('\n').map_or(0, |newline| newline + 1)
+}
+
 fn syntax_error(text: &str, message: &str, span: Option<Range<usize>>) -> Diagnostic {
     let written = span.clone().map_or("", |span| &text[span]);
+    if written.is_empty() && message.starts_with("string values must be quoted") {
+        return Diagnostic::error("TOML: a value is missing", span);
+    }
     let diagnostic = Diagnostic::error(format!("TOML: {}", message.replace('\n', ", ")), span);
     match message {
         "duplicate key" => {
@@ -42,6 +75,9 @@ fn syntax_error(text: &str, message: &str, span: Option<Range<usize>>) -> Diagno
         }
         _ if written == "True" || written == "False" => {
             diagnostic.hint(format!("write `{}`", written.to_lowercase()))
+        }
+        _ if message.starts_with("missing escaped value") => {
+            diagnostic.hint("a backslash is written twice, or its text in single quotes")
         }
         _ if message.starts_with("string values must be quoted") => {
             diagnostic.hint(format!("write it in quotes: \"{written}\""))

@@ -105,7 +105,7 @@ fn check_reference(name: &str, place: &Place<'_>, found: &mut Vec<Diagnostic>) {
     if repository.len() > 255 {
         found.push(refuse("is longer than 255 bytes"));
     } else if path.chars().any(|c| c.is_ascii_uppercase()) {
-        let lower = path.to_lowercase();
+        let lower = name.replacen(path, &path.to_lowercase(), 1);
         found.push(refuse("has upper-case letters").hint(format!("write `{lower}`")));
     } else if !path.split('/').all(is_path_component) {
         found.push(
