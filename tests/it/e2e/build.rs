@@ -1,0 +1,145 @@
+//! A build that is killed leaves nothing behind that a later one minds, and a store that is damaged is found out.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use super::{blob, hashes};
+use crate::support::mlbuild::{PROGRAM, Project};
+use crate::support::reference::Reference;
+use crate::support::skip::or_skip;
+
+/// `hello` in a store that has the downloads.
+fn project(reference: &Reference) -> Project {
+    let project = Project::empty();
+    for file in ["mlbuild.toml", "mlbuild.lock"] {
+        project.write(file, fs::read(reference.directory.join(file)).unwrap());
+    }
+    for hex in hashes(&project.read("mlbuild.lock")) {
+        let (from, to) = (blob(&reference.store, &hex), blob(&project.store(), &hex));
+        if from.exists() {
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(&from, &to).unwrap();
+        }
+    }
+    project
+}
+
+#[test]
+fn killed_at_any_moment() {
+    let reference = or_skip!("kill -9", Reference::get("hello"));
+    let project = project(&reference);
+    let mut killed = 0;
+    for delay in [5, 20, 50, 100, 200, 350, 500, 800] {
+        let mut child =
+            project.mlbuild(&["build", "--offline", "--quiet", "-o", "oci:out"]).command().spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        killed += u32::from(!child.wait().unwrap().success());
+    }
+    assert!(killed >= 2, "the build ended before it was killed");
+    let digest = project.mlbuild(&["build", "--offline", "-o", "oci:out"]).ok().digest();
+    assert_eq!(digest, reference.digest);
+    super::check_layout(&project.path().join("out"));
+    let _ = project.mlbuild(&["cache", "verify"]).ok();
+}
+
+#[test]
+fn killed_while_it_downloads() {
+    let reference = or_skip!("kill -9", Reference::get("hello"));
+    let project = Project::empty();
+    for file in ["mlbuild.toml", "mlbuild.lock"] {
+        project.write(file, fs::read(reference.directory.join(file)).unwrap());
+    }
+    for delay in [150, 300, 600] {
+        let mut child = project.mlbuild(&["build", "--quiet"]).command().spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!(project.mlbuild(&["build"]).ok().digest(), reference.digest);
+}
+
+#[test]
+fn a_damaged_blob_is_found_out() {
+    let reference = or_skip!("damage", Reference::get("hello"));
+    let project = project(&reference);
+    let hex = hashes(&project.read("mlbuild.lock"))
+        .into_iter()
+        .map(|hex| blob(&project.store(), &hex))
+        .filter(|path| path.exists())
+        .max_by_key(|path| fs::metadata(path).unwrap().len())
+        .unwrap();
+    fs::set_permissions(&hex, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut bytes = fs::read(&hex).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&hex, bytes).unwrap();
+    // Offline there is no way to get it again; online there is.
+    let failed = project.mlbuild(&["build", "--offline"]).run();
+    assert!(matches!(failed.status(), 4 | 5), "{}: {}", failed.status(), failed.stderr());
+    assert_eq!(project.mlbuild(&["build"]).ok().digest(), reference.digest);
+}
+
+#[test]
+fn two_builds_share_a_store() {
+    let reference = or_skip!("concurrency", Reference::get("hello"));
+    let project = project(&reference);
+    let children: Vec<_> = (0..3)
+        .map(|index| {
+            let output = format!("oci:out{index}");
+            let mut command = project.mlbuild(&["build", "--offline", "-o", &output]).command();
+            command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.lines().last(), Some(reference.digest.as_str()), "of {PROGRAM}");
+    }
+}
+
+#[test]
+fn one_small_wheel_more_changes_one_layer_of_wheels() {
+    let reference = or_skip!("one wheel more", Reference::get("sklearn"));
+    let project = Project::empty().with_store(&reference.store);
+    project.write("mlbuild.lock", fs::read(reference.directory.join("mlbuild.lock")).unwrap());
+    let spec = fs::read_to_string(reference.directory.join("mlbuild.toml")).unwrap();
+    project.write("mlbuild.toml", spec.replace("\"numpy\",", "\"numpy\", \"idna\","));
+    let layers = |run: crate::support::mlbuild::Run| -> Vec<String> {
+        let report = run.ok().json();
+        let image = &report["images"][0];
+        let layers = image["layers"].as_array().unwrap();
+        layers
+            .iter()
+            .filter(|layer| layer["kind"].as_str().unwrap().starts_with("wheel"))
+            .map(|layer| layer["digest"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let before = layers(reference.mlbuild(&["build", "--platform", "linux/amd64", "--json"]));
+    let after = layers(project.mlbuild(&["build", "--update-lock", "--platform", "linux/amd64", "--json"]));
+    let new: Vec<_> = after.iter().filter(|digest| !before.contains(digest)).collect();
+    assert_eq!(new.len(), 1, "before {before:?}, after {after:?}");
+}
+
+/// No part of a build is kept twice: the store holds the sources and little else.
+#[test]
+fn the_store_holds_wheels_once() {
+    let reference = or_skip!("store", Reference::get("hello"));
+    let project = project(&reference);
+    let before = size(&project.store());
+    let _ = project.mlbuild(&["build", "--offline"]).ok();
+    let after = size(&project.store());
+    assert!(after < before + before / 10, "{before} bytes of sources became {after} bytes");
+}
+
+fn size(path: &std::path::Path) -> u64 {
+    fs::read_dir(path)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let found = entry.metadata().unwrap();
+            if found.is_dir() { size(&entry.path()) } else { found.len() }
+        })
+        .sum()
+}
