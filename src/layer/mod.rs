@@ -20,6 +20,8 @@ pub mod key;
 mod measure;
 mod recipe;
 pub mod tar;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 

@@ -234,3 +234,89 @@ fn pax_record(out: &mut String, key: &str, value: &str) {
     }
     out.push_str(&format!("{len} {key}={value}\n"));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text).unwrap()
+    }
+
+    fn bytes(text: &str) -> Node {
+        Node::File { mode: 0o644, content: Content::bytes(text.as_bytes()) }
+    }
+
+    #[test]
+    fn parents_come_once_and_first() {
+        let tree = Tree::from([
+            (path("a/b/c"), bytes("c")),
+            (path("a-b"), bytes("-")),
+            (path("a/b"), Node::Dir { mode: 0o700 }),
+            (path("z/y/x"), Node::Symlink { target: "../w".into() }),
+        ]);
+        let shown: Vec<_> =
+            entries(&tree).unwrap().iter().map(|entry| format!("{:o} {}", entry.mode, entry.path)).collect();
+        assert_eq!(shown, ["755 a", "644 a-b", "700 a/b", "644 a/b/c", "755 z", "755 z/y", "777 z/y/x"]);
+    }
+
+    #[test]
+    fn a_hard_link_never_precedes_its_file() {
+        let tree = Tree::from([
+            (path("a"), Node::Hardlink { target: path("m") }),
+            (path("m"), Node::File { mode: 0o755, content: Content::bytes(b"perl".as_slice()) }),
+            (path("z"), Node::Hardlink { target: path("m") }),
+        ]);
+        let shown: Vec<_> = entries(&tree)
+            .unwrap()
+            .iter()
+            .map(|entry| match &entry.kind {
+                Kind::File(content) => format!("{} {:o} {}", entry.path, entry.mode, content.size()),
+                Kind::Hardlink(target) => format!("{} {:o} -> {target}", entry.path, entry.mode),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(shown, ["a 755 4", "m 755 -> a", "z 755 -> a"]);
+    }
+
+    #[test]
+    fn refusals() {
+        for (nodes, message) in [
+            (vec![("a", bytes("")), ("a/b", bytes(""))], "a/b lies below a, which is not a directory"),
+            (vec![("a", Node::Hardlink { target: path("b") })], "points to b, which is no file of its layer"),
+            (
+                vec![("a", Node::Hardlink { target: path("b") }), ("b", Node::Dir { mode: 0o755 })],
+                "points to b, which is no file of its layer",
+            ),
+            (vec![("a", Node::Symlink { target: String::new() })], "a has an empty target"),
+            (vec![("a", Node::Dir { mode: 0o40755 })], "a has the mode 40755"),
+        ] {
+            let tree: Tree = nodes.into_iter().map(|(name, node)| (path(name), node)).collect();
+            let error = entries(&tree).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_split_as_ustar_allows() {
+        let part = "d".repeat(50);
+        let long = format!("{part}/{part}/{part}/name");
+        assert_eq!(split(&long), Some((format!("{part}/{part}/{part}"), "name".to_owned())));
+        assert_eq!(split("short/"), Some((String::new(), "short/".to_owned())));
+        assert_eq!(split(&"n".repeat(101)), None);
+        assert_eq!(split("żółw"), None);
+        // 156 bytes of prefix are one too many; the next slash leaves too long a name.
+        assert_eq!(split(&format!("{}/{}", "p".repeat(156), "n".repeat(10))), None);
+        let directory = format!("{part}/{}/", "e".repeat(60));
+        assert_eq!(split(&directory), Some((part, format!("{}/", "e".repeat(60)))));
+    }
+
+    #[test]
+    fn pax_lengths_count_themselves() {
+        for len in [1, 85, 86, 87, 88, 90, 900, 985, 986, 990] {
+            let mut record = String::new();
+            pax_record(&mut record, "path", &"x".repeat(len));
+            assert!(record.starts_with(&format!("{} path=", record.len())), "{len}");
+        }
+    }
+}

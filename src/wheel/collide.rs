@@ -94,3 +94,67 @@ fn sha256(path: &TreePath, files: &Installed, content: &Content) -> Option<Diges
         _ => files.record.get(path).copied(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{file, wheel_files, zip};
+    use super::super::{Scheme, install, open};
+    use super::*;
+    use crate::spec::model::Prune;
+
+    fn wheel(name: &str, files: &[(&str, &str)]) -> (String, Installed) {
+        let files: Vec<_> = files.iter().map(|(path, text)| file(path, text)).collect();
+        let archive = zip(&wheel_files(name, "1", &files));
+        let file_name = format!("{name}-1-py3-none-any.whl");
+        let opened = open(&file_name, Digest::of(&archive), &archive).unwrap();
+        let scheme = Scheme {
+            site_packages: TreePath::new("site").unwrap(),
+            scripts: TreePath::new("bin").unwrap(),
+            prefix: TreePath::new("prefix").unwrap(),
+            executable: "/bin/python3".to_owned(),
+            python: (3, 11),
+        };
+        (file_name, install(&opened, &archive, &scheme, Prune::default(), false).unwrap())
+    }
+
+    fn has(files: &Installed, path: &str) -> bool {
+        files.tree.contains_key(&TreePath::new(path).unwrap())
+    }
+
+    #[test]
+    fn equal_files_are_shared_and_differing_ones_named() {
+        let a = || wheel("a", &[("nvidia/__init__.py", ""), ("cv2/x.py", "one")]);
+        let b = || wheel("b", &[("nvidia/__init__.py", ""), ("b.py", "b")]);
+        let c = || wheel("c", &[("cv2/x.py", "two")]);
+        let both = merge(vec![a(), b()], &[]).unwrap();
+        assert!(both.iter().all(|files| has(files, "site/nvidia/__init__.py") && files.dropped.is_empty()));
+        let error = merge(vec![a(), b(), c()], &[]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a-1-py3-none-any.whl and c-1-py3-none-any.whl both bring site/cv2/x.py, with different content"
+        );
+        for (order, loser) in [(vec![a(), c()], 0), (vec![c(), a()], 1)] {
+            let merged = merge(order, &["c".to_owned()]).unwrap();
+            assert!(!has(&merged[loser], "site/cv2/x.py") && has(&merged[1 - loser], "site/cv2/x.py"));
+            assert_eq!(merged[loser].dropped, [TreePath::new("site/cv2/x.py").unwrap()]);
+            let record = TreePath::new("site/a-1.dist-info/RECORD").unwrap();
+            let Node::File { content: Content::Bytes(text), .. } = &merged[loser].tree[&record] else {
+                panic!()
+            };
+            assert!(!String::from_utf8_lossy(text).contains("cv2"), "the row of the dropped file is gone");
+        }
+        // Two equal losers both lose.
+        let d = wheel("d", &[("cv2/x.py", "one")]);
+        let merged = merge(vec![a(), d, c()], &["c".to_owned()]).unwrap();
+        assert_eq!(merged.iter().filter(|files| has(files, "site/cv2/x.py")).count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let (a, b) = (wheel("a", &[("x", "file")]), wheel("b", &[("x/y", "below")]));
+        assert_eq!(
+            merge(vec![b, a], &["a".to_owned()]).unwrap_err().to_string(),
+            "a-1-py3-none-any.whl brings site/x as a file, b-1-py3-none-any.whl as a directory"
+        );
+    }
+}

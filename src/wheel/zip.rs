@@ -523,3 +523,138 @@ fn to_usize(value: u64) -> Result<usize, ZipError> {
     }
     usize::try_from(value).map_err(|_| ZipError::Archive("has a directory of more than 64 MiB"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{File, Frame, file, framed_zip, zip};
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut File)) -> Vec<u8> {
+        let mut odd = file("pkg/odd.py", "content of odd.py, which is long enough to be deflated deflated");
+        change(&mut odd);
+        zip(&[file("pkg/a.py", "a"), odd, file("pkg/z.py", "z")])
+    }
+
+    fn framed(change: impl FnOnce(&mut Frame)) -> Vec<u8> {
+        let mut frame = Frame::default();
+        change(&mut frame);
+        framed_zip(&[file("pkg/a.py", "a"), file("pkg/z.py", "z")], &frame)
+    }
+
+    fn message(archive: &[u8]) -> String {
+        let error = read(&archive.to_vec()).expect_err("a hostile zip was taken");
+        let source =
+            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{error}{source}")
+    }
+
+    #[test]
+    fn ambiguous_archives_are_refused_by_name_and_rule() {
+        let unicode_path = [0x75, 0x70, 1, 0, 1].to_vec();
+        let mut spliced = framed(|_| {});
+        let end = framed(|frame| frame.comment = spliced[spliced.len() - 22..].to_vec());
+        spliced.extend(b"x");
+        for (archive, rule) in [
+            (with(|f| f.name = "pkg/a.py".into()), "member \"pkg/a.py\" is there twice"),
+            (with(|f| f.name = "pkg/a.py/b".into()), "member \"pkg/a.py\" is both a file and a directory"),
+            (with(|f| f.name = "../odd".into()), "path \"../odd\" has a `.` or `..` part"),
+            (with(|f| f.name = "pkg/../../odd".into()), "has a `.` or `..` part"),
+            (with(|f| f.name = "/etc/odd".into()), "path \"/etc/odd\" is absolute"),
+            (with(|f| f.name = "pkg\\odd".into()), "has a backslash in its name"),
+            (with(|f| f.name = "pkg/o\0dd".into()), "contains a NUL"),
+            (with(|f| f.name = "pkg//odd".into()), "has an empty part"),
+            (with(|f| f.name = "pkg/.wh.odd".into()), "has a part that begins with `.wh.`"),
+            (with(|f| f.name = "pkg/é".into()), "has a name beyond ASCII without the UTF-8 flag"),
+            (with(|f| f.mode = 0o120_777), "member \"pkg/odd.py\" is a symbolic link"),
+            (with(|f| f.mode = 0o010_644), "is neither a file nor a directory"),
+            (with(|f| f.mode = 0o040_755), "is neither a file nor a directory"),
+            (
+                with(|f| {
+                    f.name = "pkg/odd/".into();
+                    f.mode = 0;
+                }),
+                "is a directory with content",
+            ),
+            (with(|f| f.flags = 1), "is encrypted"),
+            (with(|f| f.flags = 1 << 6), "is encrypted"),
+            (with(|f| f.flags = 1 << 5), "is a patch, not a file"),
+            (with(|f| f.method = Some(12)), "is compressed by another method than deflate"),
+            (with(|f| f.size = Some(1 << 20)), "has a size that its packed size cannot have"),
+            (with(|f| f.method = Some(0)), "has a size that its packed size cannot have"),
+            (with(|f| f.local_name = Some("pkg/ODD.py".into())), "has another name in its local header"),
+            (with(|f| f.local_crc32 = Some(7)), "has a local header that contradicts the directory"),
+            (with(|f| f.behind = b"hidden".to_vec()), "is followed by bytes that no record owns"),
+            (with(|f| f.extra = unicode_path.clone()), "has a second name in its extra fields"),
+            (with(|f| f.extra = vec![1, 0, 9]), "has malformed extra fields"),
+            (
+                with(|f| {
+                    f.streamed = true;
+                    f.local_crc32 = Some(7);
+                }),
+                "has a local header that contradicts the directory",
+            ),
+            (framed(|f| f.before = b"#!/bin/sh\n".to_vec()), "has data in front of its first member"),
+            (framed(|f| f.before_directory = b"hidden".to_vec()), "is followed by bytes that no record owns"),
+            (
+                framed(|f| f.before_end = b"hidden".to_vec()),
+                "has bytes around its directory that no record owns",
+            ),
+            (framed(|f| f.after = b"hidden".to_vec()), "no end-of-directory record at its end"),
+            (framed(|f| f.entries = Some(1)), "has another number of members than its end record says"),
+            (framed(|f| f.entries = Some(3)), "has another number of members than its end record says"),
+            (end, "has two end-of-directory records"),
+            (spliced, "no end-of-directory record at its end"),
+            (Vec::new(), "no end-of-directory record at its end"),
+        ] {
+            let message = message(&archive);
+            assert!(message.contains(rule), "expected {rule:?}, got {message:?}");
+        }
+    }
+
+    #[test]
+    fn odd_but_clear_archives_are_read() {
+        for archive in [
+            with(|_| {}),
+            with(|f| f.stored = true),
+            with(|f| f.streamed = true),
+            with(|f| f.zip64 = true),
+            with(|f| f.mode = 0o644),
+            with(|f| f.mode = 0),
+            with(|f| f.extra = vec![0x55, 0x54, 1, 0, 0]),
+            framed(|f| f.comment = b"made by hand".to_vec()),
+            framed(|f| f.zip64 = true),
+        ] {
+            let members = read(&archive).unwrap();
+            assert!(members.windows(2).all(|pair| pair[0].path < pair[1].path));
+            assert_eq!(members[0].path.as_str(), "pkg/a.py");
+        }
+        let with_directories = zip(&[file("pkg/", ""), file("pkg/a", "a")]);
+        assert_eq!(read(&with_directories).unwrap().len(), 1);
+        let twice = zip(&[file("pkg/", ""), file("pkg/", "")]);
+        assert!(message(&twice).contains("is there twice"));
+        let file_too = zip(&[file("pkg", "x"), file("pkg/", "")]);
+        assert!(message(&file_too).contains("is both a file and a directory"));
+    }
+
+    #[test]
+    fn overlapping_members_are_refused() {
+        // The second member's record is made to point at the first member.
+        let mut archive = zip(&[file("a", "same"), file("b", "same")]);
+        let at = archive.windows(4).rposition(|bytes| bytes == CENTRAL.to_le_bytes()).unwrap();
+        archive[at + 42..at + 46].copy_from_slice(&0_u32.to_le_bytes());
+        assert!(message(&archive).contains("overlaps what follows it"));
+    }
+
+    #[test]
+    fn no_byte_of_the_directory_can_be_changed_into_a_panic() {
+        let archive = with(|f| f.zip64 = true);
+        for at in 0..archive.len() {
+            for value in [0, 0xff, archive[at] ^ 1] {
+                let mut broken = archive.clone();
+                broken[at] = value;
+                let _ = read(&broken);
+            }
+            let _ = read(&archive[..at].to_vec());
+        }
+    }
+}
