@@ -8,7 +8,7 @@ use crate::epoch::Epoch;
 const BLOCK: usize = 512;
 /// The largest size that eleven octal digits say; above, GNU's base-256 form stands in the field, which Go, Python,
 /// bsdtar and GNU tar all read.
-const MAX_OCTAL: u64 = 0o7777_7777_777;
+const MAX_OCTAL: u64 = 0o77_777_777_777;
 
 /// The header of a regular file. `name` is at most 100 bytes.
 pub(super) fn file_header(name: &str, size: u64) -> [u8; BLOCK] {

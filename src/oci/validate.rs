@@ -198,8 +198,8 @@ impl Check<'_> {
                 format!("is for {}/{}, its index says {platform}", config.os, config.architecture),
             );
         }
-        let env = |entry: &&String| !entry.find('=').is_some_and(|at| at > 0);
-        for entry in config.config.env.iter().filter(env) {
+        let is_nameless = |entry: &&String| entry.find('=').unwrap_or(0) == 0;
+        for entry in config.config.env.iter().filter(is_nameless) {
             self.fail(digest, format!("has an environment entry `{}` without a name", entry.escape_debug()));
         }
     }
