@@ -74,16 +74,16 @@ impl Reader {
                         return Ok(Progress::Full);
                     }
                     let (before_in, before_out) = (self.inflate.total_in(), self.inflate.total_out());
-                    let status = self
-                        .inflate
-                        .decompress(input, &mut output[*filled..], FlushDecompress::None)
-                        .map_err(|error| error.to_string())?;
+                    let result =
+                        self.inflate.decompress(input, &mut output[*filled..], FlushDecompress::None);
                     let used = (self.inflate.total_in() - before_in) as usize;
                     let made = (self.inflate.total_out() - before_out) as usize;
                     *input = &input[used..];
                     self.crc.update(&output[*filled..*filled + made]);
                     self.len += made as u64;
+                    // Also what came before an error counts: it tells where in the tar the error lies.
                     *filled += made;
+                    let status = result.map_err(|error| error.to_string())?;
                     if status == Status::StreamEnd {
                         self.state = State::Trailer { seen: 0, bytes: [0; 8] };
                     } else if used == 0 && made == 0 && input.is_empty() {

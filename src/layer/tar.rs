@@ -215,7 +215,7 @@ fn split(path: &str) -> Option<(String, String)> {
         return Some((String::new(), path.to_owned()));
     }
     // The longest prefix: the last slash that leaves a name, but not the one that ends a directory's.
-    let at = path[..path.len() - 1].match_indices('/').map(|(at, _)| at).filter(|at| *at <= 155).last()?;
+    let at = path.as_bytes()[..156.min(path.len() - 1)].iter().rposition(|byte| *byte == b'/')?;
     let (prefix, name) = (&path[..at], &path[at + 1..]);
     (name.len() <= 100).then(|| (prefix.to_owned(), name.to_owned()))
 }

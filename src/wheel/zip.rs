@@ -20,6 +20,10 @@ pub const MAX_DIRECTORY: u64 = 64 << 20;
 /// DEFLATE cannot expand more than this (RFC 1951: 258 bytes from two bits), with room for rounding.
 const MAX_EXPANSION: u64 = 1032;
 
+/// DEFLATE need not make anything longer but for a few bytes a block. Twice the size and this much more can only be
+/// empty blocks or junk, and would have to be read to see a small file.
+const MAX_WASTE: u64 = 4096;
+
 const LOCAL: u32 = 0x0403_4b50;
 const CENTRAL: u32 = 0x0201_4b50;
 const END: u32 = 0x0605_4b50;
@@ -298,7 +302,10 @@ impl Record {
         };
         let possible = match method {
             Method::Stored => self.packed == self.size,
-            Method::Deflated => self.packed > 0 && self.size / MAX_EXPANSION <= self.packed,
+            Method::Deflated => {
+                let largest = self.size.saturating_mul(2).saturating_add(MAX_WASTE);
+                self.packed > 0 && self.size / MAX_EXPANSION <= self.packed && self.packed <= largest
+            }
         };
         if !possible {
             return Err(self.refuse("has a size that its packed size cannot have"));
@@ -580,6 +587,7 @@ mod tests {
             (with(|f| f.flags = 1 << 5), "is a patch, not a file"),
             (with(|f| f.method = Some(12)), "is compressed by another method than deflate"),
             (with(|f| f.size = Some(1 << 20)), "has a size that its packed size cannot have"),
+            (with(|f| f.smuggled = vec![0; 8192]), "has a size that its packed size cannot have"),
             (with(|f| f.method = Some(0)), "has a size that its packed size cannot have"),
             (with(|f| f.local_name = Some("pkg/ODD.py".into())), "has another name in its local header"),
             (with(|f| f.local_crc32 = Some(7)), "has a local header that contradicts the directory"),
