@@ -1,5 +1,40 @@
-//! mlbuild: reproducible OCI images for machine learning.
+//! mlbuild makes reproducible OCI images for machine learning: one TOML file, one lock, one digest.
+//!
+//! ```text
+//! mlbuild.toml => Spec ~> Resolution => Lock => Plan ~> layers => Image ~> store | export
+//!                      (resolve, archive)           (fetch)               =>  a pure function, ~>  passes an edge
+//! ```
+//!
+//! # Levels
+//!
+//! Arrows point one way, from the shell to the vocabulary; a module may use those of its own line that stand to its
+//! left, and everything below. `tests/it/architecture.rs` reads every `crate::` path and compares it with this table.
+//!
+//! | level | modules |
+//! |---|---|
+//! | shell | `cli` |
+//! | engine | `engine` |
+//! | edges | `http` `context` `archive` `store` `fetch` `export` |
+//! | stages | `spec` `resolve` `elf` `debian` `python` `wheel` `layer` `lock` `plan` `image` |
+//! | vocabulary | `digest` `blob` `diagnostic` `epoch` `tree` `oci` |
+//!
+//! `spec::model` and `lock::model` are plain values that every stage may use. `resolve` is a stage by its types (plain
+//! values in, plain values out) and does network through uv's own client; it alone names uv.
+//!
+//! # Invariants
+//!
+//! - A layer's bytes are a pure function of its key: no clock, environment, locale, hash-map order, thread count or
+//!   compressor version takes part. [`layer`] owns the format and its version, [`plan`] the keys.
+//! - Every byte from outside is checked against a SHA-256 of the lock before it is used ([`fetch`], [`store`]).
+//! - Nothing is half-written: the store and the exports rename what is complete.
+//! - Async is for network only; hashing, inflating and encoding run on a bounded pool; results never depend on the
+//!   order in which work finishes ([`engine`]).
+//! - Secrets live in URLs, environment and netrc only: no type that is written to disk has a field for them.
+//! - Deliberately absent: a container engine, a host Python, maintainer scripts, source builds, `unsafe`.
 
+#![forbid(unsafe_code)]
+
+// vocabulary
 pub mod blob;
 pub mod diagnostic;
 pub mod digest;
@@ -7,9 +42,26 @@ pub mod epoch;
 pub mod oci;
 pub mod tree;
 
-pub mod spec {
-    pub mod model;
-}
-pub mod lock {
-    pub mod model;
-}
+// stages
+pub mod debian;
+pub mod elf;
+pub mod image;
+pub mod layer;
+pub mod lock;
+pub mod plan;
+pub mod python;
+pub mod resolve;
+pub mod spec;
+pub mod wheel;
+
+// edges
+pub mod archive;
+pub mod context;
+pub mod export;
+pub mod fetch;
+pub mod http;
+pub mod store;
+
+// engine and shell
+pub mod cli;
+pub mod engine;

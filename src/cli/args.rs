@@ -1,0 +1,233 @@
+//! What can be typed. Types only: what it means is decided in `command/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::oci::Platform;
+
+/// Reproducible OCI images for machine learning: one TOML file, one lock, one digest.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mlbuild",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  mlbuild init                      write a commented mlbuild.toml
+  mlbuild build                     lock if there is no lock, then assemble the image
+  mlbuild build -o oci:out          also write it as an OCI layout
+  mlbuild lock --check              in CI: is the lock up to date?
+
+Exit status: 0 done, 1 failed, 2 wrong request or spec, 3 lock out of date,
+4 integrity check failed, 5 network, 6 not possible on this host, 130 interrupted."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Where downloads, layers and images are kept [default: $XDG_CACHE_HOME/mlbuild]
+    #[arg(long, global = true, env = "MLBUILD_HOME", value_name = "DIR", hide_env_values = true)]
+    pub home: Option<PathBuf>,
+    /// Say less: only results, warnings and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Colour the output
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorWhen,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ColorWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a commented starter spec, from what the directory already has
+    Init(Init),
+    /// Resolve the spec into mlbuild.lock
+    Lock(Lock),
+    /// Assemble the image of the lock
+    Build(Build),
+    /// Show an image: configuration, layers, sizes, digests
+    Inspect(Inspect),
+    /// List the images in the store
+    Images(Images),
+    /// Look after the store: where it is, how big, clean it, check it
+    Cache(Cache),
+    /// Print the JSON Schema of mlbuild.toml or of mlbuild.lock
+    Schema(Schema),
+}
+
+/// Where the project is.
+#[derive(Debug, Args)]
+pub struct Project {
+    /// The spec; its directory is the project
+    #[arg(long = "file", short = 'f', value_name = "SPEC", default_value = "mlbuild.toml")]
+    pub spec: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild init                             from pyproject.toml, uv.lock or requirements.txt if one is here
+  mlbuild init --from requirements.txt     from this file
+  mlbuild init --blank services/api        a plain starter in another directory")]
+pub struct Init {
+    /// The project's directory
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Take Python version, indexes and packages from this requirements.txt, pyproject.toml or uv.lock
+    #[arg(long, value_name = "FILE", conflicts_with = "blank")]
+    pub from: Option<PathBuf>,
+    /// Ignore what the directory has
+    #[arg(long)]
+    pub blank: bool,
+    /// Replace an existing mlbuild.toml
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild lock                             make the lock, or bring it up to date with few changes
+  mlbuild lock --check                     change nothing; exit status 3 if the lock is out of date
+  mlbuild lock --upgrade-package numpy     let numpy move, hold everything else
+  mlbuild lock --upgrade                   let everything move")]
+pub struct Lock {
+    #[command(flatten)]
+    pub project: Project,
+    /// Only say whether the lock satisfies the spec: exit status 3 and a list of differences if not
+    #[arg(long, conflicts_with_all = ["upgrade", "upgrade_package"])]
+    pub check: bool,
+    /// Forget all pins: newest versions that the spec allows
+    #[arg(long)]
+    pub upgrade: bool,
+    /// Forget the pins of this package (may be given several times)
+    #[arg(long, value_name = "NAME")]
+    pub upgrade_package: Vec<String>,
+    /// Use only what the store has
+    #[arg(long)]
+    pub offline: bool,
+    /// Print the differences to the lock before as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild build                                   into the store, under the name in the spec
+  mlbuild build -t registry.example/app:1.2       under this name
+  mlbuild build -o oci:out -o docker-archive:app.tar
+  mlbuild build --platform linux/arm64 --json
+
+The last line of standard output is the digest of the manifest (of the index for several platforms).")]
+pub struct Build {
+    #[command(flatten)]
+    pub project: Project,
+    /// Name of the image [default: image.name of the spec]
+    #[arg(long, short = 't', value_name = "REF")]
+    pub tag: Option<String>,
+    /// Only this platform of the spec (may be given several times)
+    #[arg(long, value_name = "P")]
+    pub platform: Vec<Platform>,
+    /// Write the image to oci:DIR, oci-archive:FILE or docker-archive:FILE (may be given several times)
+    #[arg(long, short = 'o', value_name = "DEST")]
+    pub output: Vec<String>,
+    /// Bring the lock up to date first instead of failing with exit status 3
+    #[arg(long)]
+    pub update_lock: bool,
+    /// Use only what the store has
+    #[arg(long)]
+    pub offline: bool,
+    /// Threads that assemble layers [default: one per processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Print digests, layers, sizes and times as JSON instead of the digest
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild inspect                      the image of the spec in this directory
+  mlbuild inspect registry.example/app:1.2
+  mlbuild inspect oci:out --json")]
+pub struct Inspect {
+    /// A name or digest in the store, or oci:DIR[:TAG] [default: the image of the spec in this directory]
+    pub image: Option<String>,
+    #[command(flatten)]
+    pub project: Project,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Images {
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild cache du
+  mlbuild cache prune --dry-run
+  mlbuild cache prune --older-than 30")]
+pub struct Cache {
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Print the store's directory
+    Dir,
+    /// Space used, by kind
+    Du {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what no image in the store needs
+    Prune {
+        /// Also forget images, and with --older-than everything, not used for this many days
+        #[arg(long, value_name = "DAYS")]
+        older_than: Option<u32>,
+        /// Also forget every image
+        #[arg(long)]
+        all: bool,
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hash everything again and report what is not what its name says
+    Verify {
+        /// Remove what is damaged; the next build fetches or makes it again
+        #[arg(long)]
+        repair: bool,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// Of which file
+    #[arg(value_enum, default_value = "spec")]
+    pub of: SchemaOf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SchemaOf {
+    Spec,
+    Lock,
+}

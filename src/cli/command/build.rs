@@ -1,0 +1,139 @@
+//! `mlbuild build`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Session, print_json};
+use crate::cli::Exit;
+use crate::cli::args::Build as Args;
+use crate::cli::failure::Failure;
+use crate::cli::text::{bytes, printable};
+use crate::digest::{DiffId, Digest};
+use crate::engine::{BuildRequest, Built, BuiltLayer};
+use crate::export::Target;
+use crate::plan::LayerKind;
+
+pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+    let mut targets = Vec::new();
+    for output in &args.output {
+        targets.push(Target::parse(output).map_err(|error| Failure::request(error.to_string()))?);
+    }
+    let to_stdout = targets.iter().any(Target::is_stdout);
+    if to_stdout && args.json {
+        return Err(Failure::request("an archive and --json cannot both go to standard output"));
+    }
+    let project = session.project(&args.project)?;
+    let (engine, progress) = session.engine(args.offline, args.jobs.map(usize::from))?;
+    let request = BuildRequest {
+        reference: args.tag.clone(),
+        platforms: args.platform.clone(),
+        targets,
+        update_lock: args.update_lock,
+    };
+    let result = engine.build(&project, &request);
+    let times = progress.finish();
+    let built = result?;
+    if args.json {
+        let seconds = times.iter().fold(BTreeMap::new(), |mut all, (phase, time)| {
+            *all.entry(phase.key()).or_insert(0.0) += (time.as_secs_f64() * 1000.0).round() / 1000.0;
+            all
+        });
+        print_json(&Report::new(&built, &args.output, seconds));
+        return Ok(Exit::Success);
+    }
+    if !session.global.quiet {
+        eprint!("{}", summary(&built));
+        for output in &args.output {
+            eprintln!("wrote {}", printable(output));
+        }
+    }
+    // The archive has standard output for itself.
+    if to_stdout { eprintln!("{}", built.digest) } else { println!("{}", built.digest) }
+    Ok(Exit::Success)
+}
+
+/// What a person reads: a line for each layer of each image.
+fn summary(built: &Built) -> String {
+    let mut text = String::new();
+    for image in &built.images {
+        let (mut size, mut made) = (0, 0);
+        for layer in &image.layers {
+            size += layer.size;
+            made += usize::from(!layer.reused);
+            let mark = if layer.reused { " " } else { "+" };
+            text += &format!("{mark} {:<7} {:>8}  {}\n", layer.kind.as_str(), bytes(layer.size), printable(&layer.title));
+        }
+        text += &format!(
+            "{} {}: {} layers ({made} new), {}\n",
+            printable(built.reference.as_deref().unwrap_or("image")),
+            image.platform,
+            image.layers.len(),
+            bytes(size)
+        );
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    digest: Digest,
+    reference: Option<&'a str>,
+    locked: bool,
+    images: Vec<ImageReport<'a>>,
+    outputs: &'a [String],
+    /// Phases of this run, in seconds.
+    seconds: BTreeMap<&'static str, f64>,
+}
+
+#[derive(Serialize)]
+struct ImageReport<'a> {
+    platform: &'static str,
+    manifest: Digest,
+    config: Digest,
+    /// All layers, compressed, in bytes.
+    size: u64,
+    layers: Vec<LayerReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct LayerReport<'a> {
+    kind: LayerKind,
+    title: &'a str,
+    contents: &'a [String],
+    digest: Digest,
+    diff_id: DiffId,
+    size: u64,
+    unpacked: u64,
+    reused: bool,
+}
+
+impl<'a> Report<'a> {
+    fn new(built: &'a Built, outputs: &'a [String], seconds: BTreeMap<&'static str, f64>) -> Self {
+        let layer = |layer: &'a BuiltLayer| LayerReport {
+            kind: layer.kind,
+            title: &layer.title,
+            contents: &layer.contents,
+            digest: layer.digest,
+            diff_id: layer.diff_id,
+            size: layer.size,
+            unpacked: layer.unpacked,
+            reused: layer.reused,
+        };
+        let images = built.images.iter().map(|image| ImageReport {
+            platform: image.platform.as_str(),
+            manifest: image.manifest,
+            config: image.config,
+            size: image.layers.iter().map(|layer| layer.size).sum(),
+            layers: image.layers.iter().map(layer).collect(),
+        });
+        Self {
+            digest: built.digest,
+            reference: built.reference.as_deref(),
+            locked: built.locked,
+            images: images.collect(),
+            outputs,
+            seconds,
+        }
+    }
+}

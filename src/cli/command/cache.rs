@@ -1,0 +1,130 @@
+//! `mlbuild cache`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::images::table;
+use super::{Session, print_json};
+use crate::cli::Exit;
+use crate::cli::args::CacheCommand;
+use crate::cli::failure::Failure;
+use crate::cli::text::{bytes, printable};
+use crate::store::gc::{self, GcPlan, Roots};
+use crate::store::verify;
+
+pub fn run(session: &Session, command: &CacheCommand) -> Result<Exit, Failure> {
+    match command {
+        CacheCommand::Dir => {
+            println!("{}", session.home()?.display());
+            Ok(Exit::Success)
+        }
+        CacheCommand::Du { json } => du(session, *json),
+        CacheCommand::Prune { older_than, all, dry_run, json } => {
+            prune(session, *older_than, *all, *dry_run, *json)
+        }
+        CacheCommand::Verify { repair, json } => verify(session, *repair, *json),
+    }
+}
+
+#[derive(Serialize)]
+struct Usage {
+    files: u64,
+    bytes: u64,
+}
+
+fn du(session: &Session, json: bool) -> Result<Exit, Failure> {
+    let usage: BTreeMap<_, _> = gc::du(&session.store()?)?
+        .into_iter()
+        .map(|(kind, usage)| (kind.name().to_owned(), Usage { files: usage.files, bytes: usage.bytes }))
+        .collect();
+    if json {
+        print_json(&usage);
+        return Ok(Exit::Success);
+    }
+    let row = |kind: &str, usage: &Usage| [kind.to_owned(), usage.files.to_string(), bytes(usage.bytes)];
+    let mut rows: Vec<_> = usage.iter().map(|(kind, usage)| row(kind, usage)).collect();
+    let all = Usage {
+        files: usage.values().map(|usage| usage.files).sum(),
+        bytes: usage.values().map(|usage| usage.bytes).sum(),
+    };
+    rows.push(row("all", &all));
+    print!("{}", table(["KIND", "FILES", "SIZE"], &rows));
+    Ok(Exit::Success)
+}
+
+#[derive(Serialize)]
+struct Pruned {
+    dry_run: bool,
+    files: u64,
+    bytes: u64,
+}
+
+fn prune(
+    session: &Session,
+    older_than: Option<u32>,
+    all: bool,
+    dry_run: bool,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let store = session.store()?;
+    #[expect(clippy::disallowed_methods, reason = "age is asked for by the person")]
+    let now = SystemTime::now();
+    let older_than = older_than.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600));
+    if all && !dry_run {
+        for image in store.images()? {
+            store.remove_image(&image.reference)?;
+        }
+    }
+    let keep = Roots::default();
+    let plan: GcPlan = if dry_run {
+        gc::plan(&store, &keep, now, older_than)?
+    } else {
+        gc::prune(&store, &keep, now, older_than, &mut || eprintln!("waiting for other mlbuild processes"))?
+    };
+    let report = Pruned { dry_run, files: plan.remove.len() as u64, bytes: plan.freed() };
+    if json {
+        print_json(&report);
+    } else {
+        let verb = if dry_run { "would remove" } else { "removed" };
+        println!("{verb} {} files, {}", report.files, bytes(report.bytes));
+    }
+    Ok(Exit::Success)
+}
+
+#[derive(Serialize)]
+struct Verified {
+    files: u64,
+    bytes: u64,
+    bad: Vec<BadFile>,
+}
+
+#[derive(Serialize)]
+struct BadFile {
+    kind: String,
+    path: String,
+    why: String,
+    removed: bool,
+}
+
+fn verify(session: &Session, repair: bool, json: bool) -> Result<Exit, Failure> {
+    let report = verify::verify(&session.store()?, repair, &|_| {})?;
+    let bad = report.bad.iter().map(|bad| BadFile {
+        kind: bad.kind.name().to_owned(),
+        path: bad.path.display().to_string(),
+        why: bad.why.clone(),
+        removed: bad.removed,
+    });
+    let verified = Verified { files: report.files, bytes: report.bytes, bad: bad.collect() };
+    if json {
+        print_json(&verified);
+    } else {
+        for bad in &verified.bad {
+            let note = if bad.removed { " (removed)" } else { "" };
+            println!("{} {}: {}{note}", bad.kind, printable(&bad.path), printable(&bad.why));
+        }
+        println!("{} files, {}: {} bad", verified.files, bytes(verified.bytes), verified.bad.len());
+    }
+    Ok(if verified.bad.iter().all(|bad| bad.removed) { Exit::Success } else { Exit::Integrity })
+}

@@ -1,0 +1,88 @@
+//! `mlbuild lock`.
+
+use serde::Serialize;
+
+use super::{Session, print_json};
+use crate::cli::Exit;
+use crate::cli::args::Lock as Args;
+use crate::cli::failure::Failure;
+use crate::cli::text::printable;
+use crate::engine::{EngineError, Engine, LockRequest, Project, Upgrade};
+use crate::lock::LockDiff;
+
+pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
+    let project = session.project(&args.project)?;
+    let (engine, progress) = session.engine(args.offline, None)?;
+    if args.check {
+        return check(&engine, &project, args.json);
+    }
+    let upgrade = match (args.upgrade, &args.upgrade_package[..]) {
+        (true, _) => Upgrade::All,
+        (false, []) => Upgrade::None,
+        (false, names) => {
+            // Debian's names are not normalised, Python's are: a name is looked for as both.
+            let both = |name: &String| [name.clone(), crate::wheel::normal_name(name)];
+            Upgrade::Packages(names.iter().flat_map(both).collect())
+        }
+    };
+    let result = engine.lock(&project, &LockRequest { upgrade });
+    progress.finish();
+    let locked = result?;
+    engine.write_lock(&project, &locked)?;
+    let path = project.lock_path();
+    if args.json {
+        print_json(&Report {
+            path: path.display().to_string(),
+            changed: locked.changed,
+            packages: locked.lock.packages.len(),
+            debs: locked.lock.debs.len(),
+            diff: locked.diff.as_ref(),
+        });
+    } else if !locked.changed {
+        println!("{} is up to date", path.display());
+    } else {
+        if let Some(diff) = locked.diff.as_ref().filter(|diff| !diff.is_empty()) {
+            print!("{}", printable(&diff.to_string()));
+        }
+        println!("wrote {}: {}", path.display(), summary(&locked.lock));
+    }
+    Ok(Exit::Success)
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    path: String,
+    changed: bool,
+    packages: usize,
+    debs: usize,
+    diff: Option<&'a LockDiff>,
+}
+
+fn summary(lock: &crate::lock::Lock) -> String {
+    let mut parts = Vec::new();
+    if let Some(python) = &lock.python {
+        parts.push(format!("Python {}", python.version));
+    }
+    parts.push(format!("{} Python packages", lock.packages.len()));
+    parts.push(format!("{} Debian packages", lock.debs.len()));
+    parts.join(", ")
+}
+
+#[derive(Serialize)]
+struct Check {
+    satisfied: bool,
+    drift: Vec<String>,
+}
+
+fn check(engine: &Engine, project: &Project, json: bool) -> Result<Exit, Failure> {
+    let drift = engine.check_lock(project)?;
+    let satisfied = drift.is_empty();
+    if json {
+        print_json(&Check { satisfied, drift: drift.iter().map(ToString::to_string).collect() });
+    } else if satisfied {
+        println!("{} satisfies the spec", project.lock_path().display());
+    } else {
+        return Err(EngineError::OutOfDate { path: project.lock_path(), drift }.into());
+    }
+    Ok(if satisfied { Exit::Success } else { Exit::LockOutOfDate })
+}

@@ -1,0 +1,79 @@
+//! One file a verb.
+
+mod build;
+mod cache;
+mod images;
+mod init;
+mod inspect;
+mod lock;
+mod schema;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cli::Exit;
+use crate::cli::args::{Cli, Command, Global, Project as ProjectArgs};
+use crate::cli::failure::{Failure, print_warnings};
+use crate::cli::progress::Progress;
+use crate::cli::signals;
+use crate::engine::{Cancel, Engine, Project};
+use crate::store::{self, Store};
+
+pub fn run(cli: Cli, color: bool) -> Result<Exit, Failure> {
+    let session = Session { global: cli.global, color };
+    match cli.command {
+        Command::Init(args) => init::run(&session, &args),
+        Command::Lock(args) => lock::run(&session, &args),
+        Command::Build(args) => build::run(&session, &args),
+        Command::Inspect(args) => inspect::run(&session, &args),
+        Command::Images(args) => images::run(&session, &args),
+        Command::Cache(args) => cache::run(&session, &args.command),
+        Command::Schema(args) => schema::run(&args),
+    }
+}
+
+/// What every verb needs to know of the run.
+struct Session {
+    global: Global,
+    color: bool,
+}
+
+impl Session {
+    /// The store's directory.
+    fn home(&self) -> Result<PathBuf, Failure> {
+        if let Some(home) = &self.global.home {
+            return Ok(home.clone());
+        }
+        #[expect(clippy::disallowed_methods, reason = "the store's place is the user's to say")]
+        let env = |name: &str| std::env::var_os(name);
+        Ok(store::home(&env)?)
+    }
+
+    fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::open(&self.home()?)?)
+    }
+
+    /// An engine that stops at a signal, and the display of its events.
+    fn engine(&self, offline: bool, jobs: Option<usize>) -> Result<(Engine, Arc<Progress>), Failure> {
+        let cancel = Cancel::default();
+        signals::watch(&cancel)
+            .map_err(|source| Failure::Io { what: "cannot watch signals".into(), source })?;
+        let progress = Arc::new(Progress::new(self.global.quiet));
+        let engine = Engine::new(self.store()?, progress.clone(), cancel, offline, jobs);
+        Ok((engine, progress))
+    }
+
+    fn project(&self, args: &ProjectArgs) -> Result<Project, Failure> {
+        let project = Project::open(&args.spec)?;
+        if !self.global.quiet {
+            print_warnings(&project.warnings, &project.spec_path, &project.text, self.color);
+        }
+        Ok(project)
+    }
+}
+
+/// A value as JSON on standard output.
+fn print_json(value: &impl serde::Serialize) {
+    let text = serde_json::to_string_pretty(value).expect("what we print has only strings and numbers");
+    println!("{text}");
+}

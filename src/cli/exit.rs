@@ -1,0 +1,31 @@
+//! Exit statuses: a documented contract for scripts and CI.
+
+use std::process::ExitCode;
+
+/// How a run of `mlbuild` ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Success = 0,
+    /// The work failed.
+    Failure = 1,
+    /// The request is wrong: usage, spec, or a file it names.
+    Request = 2,
+    /// The lock does not satisfy the spec.
+    LockOutOfDate = 3,
+    /// Bytes are not what their digest, signature or format says.
+    Integrity = 4,
+    /// Network, index, mirror or registry.
+    Network = 5,
+    /// This host cannot do it.
+    Host = 6,
+    /// Interrupted by a signal (128 + SIGINT).
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

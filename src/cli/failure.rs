@@ -1,0 +1,133 @@
+//! The one place that turns an error into text: what failed, on what, why, and what to do.
+
+use std::error::Error;
+
+use crate::cli::exit::Exit;
+use crate::cli::report;
+use crate::cli::text::printable;
+use crate::diagnostic::Diagnostic;
+use crate::engine::{EngineError, ErrorKind};
+use crate::store::StoreError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{message}")]
+    Request { message: String, hint: Option<String> },
+    #[error("{0}")]
+    Integrity(String),
+    #[error("{what}")]
+    Io { what: String, source: std::io::Error },
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Engine(EngineError::Store(error))
+    }
+}
+
+impl Failure {
+    pub fn request(message: impl Into<String>) -> Self {
+        Self::Request { message: message.into(), hint: None }
+    }
+
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Engine(error) => match error.kind() {
+                ErrorKind::Failed => Exit::Failure,
+                ErrorKind::Request => Exit::Request,
+                ErrorKind::LockOutOfDate => Exit::LockOutOfDate,
+                ErrorKind::Integrity => Exit::Integrity,
+                ErrorKind::Network => Exit::Network,
+                ErrorKind::Cancelled => Exit::Interrupted,
+            },
+            Self::Request { .. } => Exit::Request,
+            Self::Integrity(_) => Exit::Integrity,
+            Self::Io { .. } => Exit::Failure,
+        }
+    }
+
+    /// To standard error.
+    pub fn print(&self, color: bool) {
+        let text = match self {
+            Self::Engine(EngineError::Spec { path, text, diagnostics }) => {
+                report::render(diagnostics, &path.display().to_string(), text, color)
+            }
+            Self::Engine(EngineError::Cancelled) => "cancelled\n".to_owned(),
+            error => self.text(error, color),
+        };
+        eprint!("{text}");
+    }
+
+    fn text(&self, error: &dyn Error, color: bool) -> String {
+        let (red, cyan, reset) = if color { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
+        let mut text = format!("{red}error{reset}: {}\n", chain(error));
+        for item in self.items() {
+            text += &format!("  - {}\n", indent(&item));
+        }
+        for hint in self.hints() {
+            text += &format!("{cyan}hint{reset}: {}\n", indent(&printable(&hint)));
+        }
+        text
+    }
+
+    /// What a list inside the error says, an item each.
+    fn items(&self) -> Vec<String> {
+        match self {
+            Self::Engine(EngineError::OutOfDate { drift, .. }) => {
+                drift.iter().map(|drift| printable(&drift.to_string())).collect()
+            }
+            Self::Engine(EngineError::Fetch(errors)) => errors.iter().map(|error| chain(error)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let hint = |text: &str| vec![text.to_owned()];
+        match self {
+            Self::Engine(error) => match error {
+                EngineError::NoSpec { .. } => hint("`mlbuild init` writes a starter spec"),
+                EngineError::NoLock { .. } => hint("`mlbuild lock` makes it"),
+                EngineError::OutOfDate { .. } => {
+                    hint("`mlbuild lock` brings it up to date; `mlbuild build --update-lock` does both")
+                }
+                EngineError::Lock { .. } => {
+                    hint("restore it from version control, or delete it and run `mlbuild lock`")
+                }
+                EngineError::Collision(_) => {
+                    hint("drop one of the two packages, or name the winner in `prefer` of [python]")
+                }
+                _ => Vec::new(),
+            },
+            Self::Request { hint, .. } => hint.iter().cloned().collect(),
+            Self::Integrity(_) | Self::Io { .. } => Vec::new(),
+        }
+    }
+}
+
+/// An error with its causes, one a line, none said twice.
+fn chain(error: &dyn Error) -> String {
+    let mut text = printable(&error.to_string());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = printable(&cause.to_string());
+        if !text.contains(&said) {
+            text += &format!("\n  because: {}", indent(&said));
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn indent(text: &str) -> String {
+    text.replace('\n', "\n    ")
+}
+
+/// Warnings about a spec that is good enough to go on with.
+pub fn print_warnings(warnings: &[Diagnostic], path: &std::path::Path, text: &str, color: bool) {
+    if !warnings.is_empty() {
+        eprint!("{}", report::render(warnings, &path.display().to_string(), text, color));
+    }
+}

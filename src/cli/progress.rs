@@ -1,0 +1,195 @@
+//! Events of the engine on standard error: one calm display on a terminal, plain lines elsewhere.
+//!
+//! On a terminal one line says the phase, bytes, rate and time left, and is gone at the end. Elsewhere (CI logs) a
+//! line is written when a phase begins and then at most every [`PLAIN_INTERVAL`]. Nothing is shown with `--quiet`
+//! but warnings.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::text::{bytes, printable};
+use crate::engine::{Event, Phase, Reporter};
+
+/// Time between two plain lines of one phase.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+/// A phase shorter than this shows nothing on a terminal.
+const CALM: Duration = Duration::from_millis(300);
+
+/// Shows events; one for each run of the program.
+pub struct Progress {
+    quiet: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Present on a terminal.
+    bar: Option<ProgressBar>,
+    phase: Option<Phase>,
+    began: Instant,
+    last_line: Instant,
+    counts: Counts,
+    /// Every phase with the time it took, for `--json`.
+    times: Vec<(Phase, Duration)>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Counts {
+    bytes: u64,
+    total: u64,
+    files: u64,
+    files_done: u64,
+    layers: u64,
+    layers_done: u64,
+}
+
+impl Progress {
+    pub fn new(quiet: bool) -> Self {
+        let terminal = !quiet && std::io::stderr().is_terminal();
+        #[expect(clippy::disallowed_methods, reason = "the display is the one place that shows rates")]
+        let now = Instant::now();
+        let state = State {
+            bar: terminal.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())),
+            phase: None,
+            began: now,
+            last_line: now,
+            counts: Counts::default(),
+            times: Vec::new(),
+        };
+        Self { quiet, state: Mutex::new(state) }
+    }
+
+    /// Ends the display; nothing of it stays on a terminal. Gives the phases with their times.
+    pub fn finish(&self) -> Vec<(Phase, Duration)> {
+        let mut state = self.lock();
+        state.end_phase();
+        if let Some(bar) = &state.bar {
+            bar.finish_and_clear();
+        }
+        std::mem::take(&mut state.times)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn line(&self, state: &State, text: &str) {
+        let text = printable(text);
+        match &state.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => drop(writeln!(std::io::stderr(), "{text}")),
+        }
+    }
+}
+
+impl Reporter for Progress {
+    fn event(&self, event: Event) {
+        let mut state = self.lock();
+        match event {
+            Event::Phase(phase) => {
+                state.end_phase();
+                state.begin(phase);
+            }
+            Event::Downloads { files, bytes } => {
+                state.counts.files = files;
+                state.counts.total = bytes;
+            }
+            Event::Exports { bytes } => state.counts.total = bytes,
+            Event::Downloaded { bytes } | Event::Exported { bytes } => state.counts.bytes += bytes,
+            Event::Rewound { bytes } => state.counts.bytes = state.counts.bytes.saturating_sub(bytes),
+            Event::DownloadDone { .. } => state.counts.files_done += 1,
+            Event::Layers { to_make, .. } => state.counts.layers = to_make,
+            Event::LayerMade { .. } => state.counts.layers_done += 1,
+            Event::Retried { name, why } => {
+                if !self.quiet {
+                    self.line(&state, &format!("retrying {name}: {why}"));
+                }
+            }
+            Event::Note(text) => {
+                if !self.quiet {
+                    self.line(&state, &text);
+                }
+            }
+            Event::Warning(text) => self.line(&state, &format!("warning: {text}")),
+        }
+        if !self.quiet {
+            state.show();
+        }
+    }
+}
+
+impl State {
+    fn begin(&mut self, phase: Phase) {
+        #[expect(clippy::disallowed_methods, reason = "the display is the one place that shows rates")]
+        let now = Instant::now();
+        self.phase = Some(phase);
+        self.began = now;
+        self.last_line = now;
+        self.counts = Counts::default();
+        if let Some(bar) = &self.bar {
+            bar.reset();
+        }
+    }
+
+    fn end_phase(&mut self) {
+        if let Some(phase) = self.phase.take() {
+            self.times.push((phase, self.began.elapsed()));
+        }
+    }
+
+    fn show(&mut self) {
+        let Some(phase) = self.phase else { return };
+        let elapsed = self.began.elapsed();
+        match &self.bar {
+            Some(bar) => {
+                if elapsed < CALM {
+                    return;
+                }
+                if bar.is_hidden() {
+                    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+                    bar.enable_steady_tick(Duration::from_millis(125));
+                }
+                let template = if self.counts.total > 0 {
+                    "{spinner} {msg}  {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}"
+                } else {
+                    "{spinner} {msg}  {elapsed}"
+                };
+                bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
+                bar.set_length(self.counts.total);
+                bar.set_position(self.counts.bytes);
+                bar.set_message(self.counts.text(phase));
+            }
+            None => {
+                if self.last_line.elapsed() >= PLAIN_INTERVAL {
+                    self.last_line += self.last_line.elapsed();
+                    let rate = self.counts.bytes as f64 / elapsed.as_secs_f64().max(0.001);
+                    let mut line = self.counts.text(phase);
+                    if self.counts.total > 0 {
+                        line += &format!(
+                            ": {} of {}, {}/s",
+                            bytes(self.counts.bytes),
+                            bytes(self.counts.total),
+                            bytes(rate as u64)
+                        );
+                    }
+                    let _ = writeln!(std::io::stderr(), "{line}");
+                }
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn text(&self, phase: Phase) -> String {
+        let mut text = phase.title().to_owned();
+        if self.files > 0 {
+            text += &format!(", {} of {} files", self.files_done, self.files);
+        }
+        if self.layers > 0 {
+            text += &format!(", {} of {} layers", self.layers_done, self.layers);
+        }
+        text
+    }
+}

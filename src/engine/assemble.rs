@@ -1,0 +1,154 @@
+//! From formed layers to images: documents, their place in the store, the name.
+
+use std::collections::BTreeMap;
+
+use super::build::{BuiltImage, BuiltLayer, Work};
+use super::files::FilesLayer;
+use super::{Engine, EngineError, Project};
+use crate::digest::Digest;
+use crate::image::{self, Image, ImageLayer, ImageRequest};
+use crate::lock::model::Lock;
+use crate::oci::{Descriptor, MediaType, Platform, Reference};
+use crate::store::ImageRecord;
+
+/// The image of one platform.
+pub(super) struct Assembled {
+    pub platform: Platform,
+    pub image: Image,
+    pub layers: Vec<BuiltLayer>,
+}
+
+impl Assembled {
+    pub(super) fn new(
+        project: &Project,
+        lock: &Lock,
+        work: Work,
+        files: &[FilesLayer],
+    ) -> Result<Self, EngineError> {
+        let Work { plan, known, reused, .. } = work;
+        let planned = plan.layers.into_iter().zip(known).zip(reused);
+        let mut layers: Vec<_> = planned
+            .map(|((layer, known), reused)| {
+                let facts = known.expect("every layer of the plan has been formed");
+                BuiltLayer::new(layer.kind, layer.title, layer.contents, &facts, reused)
+            })
+            .collect();
+        layers.extend(files.iter().map(FilesLayer::built));
+        let of_image: Vec<_> = layers.iter().map(BuiltLayer::of_image).collect();
+        let request = ImageRequest {
+            platform: plan.platform,
+            epoch: plan.epoch,
+            config: &project.spec.image,
+            default_env: Vec::new(),
+            base: plan.suite.map(|_| lock.inputs.base.clone()),
+            layers: &of_image,
+        };
+        Ok(Self { platform: plan.platform, image: image::assemble(&request)?, layers })
+    }
+
+    pub(super) fn built(&self) -> BuiltImage {
+        BuiltImage {
+            platform: self.platform,
+            manifest: self.image.descriptor.digest,
+            config: self.image.config_descriptor.digest,
+            layers: self.layers.clone(),
+        }
+    }
+}
+
+impl BuiltLayer {
+    fn of_image(&self) -> ImageLayer {
+        ImageLayer {
+            digest: self.digest,
+            size: self.size,
+            diff_id: self.diff_id,
+            media_type: MediaType::LayerTarGzip,
+            kind: kind(self.kind),
+            title: self.title.clone(),
+            contents: self.contents.clone(),
+        }
+    }
+}
+
+/// All that is written of an image but its layers.
+pub(super) struct Documents {
+    pub root: Descriptor,
+    pub by_digest: BTreeMap<Digest, Vec<u8>>,
+    /// Digest and size, each once.
+    pub layers: BTreeMap<Digest, u64>,
+}
+
+impl Documents {
+    pub(super) fn new(images: &[Assembled]) -> Result<Self, EngineError> {
+        let (mut by_digest, mut layers) = (BTreeMap::new(), BTreeMap::new());
+        for Assembled { image, layers: built, .. } in images {
+            by_digest.insert(image.descriptor.digest, image.manifest.clone());
+            by_digest.insert(image.config_descriptor.digest, image.config.clone());
+            layers.extend(built.iter().map(|layer| (layer.digest, layer.size)));
+        }
+        let root = match images {
+            [only] => only.image.descriptor.clone(),
+            several => {
+                let several: Vec<_> = several.iter().map(|one| (one.platform, &one.image)).collect();
+                let index = image::index(&several)?;
+                by_digest.insert(index.descriptor.digest, index.bytes);
+                index.descriptor
+            }
+        };
+        Ok(Self { root, by_digest, layers })
+    }
+}
+
+impl Engine {
+    /// Keeps the documents, and the image under its name if it has one.
+    pub(super) fn save(
+        &self,
+        project: &Project,
+        reference: Option<&Reference>,
+        images: &[Assembled],
+        documents: &Documents,
+    ) -> Result<(), EngineError> {
+        for (digest, bytes) in &documents.by_digest {
+            if !self.store.has(digest) {
+                self.store.put_bytes(bytes)?;
+            }
+        }
+        let Some(reference) = reference else { return Ok(()) };
+        let record = ImageRecord {
+            reference: reference.tagged(),
+            digest: documents.root.digest,
+            media_type: documents.root.media_type.to_string(),
+            platforms: images.iter().map(|image| image.platform.to_string()).collect(),
+            spec: project.spec_path.canonicalize().ok().map(|path| path.display().to_string()),
+            layers: documents.layers.keys().copied().collect(),
+            blobs: documents.by_digest.keys().copied().collect(),
+            size: documents.layers.values().sum(),
+        };
+        if self.store.image(&record.reference)?.as_ref() != Some(&record) {
+            self.store.put_image(&record)?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of an image, checked; a digest in it is refused, since the digest is what the build finds out.
+pub(super) fn reference(name: Option<&String>) -> Result<Option<Reference>, EngineError> {
+    let Some(name) = name else { return Ok(None) };
+    let reference: Reference =
+        name.parse().map_err(|source| EngineError::Reference { reference: name.clone(), source })?;
+    if reference.digest().is_some() {
+        return Err(EngineError::Usage(format!("`{name}` has a digest: the build decides the digest")));
+    }
+    Ok(Some(reference))
+}
+
+fn kind(kind: crate::plan::LayerKind) -> image::LayerKind {
+    use crate::plan::LayerKind as K;
+    match kind {
+        K::Base => image::LayerKind::Base,
+        K::Python => image::LayerKind::Python,
+        K::Wheel => image::LayerKind::Wheel,
+        K::Wheels => image::LayerKind::Wheels,
+        K::Files => image::LayerKind::Files,
+    }
+}

@@ -1,0 +1,168 @@
+//! Why a job of the engine failed, and of which kind the failure is (hence the exit status).
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use crate::diagnostic::Diagnostic;
+use crate::export::ExportError;
+use crate::fetch::FetchError;
+use crate::lock::Drift;
+use crate::oci::Platform;
+use crate::resolve::ResolveError;
+use crate::store::StoreError;
+
+/// What sort of failure it is: the shell makes an exit status of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    Failed,
+    /// The spec, a file it names, or the arguments.
+    Request,
+    LockOutOfDate,
+    Integrity,
+    Network,
+    Cancelled,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("{path} has mistakes", path = path.display())]
+    Spec { path: PathBuf, text: String, diagnostics: Vec<Diagnostic> },
+    #[error("no spec: {path} does not exist", path = path.display())]
+    NoSpec { path: PathBuf },
+    #[error("cannot read {path}", path = path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {path}", path = path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("the spec's Python inputs")]
+    Inputs(#[source] crate::resolve::InputError),
+    #[error("cannot read the lock {path}", path = path.display())]
+    Lock { path: PathBuf, source: crate::lock::LockError },
+    #[error("{path} does not satisfy the spec", path = path.display())]
+    OutOfDate { path: PathBuf, drift: Vec<Drift> },
+    #[error("there is no lock {path}", path = path.display())]
+    NoLock { path: PathBuf },
+    #[error("the spec has no platform {0}")]
+    NoPlatform(Platform),
+    #[error("no Debian base could be resolved")]
+    Archive(#[source] crate::archive::ArchiveError),
+    #[error("no set of Python packages satisfies the spec for {platform}")]
+    Resolve { platform: Platform, source: ResolveError },
+    #[error("Python {request} was not found")]
+    Python { request: String, source: Box<dyn Error + Send + Sync> },
+    #[error("{}", several(.0.len(), "download failed", "downloads failed"))]
+    Fetch(Vec<FetchError>),
+    #[error(transparent)]
+    Http(#[from] crate::http::HttpError),
+    #[error(transparent)]
+    Wheel(#[from] crate::wheel::WheelError),
+    #[error(transparent)]
+    Collision(#[from] crate::wheel::Collision),
+    #[error("layer `{title}` cannot be made")]
+    Layer { title: String, source: crate::layer::LayerError },
+    #[error("the Debian base cannot be composed")]
+    Compose(#[source] crate::debian::ComposeError),
+    #[error("the Python archive {name}")]
+    Standalone { name: String, source: crate::python::PythonError },
+    #[error(transparent)]
+    Context(#[from] crate::context::ContextError),
+    #[error("the image cannot be assembled")]
+    Image(#[from] crate::image::ImageError),
+    #[error(transparent)]
+    Plan(#[from] crate::plan::PlanError),
+    #[error("the store")]
+    Store(#[from] StoreError),
+    #[error("cannot open {name} in the store")]
+    Blob { name: String, source: io::Error },
+    #[error("cannot export to {target}")]
+    Export { target: String, source: ExportError },
+    #[error("`{reference}` is not a usable image name")]
+    Reference { reference: String, source: crate::oci::reference::ReferenceError },
+    #[error("{0}")]
+    Usage(String),
+    #[error("cannot start {0} threads")]
+    Threads(usize, #[source] rayon::ThreadPoolBuildError),
+    #[error("cannot start the network runtime")]
+    Runtime(#[source] io::Error),
+    #[error("cancelled")]
+    Cancelled,
+}
+
+fn several(count: usize, one: &str, many: &str) -> String {
+    if count == 1 { one.to_owned() } else { format!("{count} {many}") }
+}
+
+impl EngineError {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Spec { .. }
+            | Self::NoSpec { .. }
+            | Self::Inputs(_)
+            | Self::NoLock { .. }
+            | Self::NoPlatform(_)
+            | Self::Lock { .. }
+            | Self::Collision(_)
+            | Self::Context(_)
+            | Self::Plan(_)
+            | Self::Image(_)
+            | Self::Reference { .. }
+            | Self::Usage(_) => ErrorKind::Request,
+            Self::OutOfDate { .. } => ErrorKind::LockOutOfDate,
+            Self::Wheel(error) => of_chain(error, ErrorKind::Integrity),
+            Self::Compose(error) => of_chain(error, ErrorKind::Integrity),
+            Self::Standalone { source, .. } => of_chain(source, ErrorKind::Integrity),
+            Self::Archive(error) => match error.is_network() {
+                true => ErrorKind::Network,
+                false if error.is_integrity() => ErrorKind::Integrity,
+                false => ErrorKind::Request,
+            },
+            Self::Resolve { source, .. } => match source {
+                ResolveError::Index { .. } => ErrorKind::Network,
+                ResolveError::Hash { .. } => ErrorKind::Integrity,
+                _ => ErrorKind::Request,
+            },
+            Self::Python { source, .. } => of_chain(&**source, ErrorKind::Request),
+            Self::Fetch(errors) => {
+                let integrity = errors.iter().any(FetchError::is_integrity);
+                let local = errors.iter().all(|error| matches!(error, FetchError::Store { .. }));
+                match (integrity, local) {
+                    (true, _) => ErrorKind::Integrity,
+                    (false, true) => ErrorKind::Failed,
+                    (false, false) => ErrorKind::Network,
+                }
+            }
+            Self::Http(_) => ErrorKind::Network,
+            Self::Layer { source, .. } => of_chain(source, ErrorKind::Integrity),
+            Self::Export { source, .. } if source.is_integrity() => ErrorKind::Integrity,
+            Self::Export { source: ExportError::SeveralPlatforms { .. }, .. } => ErrorKind::Request,
+            Self::Store(StoreError::Corrupt { .. } | StoreError::Mismatch(_)) => ErrorKind::Integrity,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Blob { source, .. } => of_chain(source, ErrorKind::Failed),
+            Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Store(_)
+            | Self::Export { .. }
+            | Self::Threads(..)
+            | Self::Runtime(_) => ErrorKind::Failed,
+        }
+    }
+}
+
+/// `otherwise`, unless the disk is to blame, or a damaged blob.
+fn of_chain(error: &(dyn Error + 'static), otherwise: ErrorKind) -> ErrorKind {
+    if crate::store::corrupt_blob(error).is_some() {
+        return ErrorKind::Integrity;
+    }
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                // What readers of archives say of malformed or short content.
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => otherwise,
+                _ => ErrorKind::Failed,
+            };
+        }
+        next = error.source();
+    }
+    otherwise
+}

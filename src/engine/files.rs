@@ -1,0 +1,149 @@
+//! Layers of the user's files: one for each `[[copy]]`, read anew in each build, encoded only when something changed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+
+use super::build::BuiltLayer;
+use super::{Engine, EngineError, Event, Phase, Project};
+use crate::blob::RangeReader;
+use crate::context;
+use crate::digest::{Digest, hash_reader};
+use crate::epoch::Epoch;
+use crate::layer::key::KeyBuilder;
+use crate::plan::LayerKind;
+use crate::store::LayerFacts;
+use crate::tree::{Content, Node, Tree, TreePath};
+
+/// Below this number of files one thread reads them faster than several are woken up.
+const PARALLEL_FILES: usize = 64;
+
+/// A layer of user files.
+#[derive(Clone)]
+pub(super) struct FilesLayer {
+    pub title: String,
+    pub contents: Vec<String>,
+    pub facts: LayerFacts,
+    pub reused: bool,
+}
+
+impl FilesLayer {
+    pub(super) fn built(&self) -> BuiltLayer {
+        BuiltLayer::new(LayerKind::Files, self.title.clone(), self.contents.clone(), &self.facts, self.reused)
+    }
+}
+
+impl Engine {
+    /// The same for every platform.
+    pub(super) fn files_layers(&self, project: &Project, epoch: Epoch) -> Result<Vec<FilesLayer>, EngineError> {
+        let spec = &project.spec;
+        let workdir = spec.image.workdir.as_deref().filter(|workdir| *workdir != "/");
+        if spec.copies.is_empty() && workdir.is_none() {
+            return Ok(Vec::new());
+        }
+        self.reporter.event(Event::Phase(Phase::Files));
+        let mut layers = Vec::new();
+        let mut written: BTreeMap<TreePath, (String, String)> = BTreeMap::new();
+        for copy in &spec.copies {
+            let tree = context::collect(&project.directory, std::slice::from_ref(copy))?;
+            let title = format!("{} -> {}", copy.from, copy.to);
+            let mut said = self.say(&tree)?;
+            for (path, text) in &said {
+                match written.get(path) {
+                    Some((before, other)) if before != text => {
+                        return Err(EngineError::Usage(format!(
+                            "/{path} is written by `{other}` and, differently, by `{title}`"
+                        )));
+                    }
+                    _ => {}
+                }
+            }
+            // Each path stands in one layer: what an earlier copy wrote in the same way is not written again.
+            said.retain(|path, _| !written.contains_key(path));
+            let tree: Tree = tree.into_iter().filter(|(path, _)| said.contains_key(path)).collect();
+            for (path, text) in &said {
+                written.insert(path.clone(), (text.clone(), title.clone()));
+            }
+            if !tree.is_empty() {
+                let contents = vec![copy.to.clone()];
+                layers.push(self.files_layer(&title, contents, &tree, &said, epoch)?);
+            }
+        }
+        if let Some(workdir) = workdir.and_then(|workdir| TreePath::from_absolute(workdir).ok()) {
+            let below = format!("{workdir}/");
+            if !written.keys().any(|path| *path == workdir || path.as_str().starts_with(&below)) {
+                let tree = Tree::from([(workdir.clone(), Node::Dir { mode: 0o755 })]);
+                let said = self.say(&tree)?;
+                let title = format!("work directory /{workdir}");
+                layers.push(self.files_layer(&title, vec![format!("/{workdir}")], &tree, &said, epoch)?);
+            }
+        }
+        Ok(layers)
+    }
+
+    fn files_layer(
+        &self,
+        title: &str,
+        contents: Vec<String>,
+        tree: &Tree,
+        said: &BTreeMap<TreePath, String>,
+        epoch: Epoch,
+    ) -> Result<FilesLayer, EngineError> {
+        let mut key = KeyBuilder::new("files").field("epoch", epoch.0);
+        for (path, text) in said {
+            key = key.field("path", path).field("node", text);
+        }
+        let key = key.finish();
+        let known = self.store.layer_facts(&key)?.filter(|facts| self.store.has(&facts.digest));
+        let reused = known.is_some();
+        let facts = match known {
+            Some(facts) => facts,
+            None => {
+                let facts = self.encode(epoch, &key, title, tree, Vec::new())?;
+                self.reporter.event(Event::LayerMade { title: title.to_owned(), bytes: facts.size });
+                facts
+            }
+        };
+        Ok(FilesLayer { title: title.to_owned(), contents, facts, reused })
+    }
+
+    /// One line for each node that says all that the layer will say of it, the content by digest.
+    fn say(&self, tree: &Tree) -> Result<BTreeMap<TreePath, String>, EngineError> {
+        let say = |(path, node): (&TreePath, &Node)| {
+            let text = say_node(node)
+                .map_err(|source| EngineError::Read { path: path.as_str().into(), source })?;
+            Ok((path.clone(), text))
+        };
+        if tree.len() < PARALLEL_FILES {
+            return tree.iter().map(say).collect();
+        }
+        let nodes: Vec<_> = tree.iter().collect();
+        self.pool()?.install(|| nodes.par_iter().map(|&node| say(node)).collect())
+    }
+}
+
+fn say_node(node: &Node) -> io::Result<String> {
+    let mut text = String::new();
+    let written = match node {
+        Node::Dir { mode } => write!(text, "dir {mode:o}"),
+        Node::File { mode, content } => write!(text, "file {mode:o} {}", content_digest(content)?),
+        Node::Symlink { target } => write!(text, "symlink {target}"),
+        Node::Hardlink { target } => write!(text, "hardlink {target}"),
+    };
+    written.expect("writing to a string does not fail");
+    Ok(text)
+}
+
+fn content_digest(content: &Content) -> io::Result<Digest> {
+    match content {
+        Content::Bytes(bytes) => Ok(Digest::of(bytes)),
+        Content::Slice { from, offset, size } => {
+            hash_reader(RangeReader::new(&**from, *offset, *size)).map(|(digest, _)| digest)
+        }
+        Content::Stored { .. } | Content::Deflated { .. } => {
+            Err(io::Error::other("user files are never parts of a wheel"))
+        }
+    }
+}

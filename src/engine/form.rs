@@ -1,0 +1,199 @@
+//! Forming one layer from sources that are in the store: pure work on one thread of the pool (a large layer takes
+//! more), the result kept under the layer's key.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::cancel::{CancellableBlobs, CancellableWriter};
+use super::{Engine, EngineError};
+use crate::blob::BlobSource as _;
+use crate::debian::{self, DebInput};
+use crate::digest::Digest;
+use crate::elf::ElfFacts;
+use crate::epoch::Epoch;
+use crate::layer::{self, LayerFacts, Recipe};
+use crate::lock::model::{DebLayer, PythonArchive};
+use crate::plan::{LayerPlan, LayerSource, Plan, PlannedWheel};
+use crate::store::{LayerFacts as Known, LayerRecord, LayerSource as Stored};
+use crate::tree::{Node, Tree, TreePath};
+use crate::wheel::{self, Installed, Scheme};
+
+/// What is remembered of a layer beside its digest: enough for the audit and the report of a later build that does not
+/// look at the content again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct LayerExtra {
+    /// ELF files by path.
+    pub elf: Vec<(String, ElfFacts)>,
+    /// Symbolic links by path, with their targets.
+    pub links: Vec<(String, String)>,
+    /// Files and bytes that `[prune]` left out.
+    pub pruned_files: u64,
+    pub pruned_bytes: u64,
+    /// Worth telling each time the layer is used.
+    pub notes: Vec<String>,
+}
+
+impl LayerExtra {
+    pub(super) fn parse(record: &Known) -> Result<Self, EngineError> {
+        serde_json::from_str(&record.extra)
+            .map_err(|error| EngineError::Blob { name: format!("layer {}", record.digest), source: error.into() })
+    }
+}
+
+impl Engine {
+    /// Forms `layer` of `plan` and keeps it. `dropped` tells which paths preferences take from a wheel.
+    pub(super) fn form(
+        &self,
+        plan: &Plan,
+        layer: &LayerPlan,
+        merged: Option<&BTreeMap<Digest, Installed>>,
+    ) -> Result<Known, EngineError> {
+        match &layer.source {
+            LayerSource::Debian(part) => self.form_debian(plan, layer, *part),
+            LayerSource::Standalone(archive) => self.form_standalone(plan, layer, archive),
+            LayerSource::Wheels(wheels) => self.form_wheels(plan, layer, wheels, merged),
+        }
+    }
+
+    fn form_debian(&self, plan: &Plan, layer: &LayerPlan, part: DebLayer) -> Result<Known, EngineError> {
+        let blobs = self.blobs();
+        let mut debs = Vec::new();
+        for lock in &plan.debs {
+            if part == DebLayer::Base && lock.layer != DebLayer::Base {
+                continue;
+            }
+            let file = blobs
+                .open(&lock.sha256)
+                .map_err(|source| EngineError::Blob { name: lock.filename.clone(), source })?;
+            debs.push(DebInput { lock, file });
+        }
+        let suite = plan.suite.expect("a plan with a Debian layer has a suite");
+        let composed = debian::compose(&debs, suite, plan.platform).map_err(EngineError::Compose)?;
+        let tree = match part {
+            DebLayer::Base => composed.base,
+            DebLayer::Python => composed.python,
+        };
+        self.encode(plan.epoch, &layer.key, &layer.title, &tree, composed.notes)
+    }
+
+    fn form_standalone(
+        &self,
+        plan: &Plan,
+        layer: &LayerPlan,
+        archive: &PythonArchive,
+    ) -> Result<Known, EngineError> {
+        let tree = self.standalone_tree(archive)?.tree;
+        self.encode(plan.epoch, &layer.key, &layer.title, &tree, Vec::new())
+    }
+
+    /// Encodes `tree` into a blob of the store and keeps it under `key`.
+    pub(super) fn encode(
+        &self,
+        epoch: Epoch,
+        key: &Digest,
+        title: &str,
+        tree: &Tree,
+        notes: Vec<String>,
+    ) -> Result<Known, EngineError> {
+        let failed = |source| EngineError::Layer { title: title.to_owned(), source };
+        let mut writer = CancellableWriter { inner: self.store.writer()?, cancel: self.cancel.clone() };
+        let facts = layer::encode(tree, epoch, &mut writer).map_err(failed)?;
+        writer.flush().map_err(|source| EngineError::Blob { name: title.to_owned(), source })?;
+        writer.inner.commit(Some((facts.digest, facts.size)))?;
+        let extra = LayerExtra { notes, ..extra(&facts, tree) };
+        self.keep(key, &facts, &extra, Vec::new(), Stored::Blob)
+    }
+
+    fn form_wheels(
+        &self,
+        plan: &Plan,
+        layer: &LayerPlan,
+        wheels: &[PlannedWheel],
+        merged: Option<&BTreeMap<Digest, Installed>>,
+    ) -> Result<Known, EngineError> {
+        let scheme = plan.scheme.as_ref().expect("a plan with wheels has a scheme");
+        let mut installed = Vec::new();
+        for wheel in wheels {
+            installed.push(match merged.and_then(|merged| merged.get(&wheel.sha256)) {
+                Some(known) => known.clone(),
+                None => self.install(plan, scheme, wheel)?,
+            });
+        }
+        let (mut tree, mut record, mut extra) = (Tree::new(), BTreeMap::new(), LayerExtra::default());
+        for wheel in installed {
+            extra.pruned_files += wheel.pruned.files;
+            extra.pruned_bytes += wheel.pruned.bytes;
+            extra.notes.extend(wheel.notes);
+            // Equal bytes at one path: the check over all wheels has said so.
+            for (path, node) in wheel.tree {
+                tree.entry(path).or_insert(node);
+            }
+            record.extend(wheel.record);
+        }
+        let failed = |source| EngineError::Layer { title: layer.title.clone(), source };
+        let recipe = Recipe::build(&tree, plan.epoch).map_err(failed)?;
+        let facts = layer::measure(&recipe, &tree, &record, &self.blobs()).map_err(failed)?;
+        extra.elf = elf(&facts);
+        self.keep(&layer.key, &facts, &extra, recipe.blobs(), Stored::Recipe(recipe.encode()))
+    }
+
+    /// The files that `wheel` puts into the image.
+    pub(super) fn install(
+        &self,
+        plan: &Plan,
+        scheme: &Scheme,
+        wheel: &PlannedWheel,
+    ) -> Result<Installed, EngineError> {
+        let blob = self
+            .blobs()
+            .open(&wheel.sha256)
+            .map_err(|source| EngineError::Blob { name: wheel.file.clone(), source })?;
+        let opened = wheel::open(&wheel.file, wheel.sha256, &*blob)?;
+        Ok(wheel::install(&opened, &*blob, scheme, plan.prune, wheel.requested)?)
+    }
+
+    pub(super) fn blobs(&self) -> CancellableBlobs<crate::store::Store> {
+        CancellableBlobs { blobs: self.store.clone(), cancel: self.cancel.clone() }
+    }
+
+    fn keep(
+        &self,
+        key: &Digest,
+        facts: &LayerFacts,
+        extra: &LayerExtra,
+        sources: Vec<Digest>,
+        source: Stored,
+    ) -> Result<Known, EngineError> {
+        let facts = Known {
+            digest: facts.digest,
+            size: facts.size,
+            diff_id: facts.diff_id,
+            unpacked: facts.unpacked,
+            entries: facts.entries,
+            sources,
+            extra: serde_json::to_string(extra).expect("strings and numbers always serialise"),
+        };
+        let record = LayerRecord { facts, source };
+        self.store.put_layer(key, &record)?;
+        Ok(record.facts)
+    }
+}
+
+fn extra(facts: &LayerFacts, tree: &Tree) -> LayerExtra {
+    LayerExtra { elf: elf(facts), links: links(tree), ..LayerExtra::default() }
+}
+
+fn elf(facts: &LayerFacts) -> Vec<(String, ElfFacts)> {
+    facts.elf.iter().map(|(path, facts)| (path.to_string(), facts.clone())).collect()
+}
+
+fn links(tree: &Tree) -> Vec<(String, String)> {
+    let link = |(path, node): (&TreePath, &Node)| match node {
+        Node::Symlink { target } => Some((path.to_string(), target.clone())),
+        Node::Hardlink { target } => Some((path.to_string(), format!("/{target}"))),
+        Node::Dir { .. } | Node::File { .. } => None,
+    };
+    tree.iter().filter_map(link).collect()
+}

@@ -1,0 +1,184 @@
+//! Making a lock: what is still right in the previous one is kept, the rest is resolved, and nothing else changes.
+//!
+//! The three parts (Debian, Python, packages) are resolved apart: a part whose inputs are as they were is taken over
+//! without asking anybody, so that one more Debian package never moves a wheel, nor the other way round. Within a part
+//! the previous pins are preferences. A lock whose inputs equal the spec's is returned byte for byte without network.
+
+use super::{Engine, EngineError, Event, LOCK_FILE, Phase, Project, Upgrade};
+use crate::archive::{self, BaseRequest, IndexCache};
+use crate::blob::ReadAt as _;
+use crate::digest::Digest;
+use crate::lock::model::{DebLock, Inputs, Lock, SuiteLock};
+use crate::lock::{self, Drift, LockDiff};
+use crate::spec::model::{Base, PythonProvider};
+use crate::store::Store;
+
+#[derive(Debug, Clone, Default)]
+pub struct LockRequest {
+    /// Which pins may move although the spec does not demand it: names of Python or of Debian packages.
+    pub upgrade: Upgrade,
+}
+
+/// A lock that satisfies its project.
+pub struct Locked {
+    pub lock: Lock,
+    pub text: String,
+    /// What changed against the lock before; none when there was none.
+    pub diff: Option<LockDiff>,
+    /// The text is not what the file has.
+    pub changed: bool,
+}
+
+/// The Debian part of a lock.
+pub(super) struct BasePart {
+    pub suites: Vec<SuiteLock>,
+    pub debs: Vec<DebLock>,
+    /// Version of the suite's Python, when that is the one.
+    pub python_version: Option<String>,
+}
+
+impl Engine {
+    /// The differences between the lock on disk and the spec: empty when the lock satisfies it.
+    pub fn check_lock(&self, project: &Project) -> Result<Vec<Drift>, EngineError> {
+        let Some((lock, _)) = project.read_lock()? else {
+            return Err(EngineError::NoLock { path: project.lock_path() });
+        };
+        Ok(lock::drift(&lock.inputs, &project.inputs()))
+    }
+
+    /// A lock for the project; the file is not written.
+    pub fn lock(&self, project: &Project, request: &LockRequest) -> Result<Locked, EngineError> {
+        let inputs = project.inputs();
+        let previous = project.read_lock()?;
+        if let Some((lock, text)) = &previous
+            && request.upgrade == Upgrade::None
+            && lock.inputs == inputs
+        {
+            return Ok(Locked { lock: lock.clone(), text: text.clone(), diff: None, changed: false });
+        }
+        let old = previous.as_ref().map(|(lock, _)| lock);
+        let base = self.lock_base(project, &inputs, old, &request.upgrade)?;
+        let python = self.lock_python(project, &inputs, old, &request.upgrade, &base)?;
+        let packages = self.lock_packages(project, &inputs, old, &request.upgrade, python.as_ref())?;
+        let mut lock = Lock { inputs, suites: base.suites, python, debs: base.debs, packages };
+        lock.normalise();
+        let text = lock::write(&lock);
+        Ok(Locked {
+            diff: old.map(|old| lock::diff(old, &lock)),
+            changed: previous.as_ref().is_none_or(|(_, old)| *old != text),
+            lock,
+            text,
+        })
+    }
+
+    /// Writes `locked` beside the spec if it changed.
+    pub fn write_lock(&self, project: &Project, locked: &Locked) -> Result<(), EngineError> {
+        if !locked.changed {
+            return Ok(());
+        }
+        let path = project.lock_path();
+        let failed = |source| EngineError::Write { path: path.clone(), source };
+        let mut file = tempfile::Builder::new()
+            .prefix(&format!(".{LOCK_FILE}."))
+            .permissions(permissions())
+            .tempfile_in(&project.directory)
+            .map_err(failed)?;
+        std::io::Write::write_all(&mut file, locked.text.as_bytes()).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    fn lock_base(
+        &self,
+        project: &Project,
+        inputs: &Inputs,
+        old: Option<&Lock>,
+        upgrade: &Upgrade,
+    ) -> Result<BasePart, EngineError> {
+        let Base::Debian(debian) = &project.spec.base else {
+            return Ok(BasePart { suites: Vec::new(), debs: Vec::new(), python_version: None });
+        };
+        let python = inputs.python_provider == Some(PythonProvider::Debian);
+        let asked_upgrade = match upgrade {
+            Upgrade::None => false,
+            Upgrade::All => true,
+            Upgrade::Packages(names) => {
+                old.is_some_and(|old| old.debs.iter().any(|deb| names.contains(&deb.name)))
+            }
+        };
+        if let Some(old) = old
+            && !asked_upgrade
+            && same_base(&old.inputs, inputs)
+        {
+            let version = old.python.as_ref().filter(|_| python).map(|python| python.version.clone());
+            return Ok(BasePart {
+                suites: old.suites.clone(),
+                debs: old.debs.clone(),
+                python_version: version,
+            });
+        }
+        self.reporter.event(Event::Phase(Phase::ResolveBase));
+        let previous = match upgrade {
+            Upgrade::All => Vec::new(),
+            Upgrade::None => old.map(|old| old.debs.clone()).unwrap_or_default(),
+            Upgrade::Packages(names) => {
+                let kept = |deb: &&DebLock| !names.contains(&deb.name);
+                old.map(|old| old.debs.iter().filter(kept).cloned().collect()).unwrap_or_default()
+            }
+        };
+        let request = BaseRequest {
+            suite: debian.suite,
+            snapshot: debian.snapshot.clone(),
+            packages: debian.packages.clone(),
+            python,
+            platforms: inputs.platforms.clone(),
+            mirrors: super::sources::mirrors(&debian.mirrors)?,
+            previous,
+            upgrade: *upgrade == Upgrade::All,
+            now: super::sources::now(),
+        };
+        let client = self.client()?;
+        let answer = self.wait(async {
+            archive::resolve(&client, &IndexBlobs(&self.store), &request).await.map_err(EngineError::Archive)
+        })?;
+        for note in answer.notes {
+            self.reporter.event(Event::Note(note));
+        }
+        Ok(BasePart { suites: answer.suites, debs: answer.debs, python_version: answer.python_version })
+    }
+}
+
+/// Verified indexes kept as blobs. What cannot be kept is fetched again the next time.
+struct IndexBlobs<'a>(&'a Store);
+
+impl IndexCache for IndexBlobs<'_> {
+    fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let blob = self.0.get(digest).ok()?;
+        blob.read_vec_at(0, usize::try_from(blob.size()).ok()?).ok()
+    }
+
+    fn put(&self, bytes: &[u8]) {
+        let _ = self.0.put_bytes(bytes);
+    }
+}
+
+/// Do both ask for the same Debian packages?
+fn same_base(old: &Inputs, new: &Inputs) -> bool {
+    let part = |inputs: &Inputs| {
+        (
+            inputs.base.clone(),
+            inputs.snapshot.clone(),
+            inputs.debian_packages.clone(),
+            inputs.platforms.clone(),
+            inputs.python_provider == Some(PythonProvider::Debian),
+        )
+    };
+    part(old) == part(new)
+}
+
+/// The lock is a file like any other of the project, not a private one.
+fn permissions() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::Permissions::from_mode(0o644)
+}

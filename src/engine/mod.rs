@@ -1,0 +1,108 @@
+//! The engine: the only place where edges meet. It owns order, parallelism, cancellation and events.
+//!
+//! [`Engine::lock`] turns a [`Project`] into a lock; [`Engine::build`] turns a lock into images in the store. Network
+//! work runs on a small tokio runtime that is started when the first byte has to be fetched; hashing, inflating and
+//! encoding run on a rayon pool of `jobs` threads. Nothing here depends on the order in which work finishes: results are
+//! collected by key and assembled in the order of the plan.
+
+mod assemble;
+mod audit;
+mod build;
+mod cancel;
+mod error;
+mod event;
+mod export;
+mod files;
+mod form;
+mod lock;
+mod lock_packages;
+mod lock_python;
+mod project;
+mod sources;
+
+pub use build::{BuildRequest, Built, BuiltImage, BuiltLayer};
+pub use cancel::Cancel;
+pub use error::{EngineError, ErrorKind};
+pub use event::{Event, Phase, Reporter, Silent};
+pub use crate::resolve::Upgrade;
+pub use lock::{LockRequest, Locked};
+pub use project::{LOCK_FILE, Project};
+
+use std::sync::{Arc, OnceLock};
+
+use crate::http::{Client, ClientOptions};
+use crate::store::Store;
+
+/// Files downloaded at the same time.
+const DOWNLOADS: usize = 8;
+
+/// What every job needs. Made once for each run of the program.
+pub struct Engine {
+    store: Store,
+    reporter: Arc<dyn Reporter>,
+    cancel: Cancel,
+    offline: bool,
+    /// Threads that assemble layers.
+    jobs: usize,
+    pool: OnceLock<rayon::ThreadPool>,
+    runtime: OnceLock<tokio::runtime::Runtime>,
+}
+
+impl Engine {
+    /// `jobs` of none is one thread per processor.
+    pub fn new(
+        store: Store,
+        reporter: Arc<dyn Reporter>,
+        cancel: Cancel,
+        offline: bool,
+        jobs: Option<usize>,
+    ) -> Self {
+        let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
+        Self { store, reporter, cancel, offline, jobs, pool: OnceLock::new(), runtime: OnceLock::new() }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn client(&self) -> Result<Client, EngineError> {
+        Ok(Client::new(&ClientOptions { offline: self.offline, ..ClientOptions::default() })?)
+    }
+
+    fn pool(&self) -> Result<&rayon::ThreadPool, EngineError> {
+        if self.pool.get().is_none() {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(self.jobs)
+                .thread_name(|index| format!("layers-{index}"))
+                .build()
+                .map_err(|error| EngineError::Threads(self.jobs, error))?;
+            // Another thread may have been first; then its pool is used.
+            let _ = self.pool.set(pool);
+        }
+        Ok(self.pool.get().expect("it was set above"))
+    }
+
+    fn runtime(&self) -> Result<&tokio::runtime::Runtime, EngineError> {
+        if self.runtime.get().is_none() {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .thread_name("network")
+                .enable_all()
+                .build()
+                .map_err(EngineError::Runtime)?;
+            let _ = self.runtime.set(runtime);
+        }
+        Ok(self.runtime.get().expect("it was set above"))
+    }
+
+    /// Runs network work to its end, or to [`EngineError::Cancelled`].
+    fn wait<T>(&self, work: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+        let cancel = self.cancel.clone();
+        self.runtime()?.block_on(async move {
+            tokio::select! {
+                result = work => result,
+                () = cancel.cancelled() => Err(EngineError::Cancelled),
+            }
+        })
+    }
+}
