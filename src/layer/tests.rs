@@ -299,7 +299,7 @@ fn any_tree() -> impl Strategy<Value = Tree> {
             let blocked =
                 place.parents().any(|parent| !matches!(tree.get(&parent), None | Some(Node::Dir { .. })));
             let blocks = tree.keys().any(|known| known.as_str().starts_with(&format!("{place}/")));
-            if !blocked && !(blocks && !matches!(node, Node::Dir { .. })) {
+            if !blocked && (!blocks || matches!(node, Node::Dir { .. })) {
                 tree.insert(place, node);
             }
         }
