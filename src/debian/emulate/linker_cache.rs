@@ -45,7 +45,9 @@ pub fn add(root: &mut Root<'_>, platform: Platform) -> Result<(), EmulateError> 
             }
             let Some(found) = library(root, &path, platform) else { continue };
             let linked = matches!(root.get(path.as_str()), Some(Node::Symlink { .. }));
-            let key = if linked { name.to_owned() } else { found.unwrap_or_else(|| name.to_owned()) };
+            // Of links only those for building count by name, as with ldconfig; others say what they lead to.
+            let by_name = linked && name.ends_with(".so");
+            let key = if by_name { name.to_owned() } else { found.unwrap_or_else(|| name.to_owned()) };
             if key.contains('/') || key.is_empty() {
                 continue;
             }
