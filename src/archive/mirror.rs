@@ -169,3 +169,73 @@ fn apt_files() -> Vec<(String, String)> {
 pub fn stamp(seconds: u64) -> String {
     Epoch(seconds).to_string().replace(['-', ':'], "")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::lock::model::DebLayer;
+    use crate::oci::Platform;
+
+    fn deb(archive: &str) -> DebLock {
+        DebLock {
+            name: "aa".into(),
+            version: "1:1+b1".into(),
+            platform: Platform::LinuxAmd64,
+            architecture: "amd64".into(),
+            source: "aa".into(),
+            archive: archive.into(),
+            filename: "pool/main/a/aa/aa_1+b1~x_amd64.deb".into(),
+            size: 1,
+            sha256: Digest::of(b""),
+            layer: DebLayer::Base,
+            depends: Vec::new(),
+        }
+    }
+
+    fn suite(archive: &str, suite: &str, date: &str) -> SuiteLock {
+        SuiteLock {
+            archive: archive.into(),
+            suite: suite.into(),
+            date: date.into(),
+            inrelease: Digest::of(b""),
+            signed_by: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn mirrors_come_before_snapshots() {
+        let mut mirrors = spec_mirrors(&["http://127.0.0.1:9/debian".to_owned()]).unwrap();
+        let env = |name: &str| (name == DEBIAN_VARIABLE).then(|| "https://mirror.example/d/".to_owned());
+        let host = host_mirrors(&env);
+        mirrors.extend(host.into_iter().filter(|mirror| mirror.origin == MirrorOrigin::Environment));
+        let suites = [
+            suite("debian", "bookworm", "2026-07-11T20:16:37Z"),
+            suite("debian-security", "bookworm-security", "2026-11-21T00:00:00Z"),
+        ];
+        let show = |archive: &str, snapshot: Option<&str>| -> Vec<String> {
+            urls(&deb(archive), &suites, snapshot, &mirrors).iter().map(Url::to_string).collect()
+        };
+        let file = "pool/main/a/aa/aa_1+b1~x_amd64.deb";
+        let found = show("debian", None);
+        assert_eq!(
+            found[..2],
+            [format!("http://127.0.0.1:9/debian/{file}"), format!("https://mirror.example/d/{file}")]
+        );
+        let snapshots: Vec<_> = found.iter().filter(|url| url.contains("snapshot.")).collect();
+        assert_eq!(snapshots.len(), 3);
+        assert!(snapshots[0].ends_with(&format!("/archive/debian/20260712T021637Z/{file}")));
+        assert_eq!(show("debian-security", None)[0], format!("http://127.0.0.1:9/debian-security/{file}"));
+        let found = show("debian", Some("20260801T000000Z"));
+        assert_eq!(found[2], format!("http://127.0.0.1:9/debian/archive/debian/20260801T000000Z/{file}"));
+        assert!(found.last().unwrap().ends_with(&format!("/archive/debian/20260801T000000Z/{file}")));
+        assert!(show("other", None).is_empty());
+    }
+
+    #[test]
+    fn only_urls_are_mirrors() {
+        for wrong in ["", "mirror.example/debian", "ftp://mirror.example/debian", "http://"] {
+            assert!(spec_mirrors(&[wrong.to_owned()]).is_err(), "{wrong}");
+        }
+    }
+}

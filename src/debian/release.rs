@@ -240,4 +240,46 @@ mod tests {
             assert_eq!(parse_date(wrong), None, "{wrong}");
         }
     }
+
+    #[test]
+    fn a_release_must_be_the_one_asked_for_and_fresh() {
+        let keyring =
+            Keyring::from_armored(&[include_bytes!("../../fixtures/debian/archive-key.asc")]).unwrap();
+        let message = include_bytes!("../../fixtures/debian/good.InRelease");
+        let read = |archive, suite, day: u64, archived| {
+            let now = UNIX_EPOCH + std::time::Duration::from_secs(1_768_003_200 + day * 86_400);
+            Release::read(message, &keyring, &Expected { archive, suite, now, archived })
+        };
+        let suite = "bookworm-security";
+        let release = read(Archive::Security, suite, 1, false).unwrap();
+        assert_eq!((release.date, release.by_hash), (1_768_046_400, true));
+        assert_eq!(release.file("main/binary-amd64/Packages.xz"), Some((Digest::of(b""), 0)));
+        assert_eq!(release.file("main/binary-arm64/Packages.xz"), None);
+        for (archive, suite, day, archived, wanted) in [
+            (
+                Archive::Security,
+                suite,
+                8,
+                false,
+                "InRelease of bookworm-security expired on 2026-01-17T12:00:00Z",
+            ),
+            (
+                Archive::Debian,
+                suite,
+                1,
+                false,
+                "InRelease of bookworm-security is that of `Debian-Security` (field `Label`)",
+            ),
+            (
+                Archive::Security,
+                "trixie-security",
+                1,
+                false,
+                "InRelease of trixie-security is that of `bookworm-security` (field `Codename`)",
+            ),
+        ] {
+            assert_eq!(read(archive, suite, day, archived).unwrap_err().to_string(), wanted);
+        }
+        assert!(read(Archive::Security, suite, 800, true).is_ok());
+    }
 }
