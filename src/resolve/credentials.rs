@@ -71,6 +71,7 @@ pub struct Sources {
 }
 
 impl Sources {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads these variables")]
     pub fn from_environment() -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

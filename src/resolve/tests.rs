@@ -13,15 +13,18 @@ use crate::spec::model::Index;
 /// `(file name, requirements)`; uploaded on the day that its position says, from 2025-01-01 on.
 type Files = &'static [(&'static str, &'static [&'static str])];
 
+/// Path and Authorization header of every request.
+type Log = Mutex<Vec<(String, Option<String>)>>;
+
 /// One index on loopback.
 struct Server {
     url: String,
-    /// Path and Authorization header of every request.
-    seen: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    seen: Arc<Log>,
 }
 
 impl Server {
     /// `auth`: the header that every page and file needs. `files_at`: another server that has the files.
+    #[expect(clippy::disallowed_methods, reason = "a server of a test has its own threads")]
     fn start(files: Files, auth: Option<&'static str>, files_at: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -51,13 +54,7 @@ impl Server {
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    files: Files,
-    auth: Option<&str>,
-    files_at: Option<&str>,
-    log: &Mutex<Vec<(String, Option<String>)>>,
-) {
+fn serve(stream: TcpStream, files: Files, auth: Option<&str>, files_at: Option<&str>, log: &Log) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
     loop {
@@ -307,9 +304,15 @@ fn refusals_say_what_and_why() {
     let (text, error) = refused(&["e"], &|_| ());
     assert!(matches!(error, ResolveError::Unsatisfiable { .. }));
     assert!(text.contains("no usable wheels") && text.contains("wheels only"), "{text}");
+    assert!(!text.contains("--no-build"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
     let (text, _) = refused(&["a", "b<1"], &|_| ());
     assert!(text.contains("b<1") && text.contains("linux/amd64"), "{text}");
+    let (text, _) = refused(&["f>=2"], &|request| request.prerelease = Some("disallow".to_owned()));
+    assert!(!text.contains("`--"), "{text}");
+    let upper = Server::start(UPPER, None, None);
+    let (text, _) = refused(&["b>=1.1"], &|request| request.indexes.insert(0, upper.index()));
+    assert!(text.contains("`packages`") && !text.contains("--index-strategy"), "{text}");
     let (text, _) = refused(&["missing"], &|_| ());
     assert!(text.contains("missing"), "{text}");
     let (text, error) = refused(&["f"], &|request| {

@@ -33,6 +33,7 @@ use super::answer::{self, plain};
 use super::client;
 use super::context::WheelsOnly;
 use super::target::Target;
+use super::words;
 use crate::digest::Digest;
 use crate::resolve::{Asked, Pin, Request, Resolution, ResolveError};
 
@@ -43,6 +44,7 @@ const FORBIDDEN: [&str; 1] = ["UV_TEST_AVAILABLE_VERSION_CUTOFF"];
 const STACK: usize = 4 * 1024 * 1024;
 
 /// Chooses one version and one wheel of every package that `request` needs.
+#[expect(clippy::disallowed_methods, reason = "refuses to run where a variable would change the answer")]
 pub async fn resolve(request: &Request) -> Result<Resolution, ResolveError> {
     if let Some(name) = FORBIDDEN.into_iter().find(|name| std::env::var_os(name).is_some()) {
         return Err(ResolveError::Environment(name));
@@ -313,25 +315,15 @@ fn end_of_day(text: &str) -> Option<String> {
 }
 
 fn explain(request: &Request, error: &UvError) -> ResolveError {
-    let mut hints: Vec<String> = error.hints().into_iter().map(|hint| plain(&hint)).collect();
     let explanation = plain(&client::chain(error));
+    let hints = words::hints(error.hints().into_iter().map(|hint| plain(&hint)), &explanation);
     match error {
-        UvError::NoSolution(_) => {
-            if explanation.contains("no usable wheels")
-                || hints.iter().any(|hint| hint.contains("building from source"))
-            {
-                hints.push(
-                    "mlbuild installs wheels only: ask for another version that has one for this platform and Python"
-                        .to_owned(),
-                );
-            }
-            ResolveError::Unsatisfiable {
-                platform: request.platform,
-                python: request.python.clone(),
-                explanation,
-                hints,
-            }
-        }
+        UvError::NoSolution(_) => ResolveError::Unsatisfiable {
+            platform: request.platform,
+            python: request.python.clone(),
+            explanation,
+            hints,
+        },
         UvError::ConflictingUrls { .. }
         | UvError::ConflictingIndexesForEnvironment { .. }
         | UvError::ConflictingIndexes(..)
