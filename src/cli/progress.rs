@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::text::{bytes, printable};
+use crate::cli::text::printable;
 use crate::engine::{Event, Phase, Reporter};
+use crate::size::human as bytes;
 
 /// Time between two plain lines of one phase.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);

@@ -64,33 +64,35 @@ pub enum ContextError {
     FileAndDirectory { path: TreePath, file: String, directory: String },
 }
 
-/// Everything that `copies` take from `root`, the directory of the spec.
-pub fn collect(root: &Path, copies: &[Copy]) -> Result<Tree, ContextError> {
+/// What each of `copies` takes from `root`, the directory of the spec, in their order. A path that two of them write
+/// with equal bytes stands in the first one's tree.
+pub fn collect(root: &Path, copies: &[Copy]) -> Result<Vec<Tree>, ContextError> {
     let canonical = root.canonicalize().map_err(|source| io_error("open", root.to_owned(), source))?;
     let mut taken = Taken::default();
     let mut budget = file::Budget::default();
     for copy in copies {
+        taken.trees.push(Tree::new());
         walk::walk(&canonical, copy, &mut budget, &mut |path, node, source| taken.add(path, node, source))?;
     }
     taken.check_parents()?;
-    Ok(taken.tree)
+    Ok(taken.trees)
 }
 
 fn io_error(operation: &'static str, path: PathBuf, source: io::Error) -> ContextError {
     ContextError::Io { operation, path, source }
 }
 
-/// The tree so far, and which file of the project stands behind each path.
+/// The trees so far; and for each path, which of them has it and which file of the project stands behind it.
 #[derive(Default)]
 struct Taken {
-    tree: Tree,
-    sources: BTreeMap<TreePath, String>,
+    trees: Vec<Tree>,
+    sources: BTreeMap<TreePath, (usize, String)>,
 }
 
 impl Taken {
     fn add(&mut self, path: TreePath, node: Node, source: String) -> Result<(), ContextError> {
-        if let Some(other) = self.tree.get(&path) {
-            let first = &self.sources[&path];
+        if let Some((at, first)) = self.sources.get(&path) {
+            let other = &self.trees[*at][&path];
             let equal = *first == source
                 || equal(other, &node).map_err(|error| io_error("read", PathBuf::from(&source), error))?;
             if !equal {
@@ -98,15 +100,16 @@ impl Taken {
             }
             return Ok(());
         }
-        self.sources.insert(path.clone(), source);
-        self.tree.insert(path, node);
+        let last = self.trees.len() - 1;
+        self.sources.insert(path.clone(), (last, source));
+        self.trees[last].insert(path, node);
         Ok(())
     }
 
     fn check_parents(&self) -> Result<(), ContextError> {
-        for (path, source) in &self.sources {
+        for (path, (_, source)) in &self.sources {
             for parent in path.parents() {
-                if let Some(file) = self.sources.get(&parent) {
+                if let Some((_, file)) = self.sources.get(&parent) {
                     return Err(ContextError::FileAndDirectory {
                         path: parent,
                         file: file.clone(),

@@ -43,6 +43,11 @@ fn names(tree: &Tree) -> Vec<&str> {
     tree.keys().map(TreePath::as_str).collect()
 }
 
+/// All copies as one tree.
+fn collect(root: &Path, copies: &[Copy]) -> Result<Tree, ContextError> {
+    Ok(super::collect(root, copies)?.into_iter().flatten().collect())
+}
+
 fn error(dir: &tempfile::TempDir, copies: &[Copy]) -> String {
     collect(dir.path(), copies).unwrap_err().to_string()
 }
@@ -282,4 +287,11 @@ fn small_files_are_kept_within_a_budget() {
     assert!(matches!(file::content(&path, &metadata, &mut budget).unwrap(), Content::Bytes(_)));
     let mut none = file::Budget::exhausted();
     assert!(matches!(file::content(&path, &metadata, &mut none).unwrap(), Content::Slice { .. }));
+}
+
+#[test]
+fn a_path_stands_in_the_first_tree_that_has_it() {
+    let dir = project(&[("a/same", "1"), ("a/one", "1"), ("b/same", "1"), ("b/two", "2")]);
+    let trees = super::collect(dir.path(), &[copy("a", "/x", &[]), copy("b", "/x", &[])]).unwrap();
+    assert_eq!(trees.iter().map(names).collect::<Vec<_>>(), [vec!["x/one", "x/same"], vec!["x/two"]]);
 }

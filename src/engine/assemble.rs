@@ -63,7 +63,7 @@ impl BuiltLayer {
             size: self.size,
             diff_id: self.diff_id,
             media_type: MediaType::LayerTarGzip,
-            kind: kind(self.kind),
+            kind: self.kind,
             title: self.title.clone(),
             contents: self.contents.clone(),
         }
@@ -140,15 +140,4 @@ pub(super) fn reference(name: Option<&String>) -> Result<Option<Reference>, Engi
         return Err(EngineError::Usage(format!("`{name}` has a digest: the build decides the digest")));
     }
     Ok(Some(reference))
-}
-
-fn kind(kind: crate::plan::LayerKind) -> image::LayerKind {
-    use crate::plan::LayerKind as K;
-    match kind {
-        K::Base => image::LayerKind::Base,
-        K::Python => image::LayerKind::Python,
-        K::Wheel => image::LayerKind::Wheel,
-        K::Wheels => image::LayerKind::Wheels,
-        K::Files => image::LayerKind::Files,
-    }
 }

@@ -17,7 +17,7 @@ use crate::lock::model::Lock;
 use crate::lock::{self};
 use crate::oci::Platform;
 use crate::plan::{self, LayerKind, LayerPlan, LayerSource, Plan, PlanOptions};
-use crate::store::LayerFacts;
+use crate::store::{LayerFacts, corrupt_blob};
 use crate::wheel::{self, Installed};
 
 #[derive(Debug, Clone, Default)]
@@ -100,16 +100,19 @@ impl Engine {
     pub fn build(&self, project: &Project, request: &BuildRequest) -> Result<Built, EngineError> {
         let (lock, locked) = self.lock_for_build(project, request)?;
         let platforms = self.platforms(project, request)?;
-        let reference = super::assemble::reference(request.reference.as_ref().or(project.spec.image.name.as_ref()))?;
+        let reference =
+            super::assemble::reference(request.reference.as_ref().or(project.spec.image.name.as_ref()))?;
         let mut works = Vec::new();
         for platform in platforms {
             let plan = plan::plan(&lock, &PlanOptions::new(platform))?;
-            let known: Vec<_> = plan.layers.iter().map(|layer| self.known(layer)).collect::<Result<_, _>>()?;
+            let known: Vec<_> =
+                plan.layers.iter().map(|layer| self.known(layer)).collect::<Result<_, _>>()?;
             let reused = known.iter().map(Option::is_some).collect();
             works.push(Work { plan, known, reused, merged: OnceLock::new() });
         }
-        self.make_layers(project, &lock, &mut works, !request.targets.is_empty())?;
-        let files = self.files_layers(project, works.first().map(|work| work.plan.epoch).unwrap_or_default())?;
+        self.make_layers_again(project, &lock, &mut works, !request.targets.is_empty())?;
+        let files =
+            self.files_layers(project, works.first().map(|work| work.plan.epoch).unwrap_or_default())?;
         let mut images = Vec::new();
         for work in works {
             self.audit(&work, &files)?;
@@ -144,7 +147,11 @@ impl Engine {
         Ok((locked.lock, true))
     }
 
-    fn platforms(&self, project: &Project, request: &BuildRequest) -> Result<BTreeSet<Platform>, EngineError> {
+    fn platforms(
+        &self,
+        project: &Project,
+        request: &BuildRequest,
+    ) -> Result<BTreeSet<Platform>, EngineError> {
         let all = &project.spec.image.platforms;
         if let Some(&unknown) = request.platforms.iter().find(|platform| !all.contains(platform)) {
             return Err(EngineError::NoPlatform(unknown));
@@ -158,6 +165,30 @@ impl Engine {
         let facts = self.store.layer_facts(&layer.key)?;
         // A layer that is no recipe is a blob, which may have been lost.
         Ok(facts.filter(|facts| !facts.sources.is_empty() || self.store.has(&facts.digest)))
+    }
+
+    /// As [`Engine::make_layers`]; a damaged blob of the store, which was moved away when it was found, is fetched again.
+    fn make_layers_again(
+        &self,
+        project: &Project,
+        lock: &Lock,
+        works: &mut [Work],
+        exporting: bool,
+    ) -> Result<(), EngineError> {
+        let mut damaged = BTreeSet::new();
+        loop {
+            let failed = match self.make_layers(project, lock, works, exporting) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match corrupt_blob(&failed) {
+                // Damaged twice: the disk is not to be trusted.
+                Some(digest) if damaged.insert(digest) => {
+                    self.reporter.event(Event::Warning(format!("{failed}: fetching {digest} again")));
+                }
+                _ => return Err(failed),
+            }
+        }
     }
 
     /// Downloads what is missing and forms every layer that is not known.
@@ -221,7 +252,13 @@ impl Engine {
         Ok(())
     }
 
-    fn needs(&self, lock: &Lock, plan: &Plan, layer: &LayerPlan, origins: &Origins) -> BTreeMap<Digest, Want> {
+    fn needs(
+        &self,
+        lock: &Lock,
+        plan: &Plan,
+        layer: &LayerPlan,
+        origins: &Origins,
+    ) -> BTreeMap<Digest, Want> {
         match &layer.source {
             LayerSource::Debian(_) => {
                 plan.debs.iter().map(|deb| (deb.sha256, origins.deb(lock, deb))).collect()

@@ -158,7 +158,9 @@ fn of_chain(error: &(dyn Error + 'static), otherwise: ErrorKind) -> ErrorKind {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return match error.kind() {
                 // What readers of archives say of malformed or short content.
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => otherwise,
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => {
+                    otherwise
+                }
                 _ => ErrorKind::Failed,
             };
         }

@@ -6,21 +6,43 @@ pub enum Event {
     /// A new phase begins; the one before it is over.
     Phase(Phase),
     /// So much is to be downloaded in this phase; may grow while the phase lasts.
-    Downloads { files: u64, bytes: u64 },
+    Downloads {
+        files: u64,
+        bytes: u64,
+    },
     /// This many bytes more have arrived (or were found from an earlier, interrupted download).
-    Downloaded { bytes: u64 },
+    Downloaded {
+        bytes: u64,
+    },
     /// So many bytes were thrown away and come again.
-    Rewound { bytes: u64 },
+    Rewound {
+        bytes: u64,
+    },
     /// One file is complete.
-    DownloadDone { name: String },
+    DownloadDone {
+        name: String,
+    },
     /// A download goes on after a fault.
-    Retried { name: String, why: String },
+    Retried {
+        name: String,
+        why: String,
+    },
     /// So many layers the images have, and so many of them must be made.
-    Layers { all: u64, to_make: u64 },
-    LayerMade { title: String, bytes: u64 },
+    Layers {
+        all: u64,
+        to_make: u64,
+    },
+    LayerMade {
+        title: String,
+        bytes: u64,
+    },
     /// So many bytes are to be exported.
-    Exports { bytes: u64 },
-    Exported { bytes: u64 },
+    Exports {
+        bytes: u64,
+    },
+    Exported {
+        bytes: u64,
+    },
     /// Worth reading, not a problem.
     Note(String),
     Warning(String),

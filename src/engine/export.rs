@@ -56,7 +56,8 @@ struct StoredLayers {
 
 impl LayerSource for StoredLayers {
     fn write_layer(&self, digest: &Digest, out: &mut dyn Write) -> io::Result<()> {
-        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("layer {digest} is not in the store"));
+        let missing =
+            || io::Error::new(io::ErrorKind::NotFound, format!("layer {digest} is not in the store"));
         let record = self.store.layer_by_digest(digest).map_err(io::Error::other)?.ok_or_else(missing)?;
         let mut out = CancellableWriter { inner: out, cancel: self.cancel.clone() };
         match record.source {
@@ -66,7 +67,8 @@ impl LayerSource for StoredLayers {
             }
             Stored::Recipe(recipe) => {
                 let recipe = Recipe::decode(&recipe).map_err(io::Error::other)?;
-                let blobs = CancellableBlobs { blobs: Trusted(self.store.clone()), cancel: self.cancel.clone() };
+                let blobs =
+                    CancellableBlobs { blobs: Trusted(self.store.clone()), cancel: self.cancel.clone() };
                 recipe.write_to(&blobs, &mut out).map_err(io::Error::other)?;
             }
         }

@@ -1,6 +1,5 @@
 //! Layers of the user's files: one for each `[[copy]]`, read anew in each build, encoded only when something changed.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
@@ -37,47 +36,29 @@ impl FilesLayer {
 
 impl Engine {
     /// The same for every platform.
-    pub(super) fn files_layers(&self, project: &Project, epoch: Epoch) -> Result<Vec<FilesLayer>, EngineError> {
+    pub(super) fn files_layers(
+        &self,
+        project: &Project,
+        epoch: Epoch,
+    ) -> Result<Vec<FilesLayer>, EngineError> {
         let spec = &project.spec;
         let workdir = spec.image.workdir.as_deref().filter(|workdir| *workdir != "/");
         if spec.copies.is_empty() && workdir.is_none() {
             return Ok(Vec::new());
         }
         self.reporter.event(Event::Phase(Phase::Files));
+        let trees = context::collect(&project.directory, &spec.copies)?;
         let mut layers = Vec::new();
-        let mut written: BTreeMap<TreePath, (String, String)> = BTreeMap::new();
-        for copy in &spec.copies {
-            let tree = context::collect(&project.directory, std::slice::from_ref(copy))?;
+        for (copy, tree) in spec.copies.iter().zip(&trees).filter(|(_, tree)| !tree.is_empty()) {
             let title = format!("{} -> {}", copy.from, copy.to);
-            let mut said = self.say(&tree)?;
-            for (path, text) in &said {
-                match written.get(path) {
-                    Some((before, other)) if before != text => {
-                        return Err(EngineError::Usage(format!(
-                            "/{path} is written by `{other}` and, differently, by `{title}`"
-                        )));
-                    }
-                    _ => {}
-                }
-            }
-            // Each path stands in one layer: what an earlier copy wrote in the same way is not written again.
-            said.retain(|path, _| !written.contains_key(path));
-            let tree: Tree = tree.into_iter().filter(|(path, _)| said.contains_key(path)).collect();
-            for (path, text) in &said {
-                written.insert(path.clone(), (text.clone(), title.clone()));
-            }
-            if !tree.is_empty() {
-                let contents = vec![copy.to.clone()];
-                layers.push(self.files_layer(&title, contents, &tree, &said, epoch)?);
-            }
+            layers.push(self.files_layer(&title, vec![copy.to.clone()], tree, epoch)?);
         }
         if let Some(workdir) = workdir.and_then(|workdir| TreePath::from_absolute(workdir).ok()) {
             let below = format!("{workdir}/");
-            if !written.keys().any(|path| *path == workdir || path.as_str().starts_with(&below)) {
+            if !trees.iter().flat_map(Tree::keys).any(|path| path.as_str().starts_with(&below)) {
                 let tree = Tree::from([(workdir.clone(), Node::Dir { mode: 0o755 })]);
-                let said = self.say(&tree)?;
                 let title = format!("work directory /{workdir}");
-                layers.push(self.files_layer(&title, vec![format!("/{workdir}")], &tree, &said, epoch)?);
+                layers.push(self.files_layer(&title, vec![format!("/{workdir}")], &tree, epoch)?);
             }
         }
         Ok(layers)
@@ -88,11 +69,10 @@ impl Engine {
         title: &str,
         contents: Vec<String>,
         tree: &Tree,
-        said: &BTreeMap<TreePath, String>,
         epoch: Epoch,
     ) -> Result<FilesLayer, EngineError> {
         let mut key = KeyBuilder::new("files").field("epoch", epoch.0);
-        for (path, text) in said {
+        for (path, text) in self.say(tree)? {
             key = key.field("path", path).field("node", text);
         }
         let key = key.finish();
@@ -110,11 +90,11 @@ impl Engine {
     }
 
     /// One line for each node that says all that the layer will say of it, the content by digest.
-    fn say(&self, tree: &Tree) -> Result<BTreeMap<TreePath, String>, EngineError> {
-        let say = |(path, node): (&TreePath, &Node)| {
-            let text = say_node(node)
-                .map_err(|source| EngineError::Read { path: path.as_str().into(), source })?;
-            Ok((path.clone(), text))
+    fn say<'a>(&self, tree: &'a Tree) -> Result<Vec<(&'a TreePath, String)>, EngineError> {
+        let say = |(path, node): (&'a TreePath, &Node)| {
+            let text =
+                say_node(node).map_err(|source| EngineError::Read { path: path.as_str().into(), source })?;
+            Ok((path, text))
         };
         if tree.len() < PARALLEL_FILES {
             return tree.iter().map(say).collect();

@@ -37,8 +37,10 @@ pub(super) struct LayerExtra {
 
 impl LayerExtra {
     pub(super) fn parse(record: &Known) -> Result<Self, EngineError> {
-        serde_json::from_str(&record.extra)
-            .map_err(|error| EngineError::Blob { name: format!("layer {}", record.digest), source: error.into() })
+        serde_json::from_str(&record.extra).map_err(|error| EngineError::Blob {
+            name: format!("layer {}", record.digest),
+            source: error.into(),
+        })
     }
 }
 

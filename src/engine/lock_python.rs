@@ -159,8 +159,10 @@ impl Engine {
         build: Option<&str>,
         python: &Python,
     ) -> Result<Vec<Found>, EngineError> {
-        let failed =
-            |source: Box<dyn Error + Send + Sync>| EngineError::Python { request: python.version.clone(), source };
+        let failed = |source: Box<dyn Error + Send + Sync>| EngineError::Python {
+            request: python.version.clone(),
+            source,
+        };
         let client = self.client()?;
         let get = |url: String| {
             let client = &client;

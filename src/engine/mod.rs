@@ -20,11 +20,11 @@ mod lock_python;
 mod project;
 mod sources;
 
+pub use crate::resolve::Upgrade;
 pub use build::{BuildRequest, Built, BuiltImage, BuiltLayer};
 pub use cancel::Cancel;
 pub use error::{EngineError, ErrorKind};
 pub use event::{Event, Phase, Reporter, Silent};
-pub use crate::resolve::Upgrade;
 pub use lock::{LockRequest, Locked};
 pub use project::{LOCK_FILE, Project};
 

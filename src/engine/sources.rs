@@ -51,9 +51,13 @@ impl Origins {
 
 /// Mirrors of the Debian archive in the order of trust: the spec's, the environment's, the host's own.
 pub(super) fn mirrors(of_the_spec: &[String]) -> Result<Vec<Mirror>, EngineError> {
-    #[expect(clippy::disallowed_methods, reason = "mirrors are the one thing a lock may take from the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "mirrors are the one thing a lock may take from the environment"
+    )]
     let env = |name: &str| std::env::var(name).ok();
-    let mut mirrors = archive::spec_mirrors(of_the_spec).map_err(|error| EngineError::Usage(error.to_string()))?;
+    let mut mirrors =
+        archive::spec_mirrors(of_the_spec).map_err(|error| EngineError::Usage(error.to_string()))?;
     mirrors.extend(archive::host_mirrors(&env));
     Ok(mirrors)
 }

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::digest::{DiffId, Digest};
 use crate::epoch::Epoch;
-use crate::image::{Image, ImageLayer, ImageRequest, LayerKind, assemble, index};
+use crate::image::{Image, ImageLayer, ImageRequest, assemble, index};
+use crate::plan::LayerKind;
 use crate::oci::{MediaType, Platform, validate};
 use crate::spec::model;
 

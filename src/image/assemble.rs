@@ -7,6 +7,7 @@ use crate::digest::{DiffId, Digest};
 use crate::epoch::Epoch;
 use crate::oci::config::{History, ImageConfig, Nothing, RootFs, RunConfig};
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType, Platform, canonical};
+use crate::plan::LayerKind;
 use crate::spec::model;
 
 /// Where programs are looked for, in the order of Debian and of Docker's images.
@@ -42,34 +43,6 @@ pub struct ImageLayer {
     pub title: String,
     /// What it holds, sorted: names and versions, or paths.
     pub contents: Vec<String>,
-}
-
-/// What sort of content a layer has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LayerKind {
-    /// The distribution.
-    Base,
-    /// The interpreter.
-    Python,
-    /// One large wheel.
-    Wheel,
-    /// A group of small wheels, or what describes the environment as a whole.
-    Wheels,
-    /// The user's files.
-    Files,
-}
-
-impl LayerKind {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::Python => "python",
-            Self::Wheel => "wheel",
-            Self::Wheels => "wheels",
-            Self::Files => "files",
-        }
-    }
 }
 
 /// An image for one platform.

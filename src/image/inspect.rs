@@ -9,6 +9,7 @@ use super::annotation;
 use crate::digest::{DiffId, Digest};
 use crate::oci::config::{History, RunConfig};
 use crate::oci::{Descriptor, DocumentError, ImageConfig, ImageIndex, ImageManifest, MediaType};
+use crate::size;
 
 /// An image, or an index of images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -205,7 +206,7 @@ impl fmt::Display for ImageInspection {
         for (at, (key, value)) in self.annotations.iter().enumerate() {
             field(f, if at == 0 { "annotations" } else { "" }, format!("{key}={value}"))?;
         }
-        field(f, "size", format!("{} in {} layers", size(self.size), self.layers.len()))?;
+        field(f, "size", format!("{} in {} layers", size::human(self.size), self.layers.len()))?;
         writeln!(f, "\n{:>3}  {:<7} {:>10}  {:<14} CONTENT", "", "KIND", "SIZE", "DIGEST")?;
         for (at, layer) in self.layers.iter().enumerate() {
             let kind = layer.kind.as_deref().unwrap_or("-");
@@ -215,7 +216,7 @@ impl fmt::Display for ImageInspection {
                 "{:>3}  {:<7} {:>10}  {digest:<14} {content}",
                 at + 1,
                 printable(kind),
-                size(layer.size)
+                size::human(layer.size)
             );
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -228,22 +229,5 @@ fn shorten(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
         None => text.to_owned(),
         Some(_) => text.chars().take(max - 1).chain(['…']).collect(),
-    }
-}
-
-/// In decimal units, three significant digits: `909 MB`, `4.07 GB`.
-fn size(bytes: u64) -> String {
-    let (mut value, mut unit) = (bytes, "B");
-    let mut rest = 0;
-    for next in ["kB", "MB", "GB", "TB"] {
-        if value < 1000 {
-            break;
-        }
-        (value, rest, unit) = (value / 1000, value % 1000, next);
-    }
-    match (unit, value) {
-        ("B", _) | (_, 100..) => format!("{value} {unit}"),
-        (_, 10..) => format!("{value}.{} {unit}", rest / 100),
-        _ => format!("{value}.{:02} {unit}", rest / 10),
     }
 }

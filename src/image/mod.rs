@@ -11,5 +11,5 @@ pub mod inspect;
 #[cfg(test)]
 mod tests;
 
-pub use assemble::{Image, ImageError, ImageLayer, ImageRequest, Index, LayerKind, assemble, index};
+pub use assemble::{Image, ImageError, ImageLayer, ImageRequest, Index, assemble, index};
 pub use inspect::{Inspection, inspect};

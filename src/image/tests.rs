@@ -6,6 +6,7 @@ use super::*;
 use crate::digest::{DiffId, Digest};
 use crate::epoch::Epoch;
 use crate::oci::{Descriptor, ImageConfig, ImageManifest, MediaType, Platform, validate};
+use crate::plan::LayerKind;
 use crate::spec::model;
 
 fn layer(kind: LayerKind, title: &str, contents: &[&str]) -> ImageLayer {

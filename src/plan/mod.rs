@@ -289,15 +289,22 @@ fn wheels(lock: &Lock, platform: Platform) -> Vec<PlannedWheel> {
 }
 
 fn wheel_layer(plan: &Plan, wheels: Vec<PlannedWheel>) -> LayerPlan {
-    let contents: Vec<_> = wheels.iter().map(|wheel| format!("{} {}", wheel.package, wheel.version)).collect();
+    let contents: Vec<_> =
+        wheels.iter().map(|wheel| format!("{} {}", wheel.package, wheel.version)).collect();
     let own = wheels.len() == 1 && wheels[0].size >= OWN_LAYER;
     LayerPlan {
         kind: if own { LayerKind::Wheel } else { LayerKind::Wheels },
-        title: if own { contents[0].clone() } else { format!("{} small wheels", wheels.len()) },
+        title: if own { contents[0].clone() } else { group_title(&wheels) },
         key: key::wheels(plan, &wheels),
         contents,
         source: LayerSource::Wheels(wheels),
     }
+}
+
+/// `idna, six`, or how many they are.
+fn group_title(wheels: &[PlannedWheel]) -> String {
+    let names: Vec<_> = wheels.iter().map(|wheel| wheel.package.as_str()).collect();
+    if names.len() <= 3 { names.join(", ") } else { format!("{} small wheels", names.len()) }
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ const FRAMEWORKS: &[&str] = &["jax", "jaxlib", "tensorflow", "torch", "triton"];
 
 /// The wheels of each layer, the lowest layer first; at most `budget` layers (which is at least [`GROUPS`]).
 pub(super) fn partition(wheels: Vec<PlannedWheel>, budget: usize) -> Vec<Vec<PlannedWheel>> {
-    let (mut own, mut small): (Vec<_>, Vec<_>) = wheels.into_iter().partition(|wheel| wheel.size >= OWN_LAYER);
+    let (mut own, mut small): (Vec<_>, Vec<_>) =
+        wheels.into_iter().partition(|wheel| wheel.size >= OWN_LAYER);
     let most = budget.saturating_sub(GROUPS);
     if own.len() > most {
         own.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.package.cmp(&b.package)));
@@ -52,7 +53,10 @@ fn rank(mut wheels: Vec<PlannedWheel>) -> Vec<PlannedWheel> {
     let mut placed = BTreeSet::new();
     while !waiting.is_empty() {
         let ready = |wheel: &PlannedWheel| {
-            wheel.dependencies.iter().all(|name| !names.contains(name) || placed.contains(name) || *name == wheel.package)
+            wheel
+                .dependencies
+                .iter()
+                .all(|name| !names.contains(name) || placed.contains(name) || *name == wheel.package)
         };
         // A cycle of dependencies has no order of its own: then the first by name goes.
         let next = waiting.iter().position(ready).unwrap_or(0);

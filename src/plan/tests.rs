@@ -16,7 +16,8 @@ fn wheel(package: &str, mib: u64, dependencies: &[&str]) -> PlannedWheel {
 }
 
 fn names(layers: &[Vec<PlannedWheel>]) -> Vec<String> {
-    let join = |layer: &Vec<PlannedWheel>| layer.iter().map(|wheel| &*wheel.package).collect::<Vec<_>>().join(" ");
+    let join =
+        |layer: &Vec<PlannedWheel>| layer.iter().map(|wheel| &*wheel.package).collect::<Vec<_>>().join(" ");
     layers.iter().map(join).collect()
 }
 
@@ -41,7 +42,8 @@ fn order_is_a_rank_not_a_size() {
 #[test]
 fn a_small_wheel_stays_in_its_group_whatever_else_comes() {
     let few = partition(vec![wheel("idna", 0, &[]), wheel("tqdm", 0, &[])], 96);
-    let more = partition(["idna", "six", "tqdm", "attrs", "click"].map(|name| wheel(name, 0, &[])).into(), 96);
+    let more =
+        partition(["idna", "six", "tqdm", "attrs", "click"].map(|name| wheel(name, 0, &[])).into(), 96);
     let group_of = |layers: &[Vec<PlannedWheel>], name: &str| {
         names(layers).into_iter().find(|layer| layer.split(' ').any(|part| part == name)).unwrap()
     };

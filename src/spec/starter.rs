@@ -37,21 +37,6 @@ pub fn from_file(name: &str, file: &str, text: &str) -> Result<String, StarterEr
     Ok(starter.text())
 }
 
-/// From the text of a `requirements.txt`.
-pub fn from_requirements(text: &str) -> Result<String, StarterError> {
-    from_file(DEFAULT_NAME, "requirements.txt", text)
-}
-
-/// From the text of a `pyproject.toml`.
-pub fn from_pyproject(text: &str) -> Result<String, StarterError> {
-    from_file(DEFAULT_NAME, "pyproject.toml", text)
-}
-
-/// From the text of a `uv.lock`.
-pub fn from_uv_lock(text: &str) -> Result<String, StarterError> {
-    from_file(DEFAULT_NAME, "uv.lock", text)
-}
-
 /// Name of an image when nobody knows a better one.
 const DEFAULT_NAME: &str = "app";
 
@@ -473,7 +458,7 @@ mod tests {
         assert_eq!(spec.python.unwrap().requirements, ["requirements/prod.txt"]);
         let urls: Vec<_> = spec.indexes.iter().map(|index| (index.url.as_str(), index.default)).collect();
         assert_eq!(urls, [("https://index.example/simple", true), ("https://extra.example/simple", false)]);
-        parsed(&from_requirements("").unwrap());
+        parsed(&from_file("app", "requirements.txt", "").unwrap());
     }
 
     #[test]
@@ -500,13 +485,16 @@ mod tests {
             mixed = [{ index = "pytorch", marker = "x" }, { index = "lonely" }]
             local = { path = "../local" }
         "#;
-        let text = from_pyproject(text).unwrap();
+        let text = from_file("app", "pyproject.toml", text).unwrap();
         insta::assert_snapshot!(text);
         let spec = parsed(&text);
         assert_eq!(spec.image.name.as_deref(), Some("my-trainer"));
         assert_eq!(spec.indexes[0].packages, ["torch", "torchvision"]);
-        assert_eq!(from_pyproject("[tool.poetry]\nname = 'x'").unwrap_err(), StarterError::NoProject);
-        assert!(matches!(from_pyproject("name = "), Err(StarterError::Toml(_))));
+        assert_eq!(
+            from_file("app", "pyproject.toml", "[tool.poetry]\nname = 'x'").unwrap_err(),
+            StarterError::NoProject
+        );
+        assert!(matches!(from_file("app", "pyproject.toml", "name = "), Err(StarterError::Toml(_))));
     }
 
     #[test]
@@ -524,10 +512,10 @@ mod tests {
             [package.dev-dependencies]
             dev = [{ name = "pytest" }]
         "#;
-        let text = from_uv_lock(text).unwrap();
+        let text = from_file("app", "uv.lock", text).unwrap();
         insta::assert_snapshot!(text);
         assert_eq!(parsed(&text).image.name.as_deref(), Some("demo"));
-        assert_eq!(from_uv_lock("version = 1").unwrap_err(), StarterError::NotUvLock);
+        assert_eq!(from_file("app", "uv.lock", "version = 1").unwrap_err(), StarterError::NotUvLock);
     }
 
     #[test]

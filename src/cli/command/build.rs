@@ -8,11 +8,12 @@ use super::{Session, print_json};
 use crate::cli::Exit;
 use crate::cli::args::Build as Args;
 use crate::cli::failure::Failure;
-use crate::cli::text::{bytes, printable};
+use crate::cli::text::printable;
 use crate::digest::{DiffId, Digest};
 use crate::engine::{BuildRequest, Built, BuiltLayer};
 use crate::export::Target;
 use crate::plan::LayerKind;
+use crate::size::human as bytes;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let mut targets = Vec::new();
@@ -49,7 +50,11 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         }
     }
     // The archive has standard output for itself.
-    if to_stdout { eprintln!("{}", built.digest) } else { println!("{}", built.digest) }
+    if to_stdout {
+        eprintln!("{}", built.digest)
+    } else {
+        println!("{}", built.digest)
+    }
     Ok(Exit::Success)
 }
 
@@ -62,7 +67,12 @@ fn summary(built: &Built) -> String {
             size += layer.size;
             made += usize::from(!layer.reused);
             let mark = if layer.reused { " " } else { "+" };
-            text += &format!("{mark} {:<7} {:>8}  {}\n", layer.kind.as_str(), bytes(layer.size), printable(&layer.title));
+            text += &format!(
+                "{mark} {:<7} {:>8}  {}\n",
+                layer.kind.as_str(),
+                bytes(layer.size),
+                printable(&layer.title)
+            );
         }
         text += &format!(
             "{} {}: {} layers ({made} new), {}\n",

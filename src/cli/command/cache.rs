@@ -10,7 +10,8 @@ use super::{Session, print_json};
 use crate::cli::Exit;
 use crate::cli::args::CacheCommand;
 use crate::cli::failure::Failure;
-use crate::cli::text::{bytes, printable};
+use crate::cli::text::printable;
+use crate::size::human as bytes;
 use crate::store::gc::{self, GcPlan, Roots};
 use crate::store::verify;
 

@@ -4,7 +4,8 @@ use super::{Session, print_json};
 use crate::cli::Exit;
 use crate::cli::args::Images as Args;
 use crate::cli::failure::Failure;
-use crate::cli::text::{bytes, printable};
+use crate::cli::text::printable;
+use crate::size::human as bytes;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let images = session.store()?.images()?;
@@ -16,7 +17,12 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         .iter()
         .map(|image| {
             let digest = image.digest.hex();
-            [printable(&image.reference), digest[..12].to_owned(), image.platforms.join(","), bytes(image.size)]
+            [
+                printable(&image.reference),
+                digest[..12].to_owned(),
+                image.platforms.join(","),
+                bytes(image.size),
+            ]
         })
         .collect();
     print!("{}", table(["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows));
@@ -46,7 +52,8 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [["app:1", "2 kB"], ["registry.example/app:latest", "1 B"]].map(|row| row.map(str::to_owned));
+        let rows =
+            [["app:1", "2 kB"], ["registry.example/app:latest", "1 B"]].map(|row| row.map(str::to_owned));
         let expected = "NAME                         SIZE\n\
                         app:1                        2 kB\n\
                         registry.example/app:latest  1 B\n";

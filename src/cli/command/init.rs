@@ -50,15 +50,10 @@ pub fn run(_: &Session, args: &Args) -> Result<Exit, Failure> {
 fn from_file(directory: &Path, file: &Path) -> Result<String, Failure> {
     let failed = |source: io::Error| Failure::Io { what: format!("cannot read {}", file.display()), source };
     let text = fs::read_to_string(file).map_err(failed)?;
-    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let relative = relative(directory, file)?;
-    let made = match name {
-        "uv.lock" => starter::from_uv_lock(&text),
-        "pyproject.toml" => starter::from_pyproject(&text),
-        _ => starter::from_requirements(&text),
-    };
-    let _ = relative;
-    made.map_err(|error| Failure::request(format!("{}: {error}", file.display())))
+    let relative = relative.to_str().ok_or_else(|| Failure::request(format!("{file:?} is not UTF-8")))?;
+    starter::from_file(&name_of(directory), relative, &text)
+        .map_err(|error| Failure::request(format!("{}: {error}", file.display())))
 }
 
 /// The spec names files relative to itself.

@@ -75,8 +75,9 @@ fn find(store: &Store, text: &str) -> Result<Option<ImageRecord>, Failure> {
     if let Ok(digest) = text.parse::<Digest>() {
         return Ok(store.images()?.into_iter().find(|image| image.digest == digest));
     }
-    let reference: Reference =
-        text.parse().map_err(|error: crate::oci::reference::ReferenceError| Failure::request(error.to_string()))?;
+    let reference: Reference = text
+        .parse()
+        .map_err(|error: crate::oci::reference::ReferenceError| Failure::request(error.to_string()))?;
     Ok(store.image(&reference.tagged())?)
 }
 

@@ -7,7 +7,7 @@ use crate::cli::Exit;
 use crate::cli::args::Lock as Args;
 use crate::cli::failure::Failure;
 use crate::cli::text::printable;
-use crate::engine::{EngineError, Engine, LockRequest, Project, Upgrade};
+use crate::engine::{Engine, EngineError, LockRequest, Project, Upgrade};
 use crate::lock::LockDiff;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
