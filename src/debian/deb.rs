@@ -227,9 +227,7 @@ fn is_left_out(path: &TreePath, kind: Kind) -> bool {
     }
     // The directory itself goes as well, having nothing in it.
     let below = |directory: &&str| path.starts_with(*directory) || path == &directory[..directory.len() - 1];
-    LEFT_OUT.iter().any(below)
-        || FILES_LEFT_OUT.contains(&path)
-        || path.ends_with("/EXTERNALLY-MANAGED")
+    LEFT_OUT.iter().any(below) || FILES_LEFT_OUT.contains(&path) || path.ends_with("/EXTERNALLY-MANAGED")
 }
 
 /// The unpacked bytes of a member.
