@@ -89,6 +89,7 @@ impl Failure {
         match self {
             Self::Engine(error) => match error {
                 EngineError::NoSpec { .. } => hint("`mlbuild init` writes a starter spec"),
+                EngineError::Resolve { source, .. } => source.hints().to_vec(),
                 EngineError::NoLock { .. } => hint("`mlbuild lock` makes it"),
                 EngineError::OutOfDate { .. } => {
                     hint("`mlbuild lock` brings it up to date; `mlbuild build --update-lock` does both")

@@ -46,7 +46,7 @@ pub enum EngineError {
     NoPlatform(Platform),
     #[error("no Debian base could be resolved")]
     Archive(#[source] crate::archive::ArchiveError),
-    #[error("no set of Python packages satisfies the spec for {platform}")]
+    #[error("cannot resolve the Python packages for {platform}")]
     Resolve { platform: Platform, source: ResolveError },
     #[error("Python {request} was not found")]
     Python { request: String, source: Box<dyn Error + Send + Sync> },
@@ -117,7 +117,8 @@ impl EngineError {
                 false => ErrorKind::Request,
             },
             Self::Resolve { source, .. } => match source {
-                ResolveError::Index { .. } => ErrorKind::Network,
+                ResolveError::Index { .. } | ResolveError::Client(_) => ErrorKind::Network,
+                ResolveError::Cache { .. } | ResolveError::Stopped => ErrorKind::Failed,
                 ResolveError::Hash { .. } => ErrorKind::Integrity,
                 _ => ErrorKind::Request,
             },

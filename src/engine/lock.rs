@@ -4,7 +4,7 @@
 //! without asking anybody, so that one more Debian package never moves a wheel, nor the other way round. Within a part
 //! the previous pins are preferences. A lock whose inputs equal the spec's is returned byte for byte without network.
 
-use super::{Engine, EngineError, Event, LOCK_FILE, Phase, Project, Upgrade};
+use super::{Engine, EngineError, Event, Phase, Project, Upgrade};
 use crate::archive::{self, BaseRequest, IndexCache};
 use crate::blob::ReadAt as _;
 use crate::digest::Digest;
@@ -79,7 +79,7 @@ impl Engine {
         let path = project.lock_path();
         let failed = |source| EngineError::Write { path: path.clone(), source };
         let mut file = tempfile::Builder::new()
-            .prefix(&format!(".{LOCK_FILE}."))
+            .prefix(".mlbuild.lock.")
             .permissions(permissions())
             .tempfile_in(&project.directory)
             .map_err(failed)?;

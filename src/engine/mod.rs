@@ -26,7 +26,7 @@ pub use cancel::Cancel;
 pub use error::{EngineError, ErrorKind};
 pub use event::{Event, Phase, Reporter, Silent};
 pub use lock::{LockRequest, Locked};
-pub use project::{LOCK_FILE, Project};
+pub use project::Project;
 
 use std::sync::{Arc, OnceLock};
 

@@ -13,9 +13,6 @@ use crate::spec::{
     model::{Base, Index, Prune, Spec},
 };
 
-/// Name of the lock, beside the spec.
-pub const LOCK_FILE: &str = "mlbuild.lock";
-
 /// A spec that has been read and understood.
 pub struct Project {
     /// Path of the spec as given.
@@ -62,8 +59,9 @@ impl Project {
         })
     }
 
+    /// Beside the spec and named after it: `mlbuild.lock` of `mlbuild.toml`.
     pub fn lock_path(&self) -> PathBuf {
-        self.directory.join(LOCK_FILE)
+        self.spec_path.with_extension("lock")
     }
 
     /// The lock beside the spec; none if there is none.

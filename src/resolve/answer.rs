@@ -1,7 +1,6 @@
 //! What the resolver answers, as plain values without credentials.
 
 use crate::digest::Digest;
-use crate::oci::Platform;
 
 /// Every package of one platform, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,19 +33,5 @@ pub struct WheelFile {
     /// What the index says; nothing where it is silent.
     pub size: Option<u64>,
     /// What the index says; nothing where it is silent or knows other algorithms only.
-    pub sha256: Option<Digest>,
-}
-
-/// One archive of python-build-standalone (`install_only_stripped`, glibc).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PythonDownload {
-    /// `3.12.8`.
-    pub version: String,
-    /// Release tag: `20250106`.
-    pub build: String,
-    pub platform: Platform,
-    /// File name.
-    pub name: String,
-    pub url: String,
     pub sha256: Option<Digest>,
 }

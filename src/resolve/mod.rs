@@ -31,9 +31,9 @@ mod request;
 mod tests;
 mod uv;
 
-pub use answer::{PythonDownload, Resolution, Resolved, WheelFile};
+pub use answer::{Resolution, Resolved, WheelFile};
 pub use credentials::{Credential, authorise, without_credentials};
 pub use error::{InputError, ResolveError};
 pub use inputs::{Asked, InputLockFile, PythonInputs, from_lock, read_inputs};
 pub use request::{Pin, Request, Upgrade};
-pub use uv::{default_index, python_downloads, resolve};
+pub use uv::{default_index, resolve};

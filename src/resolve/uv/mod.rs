@@ -2,19 +2,17 @@
 //!
 //! uv's crates are internal to uv and change without notice: their versions are exact in `Cargo.toml`, and the surface
 //! used is kept small. `solve` drives the resolver, `client` gives it a cache and a network, `context` stands where uv
-//! would build source distributions, `target` describes the image's interpreter, `answer` reads the result, `python`
-//! reads uv's table of Python downloads, `requirement` reads single requirements, `words` rephrases hints.
+//! would build source distributions, `target` describes the image's interpreter, `answer` reads the
+//! result, `requirement` reads single requirements, `words` rephrases hints.
 
 mod answer;
 mod client;
 mod context;
-mod python;
 pub(super) mod requirement;
 mod solve;
 pub(super) mod target;
 mod words;
 
-pub use python::python_downloads;
 pub use solve::resolve;
 
 /// The index that is asked when the spec replaces it by no other.
