@@ -30,12 +30,6 @@ impl Variant {
         for file in ["mlbuild.toml", "mlbuild.lock"] {
             fs::copy(reference.directory.join(file), root.path().join("project").join(file)).unwrap();
         }
-        for name in ["version", "CACHEDIR.TAG"] {
-            let from = reference.store.join(name);
-            if from.exists() {
-                fs::copy(from, root.path().join("store").join(name)).unwrap();
-            }
-        }
         let mut found = 0;
         for hex in hashes(&lock) {
             let (from, to) = (blob(&reference.store, &hex), blob(&root.path().join("store"), &hex));
