@@ -112,7 +112,8 @@ pub mod tests {
         assert_eq!(good.read_vec_at(data.offset, 2).unwrap(), b"de");
 
         let binary: (&str, &[u8]) = ("debian-binary", b"2.0\n");
-        let (control, data): ((&str, &[u8]), (&str, &[u8])) = (("control.tar", b"a"), ("data.tar", b"b"));
+        let control: (&str, &[u8]) = ("control.tar", b"a");
+        let data: (&str, &[u8]) = ("data.tar", b"b");
         let mut long = archive(&[binary, control, data]);
         let at = long.len() - 4;
         long[at - 10] = b'9';

@@ -98,7 +98,6 @@ impl EngineError {
             Self::Spec { .. }
             | Self::NoSpec { .. }
             | Self::Inputs(_)
-            | Self::NoLock { .. }
             | Self::NoPlatform(_)
             | Self::Lock { .. }
             | Self::Collision(_)
@@ -107,7 +106,7 @@ impl EngineError {
             | Self::Image(_)
             | Self::Reference { .. }
             | Self::Usage(_) => ErrorKind::Request,
-            Self::OutOfDate { .. } => ErrorKind::LockOutOfDate,
+            Self::OutOfDate { .. } | Self::NoLock { .. } => ErrorKind::LockOutOfDate,
             Self::Wheel(error) => of_chain(error, ErrorKind::Integrity),
             Self::Compose(error) => of_chain(error, ErrorKind::Integrity),
             Self::Standalone { source, .. } => of_chain(source, ErrorKind::Integrity),

@@ -87,10 +87,9 @@ impl Engine {
                 let Request { python, glibc, .. } = &request;
                 resolve::from_lock(lock, platform, python, *glibc, &spec.extras, &spec.groups).map_err(failed)
             }
-            [_, second, ..] => Err(EngineError::Usage(format!(
-                "only one lock can be taken as it is; drop `{}` from requirements",
-                second.path
-            ))),
+            [_, second, ..] => {
+                Err(EngineError::Usage(format!("`{}`: only one lock can be taken as it is", second.path)))
+            }
         }
     }
 

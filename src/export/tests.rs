@@ -10,8 +10,8 @@ use super::*;
 use crate::digest::{DiffId, Digest};
 use crate::epoch::Epoch;
 use crate::image::{Image, ImageLayer, ImageRequest, assemble, index};
-use crate::plan::LayerKind;
 use crate::oci::{MediaType, Platform, validate};
+use crate::plan::LayerKind;
 use crate::spec::model;
 
 /// An image with two layers of one file each; the first is a tar of several gzip members.

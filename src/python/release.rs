@@ -28,6 +28,9 @@ pub const LATEST_NAME: &str = "latest-release.json";
 /// File name of a release's digests.
 pub const SUMS_NAME: &str = "SHA256SUMS";
 
+/// Major, minor and patch.
+pub type Triple = (u16, u16, u16);
+
 /// A version as the spec asks for it: `3.12`, or `3.12.8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Request {
@@ -62,7 +65,7 @@ impl fmt::Display for Request {
 }
 
 impl Request {
-    fn admits(self, version: (u16, u16, u16)) -> bool {
+    fn admits(self, version: Triple) -> bool {
         (self.major, self.minor) == (version.0, version.1)
             && self.patch.is_none_or(|patch| patch == version.2)
     }
@@ -179,7 +182,7 @@ pub fn latest_url(mirror: Option<&str>) -> String {
 }
 
 /// Version, tag and platform of a file name of this module's kind.
-pub fn parse_name(name: &str) -> Result<((u16, u16, u16), &str, Platform), PythonError> {
+pub fn parse_name(name: &str) -> Result<(Triple, &str, Platform), PythonError> {
     let parse = || {
         let rest = name.strip_prefix("cpython-")?.strip_suffix("-install_only_stripped.tar.gz")?;
         let (version, rest) = rest.split_once('+')?;
@@ -192,7 +195,7 @@ pub fn parse_name(name: &str) -> Result<((u16, u16, u16), &str, Platform), Pytho
     parse().ok_or_else(|| PythonError::Name(name.to_owned()))
 }
 
-fn triple(text: &str) -> Option<(u16, u16, u16)> {
+fn triple(text: &str) -> Option<Triple> {
     let request: Request = text.parse().ok()?;
     Some((request.major, request.minor, request.patch?))
 }

@@ -42,7 +42,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         println!("{} is up to date", path.display());
     } else {
         if let Some(diff) = locked.diff.as_ref().filter(|diff| !diff.is_empty()) {
-            print!("{}", printable(&diff.to_string()));
+            println!("{}", printable(diff.to_string().trim_end()));
         }
         println!("wrote {}: {}", path.display(), summary(&locked.lock));
     }

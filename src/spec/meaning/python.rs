@@ -53,6 +53,7 @@ pub(super) fn python(
         );
     }
     let files = requirement_files(&python.requirements, &place.get("requirements"), found);
+    check_lock_alone(&python, &files, place, found);
     let project = files.iter().any(|file| is_project_file(file));
     for (key, names) in [("extras", &python.extras), ("groups", &python.groups)] {
         if !names.is_empty() && !project {
@@ -137,45 +138,36 @@ fn provider(
     place: &Place<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> model::PythonProvider {
-    let suite = match base {
-        model::Base::Debian(debian) => Some(debian.suite),
-        model::Base::Scratch => None,
+    let model::Base::Debian(debian) = base else {
+        found.push(
+            Diagnostic::error("Python needs a C library, and a scratch base has none", place.span())
+                .hint("use `debian = \"bookworm\"` in [base]"),
+        );
+        return model::PythonProvider::Standalone;
     };
-    let own = suite.map(|suite| {
-        let (major, minor) = suite.python();
-        (suite.as_str(), (u16::from(major), u16::from(minor), None))
-    });
+    let (major, minor) = debian.suite.python();
+    let (suite, own) = (debian.suite.as_str(), (u16::from(major), u16::from(minor), None));
     match named {
         Some(wire::Provider::Standalone) => model::PythonProvider::Standalone,
-        None => match (own, version) {
-            (Some((_, own)), Some(version)) if own == version => model::PythonProvider::Debian,
-            _ => model::PythonProvider::Standalone,
-        },
+        None if version == Some(own) => model::PythonProvider::Debian,
+        None => model::PythonProvider::Standalone,
         Some(wire::Provider::Debian) => {
             let span = place.get("provider").span();
-            match (own, version) {
-                (None, _) => found.push(
-                    Diagnostic::error("a base without Debian packages has no Python of Debian's", span)
-                        .hint("use `provider = \"standalone\"`, or `debian = \"bookworm\"` in [base]"),
-                ),
-                (Some((suite, own)), Some(version)) if own != version => {
-                    let (major, minor, _) = own;
-                    let mut diagnostic = Diagnostic::error(
-                        format!("{suite} has Python {major}.{minor} and no exact version of one's choice"),
-                        place.get("version").span(),
-                    );
-                    if let Some(span) = span {
-                        diagnostic = diagnostic.label(span, "Debian's own Python is asked for here");
-                    }
-                    found.push(
-                        diagnostic
-                            .hint(format!(
-                                "write `version = \"{major}.{minor}\"`: the lock holds the exact one"
-                            ))
-                            .hint("use `provider = \"standalone\"` for any other version"),
-                    );
+            if let Some(version) = version
+                && own != version
+            {
+                let mut diagnostic = Diagnostic::error(
+                    format!("{suite} has Python {major}.{minor} and no exact version of one's choice"),
+                    place.get("version").span(),
+                );
+                if let Some(span) = span {
+                    diagnostic = diagnostic.label(span, "Debian's own Python is asked for here");
                 }
-                _ => {}
+                found.push(
+                    diagnostic
+                        .hint(format!("write `version = \"{major}.{minor}\"`: the lock holds the exact one"))
+                        .hint("use `provider = \"standalone\"` for any other version"),
+                );
             }
             model::PythonProvider::Debian
         }
@@ -272,6 +264,27 @@ fn requirement_files(paths: &[String], place: &Place<'_>, found: &mut Vec<Diagno
     files
 }
 
+/// A lock is taken as it is: whatever else asks for packages would have to be resolved together with it.
+fn check_lock_alone(python: &wire::Python, files: &[String], place: &Place<'_>, found: &mut Vec<Diagnostic>) {
+    let Some(lock) = files.iter().find(|file| is_lock(file)) else { return };
+    let hint = format!("name {} alone, or its project's file in its place", quoted(lock));
+    for (key, texts) in [("dependencies", &python.dependencies), ("constraints", &python.constraints)] {
+        if !texts.is_empty() {
+            let message = format!("`{key}` beside {}, which is taken as it is", quoted(lock));
+            found.push(Diagnostic::error(message, place.get(key).key_span()).hint(hint.clone()));
+        }
+    }
+    if files.len() > 1 {
+        let message = format!("other files beside {}, which is taken as it is", quoted(lock));
+        found.push(Diagnostic::error(message, place.get("requirements").span()).hint(hint));
+    }
+}
+
+fn is_lock(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name == "uv.lock" || is_pylock(name)
+}
+
 /// `pylock.toml` and `pylock.<name>.toml` (PEP 751).
 fn is_pylock(name: &str) -> bool {
     name == "pylock.toml"
@@ -283,8 +296,7 @@ fn is_pylock(name: &str) -> bool {
 
 /// Whether the file at `path` has extras and dependency groups to choose from.
 fn is_project_file(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    name == "pyproject.toml" || name == "uv.lock" || is_pylock(name)
+    path.rsplit('/').next() == Some("pyproject.toml") || is_lock(path)
 }
 
 /// A day, or a time with its zone as in RFC 3339.
@@ -423,13 +435,18 @@ mod tests {
             ("3.11", Some(Suite::Trixie), Standalone),
             ("3.11.2", Some(Suite::Bookworm), Standalone),
             ("3.12.7", Some(Suite::Trixie), Standalone),
-            ("3.11", None, Standalone),
         ] {
             assert_eq!(chosen(version, None, suite), (provider, Vec::new()), "{version} on {suite:?}");
             let named = chosen(version, Some(wire::Provider::Standalone), suite);
             assert_eq!(named, (Standalone, Vec::new()), "{version} on {suite:?}");
             let named = chosen(version, Some(wire::Provider::Debian), suite);
             assert_eq!(named.1.is_empty(), provider == Debian, "{version} on {suite:?}: {named:?}");
+        }
+        for named in [None, Some(wire::Provider::Standalone), Some(wire::Provider::Debian)] {
+            assert_eq!(
+                chosen("3.11", named, None).1,
+                ["Python needs a C library, and a scratch base has none"]
+            );
         }
     }
 
