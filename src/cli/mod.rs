@@ -5,6 +5,7 @@ mod args;
 mod command;
 pub mod exit;
 mod failure;
+mod out;
 mod progress;
 pub mod report;
 mod signals;

@@ -7,6 +7,7 @@ use super::files::FilesLayer;
 use super::form::LayerExtra;
 use super::{Engine, EngineError, Event};
 use crate::elf::{self, ElfFacts, Missing, Verdict};
+use crate::size;
 use crate::tree::TreePath;
 
 /// Directories that Debian's `/etc/ld.so.conf` adds to the linker's built-in ones.
@@ -30,7 +31,7 @@ impl Engine {
             }
         }
         if pruned.0 > 0 {
-            let text = format!("pruned {} files, {} bytes", pruned.0, pruned.1);
+            let text = format!("pruned {} files, {}", pruned.0, size::human(pruned.1));
             self.reporter.event(Event::Note(text));
         }
         let multiarch = work.plan.platform.multiarch();

@@ -8,6 +8,7 @@ use super::{Session, print_json};
 use crate::cli::Exit;
 use crate::cli::args::Build as Args;
 use crate::cli::failure::Failure;
+use crate::cli::out;
 use crate::cli::text::printable;
 use crate::digest::{DiffId, Digest};
 use crate::engine::{BuildRequest, Built, BuiltLayer};
@@ -53,7 +54,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     if to_stdout {
         eprintln!("{}", built.digest)
     } else {
-        println!("{}", built.digest)
+        out::line(format_args!("{}", built.digest));
     }
     Ok(Exit::Success)
 }

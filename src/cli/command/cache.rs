@@ -10,6 +10,7 @@ use super::{Session, print_json};
 use crate::cli::Exit;
 use crate::cli::args::CacheCommand;
 use crate::cli::failure::Failure;
+use crate::cli::out;
 use crate::cli::text::printable;
 use crate::size::human as bytes;
 use crate::store::gc::{self, GcPlan, Roots};
@@ -18,7 +19,7 @@ use crate::store::verify;
 pub fn run(session: &Session, command: &CacheCommand) -> Result<Exit, Failure> {
     match command {
         CacheCommand::Dir => {
-            println!("{}", session.home()?.display());
+            out::line(format_args!("{}", session.home()?.display()));
             Ok(Exit::Success)
         }
         CacheCommand::Du { json } => du(session, *json),
@@ -51,7 +52,7 @@ fn du(session: &Session, json: bool) -> Result<Exit, Failure> {
         bytes: usage.values().map(|usage| usage.bytes).sum(),
     };
     rows.push(row("all", &all));
-    print!("{}", table(["KIND", "FILES", "SIZE"], &rows));
+    out::print(format_args!("{}", table(["KIND", "FILES", "SIZE"], &rows)));
     Ok(Exit::Success)
 }
 
@@ -89,7 +90,7 @@ fn prune(
         print_json(&report);
     } else {
         let verb = if dry_run { "would remove" } else { "removed" };
-        println!("{verb} {} files, {}", report.files, bytes(report.bytes));
+        out::line(format_args!("{verb} {} files, {}", report.files, bytes(report.bytes)));
     }
     Ok(Exit::Success)
 }
@@ -123,9 +124,14 @@ fn verify(session: &Session, repair: bool, json: bool) -> Result<Exit, Failure> 
     } else {
         for bad in &verified.bad {
             let note = if bad.removed { " (removed)" } else { "" };
-            println!("{} {}: {}{note}", bad.kind, printable(&bad.path), printable(&bad.why));
+            out::line(format_args!("{} {}: {}{note}", bad.kind, printable(&bad.path), printable(&bad.why)));
         }
-        println!("{} files, {}: {} bad", verified.files, bytes(verified.bytes), verified.bad.len());
+        out::line(format_args!(
+            "{} files, {}: {} bad",
+            verified.files,
+            bytes(verified.bytes),
+            verified.bad.len()
+        ));
     }
     Ok(if verified.bad.iter().all(|bad| bad.removed) { Exit::Success } else { Exit::Integrity })
 }

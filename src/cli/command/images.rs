@@ -4,6 +4,7 @@ use super::{Session, print_json};
 use crate::cli::Exit;
 use crate::cli::args::Images as Args;
 use crate::cli::failure::Failure;
+use crate::cli::out;
 use crate::cli::text::printable;
 use crate::size::human as bytes;
 
@@ -25,7 +26,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
             ]
         })
         .collect();
-    print!("{}", table(["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows));
+    out::print(format_args!("{}", table(["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows)));
     Ok(Exit::Success)
 }
 

@@ -8,6 +8,7 @@ use super::Session;
 use crate::cli::Exit;
 use crate::cli::args::Init as Args;
 use crate::cli::failure::Failure;
+use crate::cli::out;
 use crate::spec::starter;
 
 /// Files that a starter can be made from, the most telling first.
@@ -40,10 +41,10 @@ pub fn run(_: &Session, args: &Args) -> Result<Exit, Failure> {
     }
     options.open(&target).and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)?;
     match &source {
-        Some(file) => println!("wrote {} from {}", target.display(), file.display()),
-        None => println!("wrote {}", target.display()),
+        Some(file) => out::line(format_args!("wrote {} from {}", target.display(), file.display())),
+        None => out::line(format_args!("wrote {}", target.display())),
     }
-    println!("next: `mlbuild build`");
+    out::line(format_args!("next: `mlbuild build`"));
     Ok(Exit::Success)
 }
 

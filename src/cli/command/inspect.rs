@@ -7,6 +7,7 @@ use super::{Session, print_json};
 use crate::cli::Exit;
 use crate::cli::args::Inspect as Args;
 use crate::cli::failure::Failure;
+use crate::cli::out;
 use crate::cli::text::printable;
 use crate::digest::Digest;
 use crate::engine::Project;
@@ -31,7 +32,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     if args.json {
         print_json(&inspection);
     } else {
-        print!("{}", printable(&inspection.to_string()));
+        out::print(format_args!("{}", printable(&inspection.to_string())));
     }
     Ok(Exit::Success)
 }

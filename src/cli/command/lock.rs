@@ -6,6 +6,7 @@ use super::{Session, print_json};
 use crate::cli::Exit;
 use crate::cli::args::Lock as Args;
 use crate::cli::failure::Failure;
+use crate::cli::out;
 use crate::cli::text::printable;
 use crate::engine::{Engine, EngineError, LockRequest, Project, Upgrade};
 use crate::lock::LockDiff;
@@ -39,12 +40,12 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
             diff: locked.diff.as_ref(),
         });
     } else if !locked.changed {
-        println!("{} is up to date", path.display());
+        out::line(format_args!("{} is up to date", path.display()));
     } else {
         if let Some(diff) = locked.diff.as_ref().filter(|diff| !diff.is_empty()) {
-            println!("{}", printable(diff.to_string().trim_end()));
+            out::line(format_args!("{}", printable(diff.to_string().trim_end())));
         }
-        println!("wrote {}: {}", path.display(), summary(&locked.lock));
+        out::line(format_args!("wrote {}: {}", path.display(), summary(&locked.lock)));
     }
     Ok(Exit::Success)
 }
@@ -80,7 +81,7 @@ fn check(engine: &Engine, project: &Project, json: bool) -> Result<Exit, Failure
     if json {
         print_json(&Check { satisfied, drift: drift.iter().map(ToString::to_string).collect() });
     } else if satisfied {
-        println!("{} satisfies the spec", project.lock_path().display());
+        out::line(format_args!("{} satisfies the spec", project.lock_path().display()));
     } else {
         return Err(EngineError::OutOfDate { path: project.lock_path(), drift }.into());
     }

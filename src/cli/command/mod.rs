@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::cli::Exit;
 use crate::cli::args::{Cli, Command, Global, Project as ProjectArgs};
 use crate::cli::failure::{Failure, print_warnings};
+use crate::cli::out;
 use crate::cli::progress::Progress;
 use crate::cli::signals;
 use crate::engine::{Cancel, Engine, Project};
@@ -75,5 +76,5 @@ impl Session {
 /// A value as JSON on standard output.
 fn print_json(value: &impl serde::Serialize) {
     let text = serde_json::to_string_pretty(value).expect("what we print has only strings and numbers");
-    println!("{text}");
+    out::line(format_args!("{text}"));
 }
