@@ -23,6 +23,8 @@ pub fn run(_: &Session, args: &Args) -> Result<Exit, Failure> {
             hint: Some("--force replaces it".into()),
         });
     }
+    let failed = |source| Failure::Io { what: format!("cannot write {}", target.display()), source };
+    fs::create_dir_all(directory).map_err(failed)?;
     let source = match &args.from {
         Some(file) => Some(file.clone()),
         None if args.blank => None,
@@ -32,7 +34,6 @@ pub fn run(_: &Session, args: &Args) -> Result<Exit, Failure> {
         Some(file) => from_file(directory, file)?,
         None => starter::blank(&name_of(directory)),
     };
-    let failed = |source| Failure::Io { what: format!("cannot write {}", target.display()), source };
     let mut options = fs::OpenOptions::new();
     if args.force {
         options.write(true).create(true).truncate(true);

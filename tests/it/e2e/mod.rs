@@ -5,6 +5,7 @@ mod determinism;
 mod installers;
 mod locking;
 mod oracles;
+mod readme;
 mod standalone;
 
 use std::collections::BTreeMap;
