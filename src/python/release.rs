@@ -71,6 +71,9 @@ impl Request {
     }
 }
 
+/// Major, minor and patch number.
+pub type Version = (u16, u16, u16);
+
 /// One archive of a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -85,7 +88,7 @@ pub struct Found {
 }
 
 impl Found {
-    fn new(version: (u16, u16, u16), tag: &str, platform: Platform, sha256: Digest) -> Self {
+    fn new(version: Version, tag: &str, platform: Platform, sha256: Digest) -> Self {
         let version = format!("{}.{}.{}", version.0, version.1, version.2);
         let name = format!(
             "cpython-{version}+{tag}-{}-unknown-linux-gnu-install_only_stripped.tar.gz",

@@ -4,6 +4,7 @@
 //! `posix_prefix`; Debian's builds carry another, `posix_local`, and prefer it. The values are short templates such as
 //! `{base}/lib/{implementation_lower}{py_version_short}/site-packages`, which are expanded as `sysconfig` does.
 
+use super::release::Version;
 use super::{PREFIX, PythonError};
 use crate::tree::{Content, Node, Tree, TreePath};
 
@@ -26,7 +27,7 @@ pub struct Probe {
 pub(super) const SOURCE_MAX: u64 = 1024 * 1024;
 
 /// `version` is what the archive's name says; a tree that says otherwise is refused.
-pub(super) fn probe(tree: &Tree, version: (u16, u16, u16)) -> Result<Probe, PythonError> {
+pub(super) fn probe(tree: &Tree, version: Version) -> Result<Probe, PythonError> {
     let exact = format!("{}.{}.{}", version.0, version.1, version.2);
     let short = format!("{}.{}", version.0, version.1);
     let unfit = |what: String| PythonError::Unfit { wanted: format!("CPython {exact}"), what };

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 
-use super::release::parse_name;
+use super::release::{Version, parse_name};
 use super::scheme::{Probe, SOURCE_MAX, probe};
 use super::select::{is_hash_based, left_out};
 use super::{PREFIX, PythonError, relocate};
@@ -285,7 +285,7 @@ fn stays_inside(path: &str, target: &str) -> bool {
 }
 
 /// `python` and `python3` beside `python3.X`, where the archive has none.
-fn aliases(tree: &mut Tree, version: (u16, u16, u16)) -> Result<(), PythonError> {
+fn aliases(tree: &mut Tree, version: Version) -> Result<(), PythonError> {
     for name in ["python", "python3"] {
         let target = format!("python{}.{}", version.0, version.1);
         tree.entry(placed(&format!("bin/{name}"))?).or_insert(Node::Symlink { target });
