@@ -16,7 +16,8 @@ use crate::fetch::Want;
 use crate::lock::model::Lock;
 use crate::lock::{self};
 use crate::oci::Platform;
-use crate::plan::{self, LayerKind, LayerPlan, LayerSource, Plan, PlanOptions};
+use crate::plan::{self, LARGE_LAYER, LayerKind, LayerPlan, LayerSource, Plan, PlanOptions};
+use crate::size;
 use crate::store::{LayerFacts, corrupt_blob};
 use crate::wheel::{self, Installed};
 
@@ -105,6 +106,12 @@ impl Engine {
         let mut works = Vec::new();
         for platform in platforms {
             let plan = plan::plan(&lock, &PlanOptions::new(platform))?;
+            for layer in plan.layers.iter().filter(|layer| layer.weight() > Some(LARGE_LAYER)) {
+                let weight = size::human(layer.weight().unwrap_or_default());
+                let text =
+                    format!("layer `{}` has {weight}: some registries refuse layers of 10 GB", layer.title);
+                self.reporter.event(Event::Warning(text));
+            }
             let known: Vec<_> =
                 plan.layers.iter().map(|layer| self.known(layer)).collect::<Result<_, _>>()?;
             let reused = known.iter().map(Option::is_some).collect();
@@ -199,7 +206,7 @@ impl Engine {
         works: &mut [Work],
         exporting: bool,
     ) -> Result<(), EngineError> {
-        let mut jobs = Vec::new();
+        let mut jobs: Vec<Job> = Vec::new();
         let mut wants: BTreeMap<Digest, Want> = BTreeMap::new();
         let origins = Origins::of(project)?;
         let mut seen = BTreeSet::new();
@@ -219,7 +226,11 @@ impl Engine {
                     } else {
                         needs.keys().copied().collect()
                     };
-                    jobs.push(Job { work: w, layer: l, sources });
+                    match jobs.last_mut() {
+                        // Both Debian layers come from one composition.
+                        Some(before) if before.work == w && is_debian(layer) => before.add(l, sources),
+                        _ => jobs.push(Job { work: w, layers: vec![l], sources }),
+                    }
                 }
                 wants.extend(needs);
             }
@@ -233,7 +244,7 @@ impl Engine {
         }
         self.reporter.event(Event::Phase(Phase::Assemble));
         let all = works.iter().map(|work| work.plan.layers.len() as u64).sum();
-        let to_make = jobs.iter().filter(|job| job.layer != Job::CHECK).count() as u64;
+        let to_make = jobs.iter().map(|job| job.layers.len() as u64).sum();
         self.reporter.event(Event::Layers { all, to_make });
         let mut wants: Vec<_> = wants.into_values().collect();
         wants.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)));
@@ -260,8 +271,8 @@ impl Engine {
         origins: &Origins,
     ) -> BTreeMap<Digest, Want> {
         match &layer.source {
-            LayerSource::Debian(_) => {
-                plan.debs.iter().map(|deb| (deb.sha256, origins.deb(lock, deb))).collect()
+            LayerSource::Debian(part) => {
+                plan.debs_of(*part).map(|deb| (deb.sha256, origins.deb(lock, deb))).collect()
             }
             LayerSource::Standalone(archive) => [(archive.sha256, sources::python(archive))].into(),
             LayerSource::Wheels(wheels) => {
@@ -301,10 +312,7 @@ impl Engine {
                                 return;
                             }
                             match self.run_job(works, &job) {
-                                Ok(Some(record)) => {
-                                    lock_of(results).push((job.work, job.layer, record));
-                                }
-                                Ok(None) => {}
+                                Ok(made) => lock_of(results).extend(made),
                                 Err(error) => {
                                     lock_of(failure).get_or_insert(error);
                                     stop.cancel();
@@ -362,17 +370,37 @@ impl Engine {
         }
     }
 
-    fn run_job(&self, works: &[Work], job: &Job) -> Result<Option<LayerFacts>, EngineError> {
+    fn run_job(&self, works: &[Work], job: &Job) -> Result<Vec<(usize, usize, LayerFacts)>, EngineError> {
         let plan = &works[job.work].plan;
-        if job.layer == Job::CHECK {
+        let Some(&last) = job.layers.last() else {
             self.check_wheels(plan)?;
-            return Ok(None);
+            return Ok(Vec::new());
+        };
+        let composed = match &plan.layers[last].source {
+            LayerSource::Debian(part) => Some(self.compose(plan, *part)?),
+            LayerSource::Standalone(_) | LayerSource::Wheels(_) => None,
+        };
+        let mut made = Vec::new();
+        for &at in &job.layers {
+            let layer = &plan.layers[at];
+            let facts = match (&layer.source, &composed) {
+                (LayerSource::Debian(part), Some(composed)) => {
+                    self.form_debian(plan, layer, *part, composed)?
+                }
+                (LayerSource::Debian(_), None) => {
+                    unreachable!("a job has the Debian layers of one composition")
+                }
+                (LayerSource::Standalone(archive), _) => self.form_standalone(plan, layer, archive)?,
+                (LayerSource::Wheels(wheels), _) => {
+                    let merged =
+                        if plan.prefer.is_empty() { None } else { Some(works[job.work].merged(self)?) };
+                    self.form_wheels(plan, layer, wheels, merged)?
+                }
+            };
+            self.reporter.event(Event::LayerMade { title: layer.title.clone(), bytes: facts.size });
+            made.push((job.work, at, facts));
         }
-        let layer = &plan.layers[job.layer];
-        let merged = if plan.prefer.is_empty() { None } else { Some(works[job.work].merged(self)?) };
-        let record = self.form(plan, layer, merged)?;
-        self.reporter.event(Event::LayerMade { title: layer.title.clone(), bytes: record.size });
-        Ok(Some(record))
+        Ok(made)
     }
 
     /// Was it found before that the wheels of `plan` write no path twice with different bytes?
@@ -402,17 +430,24 @@ impl Engine {
 /// Work that waits for its sources.
 struct Job {
     work: usize,
-    layer: usize,
+    /// Layers of the plan, by position; none for the check of all wheels against each other.
+    layers: Vec<usize>,
     sources: BTreeSet<Digest>,
 }
 
 impl Job {
-    /// In place of a layer: the check of all wheels against each other.
-    const CHECK: usize = usize::MAX;
-
     fn check(work: usize, plan: &Plan) -> Self {
-        Self { work, layer: Self::CHECK, sources: all_wheels(plan) }
+        Self { work, layers: Vec::new(), sources: all_wheels(plan) }
     }
+
+    fn add(&mut self, layer: usize, sources: BTreeSet<Digest>) {
+        self.layers.push(layer);
+        self.sources.extend(sources);
+    }
+}
+
+fn is_debian(layer: &LayerPlan) -> bool {
+    matches!(layer.source, LayerSource::Debian(_))
 }
 
 fn all_wheels(plan: &Plan) -> BTreeSet<Digest> {

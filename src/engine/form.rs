@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::cancel::{CancellableBlobs, CancellableWriter};
 use super::{Engine, EngineError};
 use crate::blob::BlobSource as _;
-use crate::debian::{self, DebInput};
+use crate::debian::{self, Composition, DebInput};
 use crate::digest::Digest;
 use crate::elf::ElfFacts;
 use crate::epoch::Epoch;
 use crate::layer::{self, LayerFacts, Recipe};
 use crate::lock::model::{DebLayer, PythonArchive};
-use crate::plan::{LayerPlan, LayerSource, Plan, PlannedWheel};
+use crate::plan::{LayerPlan, Plan, PlannedWheel};
 use crate::store::{LayerFacts as Known, LayerRecord, LayerSource as Stored};
 use crate::tree::{Node, Tree, TreePath};
 use crate::wheel::{self, Installed, Scheme};
@@ -45,42 +45,36 @@ impl LayerExtra {
 }
 
 impl Engine {
-    /// Forms `layer` of `plan` and keeps it. `dropped` tells which paths preferences take from a wheel.
-    pub(super) fn form(
-        &self,
-        plan: &Plan,
-        layer: &LayerPlan,
-        merged: Option<&BTreeMap<Digest, Installed>>,
-    ) -> Result<Known, EngineError> {
-        match &layer.source {
-            LayerSource::Debian(part) => self.form_debian(plan, layer, *part),
-            LayerSource::Standalone(archive) => self.form_standalone(plan, layer, archive),
-            LayerSource::Wheels(wheels) => self.form_wheels(plan, layer, wheels, merged),
-        }
-    }
-
-    fn form_debian(&self, plan: &Plan, layer: &LayerPlan, part: DebLayer) -> Result<Known, EngineError> {
+    /// The trees of the Debian layers up to `part`.
+    pub(super) fn compose(&self, plan: &Plan, part: DebLayer) -> Result<Composition, EngineError> {
         let blobs = self.blobs();
         let mut debs = Vec::new();
-        for lock in &plan.debs {
-            if part == DebLayer::Base && lock.layer != DebLayer::Base {
-                continue;
-            }
+        for lock in plan.debs_of(part) {
             let file = blobs
                 .open(&lock.sha256)
                 .map_err(|source| EngineError::Blob { name: lock.filename.clone(), source })?;
             debs.push(DebInput { lock, file });
         }
         let suite = plan.suite.expect("a plan with a Debian layer has a suite");
-        let composed = debian::compose(&debs, suite, plan.platform).map_err(EngineError::Compose)?;
-        let tree = match part {
-            DebLayer::Base => composed.base,
-            DebLayer::Python => composed.python,
-        };
-        self.encode(plan.epoch, &layer.key, &layer.title, &tree, composed.notes)
+        debian::compose(&debs, suite, plan.platform).map_err(EngineError::Compose)
     }
 
-    fn form_standalone(
+    pub(super) fn form_debian(
+        &self,
+        plan: &Plan,
+        layer: &LayerPlan,
+        part: DebLayer,
+        composed: &Composition,
+    ) -> Result<Known, EngineError> {
+        let (tree, notes) = match part {
+            // What is worth saying is of the whole; one layer remembers it.
+            DebLayer::Base => (&composed.base, composed.notes.clone()),
+            DebLayer::Python => (&composed.python, Vec::new()),
+        };
+        self.encode(plan.epoch, &layer.key, &layer.title, tree, notes)
+    }
+
+    pub(super) fn form_standalone(
         &self,
         plan: &Plan,
         layer: &LayerPlan,
@@ -108,7 +102,7 @@ impl Engine {
         self.keep(key, &facts, &extra, Vec::new(), Stored::Blob)
     }
 
-    fn form_wheels(
+    pub(super) fn form_wheels(
         &self,
         plan: &Plan,
         layer: &LayerPlan,

@@ -19,7 +19,7 @@ pub(super) fn debian(plan: &Plan, suite: Suite, layer: DebLayer) -> Digest {
         .field("suite", suite.as_str())
         .field("platform", plan.platform);
     // The Python part also depends on the base: what is there already is left out, the linker's cache covers both.
-    for deb in plan.debs.iter().filter(|deb| layer == DebLayer::Python || deb.layer == DebLayer::Base) {
+    for deb in plan.debs_of(layer) {
         key = key.field(if deb.layer == DebLayer::Base { "base" } else { "python" }, deb.sha256);
     }
     key.finish()

@@ -44,6 +44,13 @@ pub struct Plan {
     pub debs: Vec<DebLock>,
 }
 
+impl Plan {
+    /// The packages that decide a Debian layer: what Python adds depends on the base as well.
+    pub fn debs_of(&self, part: DebLayer) -> impl Iterator<Item = &DebLock> {
+        self.debs.iter().filter(move |deb| part == DebLayer::Python || deb.layer == DebLayer::Base)
+    }
+}
+
 /// One layer to be made.
 #[derive(Debug, Clone)]
 pub struct LayerPlan {
@@ -55,6 +62,19 @@ pub struct LayerPlan {
     /// Names everything that decides the layer's bytes: equal keys, equal bytes.
     pub key: Digest,
     pub source: LayerSource,
+}
+
+/// A layer larger than this, in bytes, is worth a warning: some registries refuse 10 GB.
+pub const LARGE_LAYER: u64 = 5_000_000_000;
+
+impl LayerPlan {
+    /// About how many bytes the layer has: a wheel's layer weighs what the wheel weighs. None where the lock cannot tell.
+    pub fn weight(&self) -> Option<u64> {
+        match &self.source {
+            LayerSource::Wheels(wheels) => Some(wheels.iter().map(|wheel| wheel.size).sum()),
+            LayerSource::Debian(_) | LayerSource::Standalone(_) => None,
+        }
+    }
 }
 
 /// What a layer is made from.
