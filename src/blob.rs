@@ -67,6 +67,28 @@ impl<T: AsRef<[u8]> + Send + Sync> ReadAt for T {
     }
 }
 
+/// A part of a blob, read as a blob of its own. Past its end is `UnexpectedEof`, wherever the blob ends.
+#[derive(Clone)]
+pub struct Slice {
+    pub from: Arc<dyn ReadAt>,
+    pub offset: u64,
+    pub size: u64,
+}
+
+impl ReadAt for Slice {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let inside = offset.checked_add(buffer.len() as u64).is_some_and(|end| end <= self.size);
+        match self.offset.checked_add(offset) {
+            Some(start) if inside => self.from.read_exact_at(buffer, start),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
 /// Where blobs are found by their digest. A blob that is not there is an error of kind `NotFound`.
 pub trait BlobSource: Send + Sync {
     fn open(&self, digest: &Digest) -> io::Result<Arc<dyn ReadAt>>;
@@ -135,5 +157,15 @@ mod tests {
         let mut text = String::new();
         RangeReader::new(&blob, 1, 4).read_to_string(&mut text).unwrap();
         assert_eq!(text, "bcde");
+    }
+
+    #[test]
+    fn slices_end_where_they_end() {
+        let slice = Slice { from: Arc::new(b"abcdef".to_vec()), offset: 2, size: 3 };
+        assert_eq!(slice.read_vec_at(0, 3).unwrap(), b"cde");
+        assert_eq!(slice.read_vec_at(2, 1).unwrap(), b"e");
+        for (offset, len) in [(0, 4), (3, 1), (u64::MAX, 1), (u64::MAX - 1, 2)] {
+            assert!(slice.read_exact_at(&mut vec![0; len], offset).is_err(), "{len} from {offset}");
+        }
     }
 }

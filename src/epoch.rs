@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// Seconds since 1970-01-01 UTC that every file and the image config carry (`SOURCE_DATE_EPOCH` of
-/// reproducible-builds.org). By default 1980-01-01T00:00:00Z, the oldest time a zip can say.
+/// Seconds since 1970-01-01 UTC that every file and the image config carry, as `SOURCE_DATE_EPOCH` of
+/// reproducible-builds.org does; never from the environment, since that would make the image depend on it. By default
+/// 1980-01-01T00:00:00Z, the oldest time a zip can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
@@ -33,6 +34,29 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// Seconds since 1970-01-01 UTC of a date and time in UTC; none for a date that no calendar has. Second 60, a leap
+/// second, is the first of the next minute.
+pub fn seconds_of_civil(year: u64, month: u64, day: u64, hour: u64, minute: u64, second: u64) -> Option<u64> {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let last = match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let is_date = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=last).contains(&day);
+    if !is_date || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // Civil date to days, the inverse of the above.
+    let shifted = if month > 2 { year } else { year - 1 };
+    let (era, year_of_era) = (shifted / 400, shifted % 400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +67,39 @@ mod tests {
         assert_eq!(Epoch(0).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(Epoch(1_709_210_096).to_string(), "2024-02-29T12:34:56Z");
         assert_eq!(Epoch(4_107_542_399).to_string(), "2100-02-28T23:59:59Z");
+    }
+
+    #[test]
+    fn dates_come_back() {
+        for day in 0..50_000_u64 {
+            let at = day * 86_400 + day;
+            let text = Epoch(at).to_string();
+            let number = |part: std::ops::Range<usize>| text[part].parse().unwrap();
+            let (date, time) = (
+                (number(0..4), number(5..7), number(8..10)),
+                (number(11..13), number(14..16), number(17..19)),
+            );
+            assert_eq!(seconds_of_civil(date.0, date.1, date.2, time.0, time.1, time.2), Some(at), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_calendar_has_is_no_date() {
+        for (year, month, day) in [
+            (1969, 12, 31),
+            (10_000, 1, 1),
+            (2025, 2, 29),
+            (2100, 2, 29),
+            (2026, 4, 31),
+            (2026, 0, 1),
+            (2026, 13, 1),
+            (2026, 1, 0),
+        ] {
+            assert_eq!(seconds_of_civil(year, month, day, 0, 0, 0), None, "{year}-{month}-{day}");
+        }
+        for (hour, minute, second) in [(24, 0, 0), (0, 60, 0), (0, 0, 61), (u64::MAX, 0, 0)] {
+            assert_eq!(seconds_of_civil(2026, 1, 1, hour, minute, second), None);
+        }
+        assert_eq!(seconds_of_civil(2016, 12, 31, 23, 59, 60), Some(1_483_228_800));
     }
 }

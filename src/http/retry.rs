@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{ClientOptions, HttpError};
+use crate::epoch::seconds_of_civil;
 
 /// The longest `Retry-After` that is obeyed.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
@@ -48,19 +49,7 @@ pub fn http_date(text: &str) -> Option<u64> {
     let mut time = word()?.split(':').map(number);
     let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
     let whole = time.next().is_none() && word() == Some("GMT") && word().is_none();
-    if !whole || !(1970..=9999).contains(&year) || !(1..=31).contains(&day) {
-        return None;
-    }
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    // Days from civil date, years that begin on 1 March (H. Hinnant's algorithm).
-    let shifted = if month > 2 { year } else { year - 1 };
-    let (era, year_of_era) = (shifted / 400, shifted % 400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
-    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+    whole.then(|| seconds_of_civil(year, month, day, hour, minute, second))?
 }
 
 /// Seconds since 1970, for `Retry-After` dates only.

@@ -16,7 +16,7 @@ use super::release::{Version, parse_name};
 use super::scheme::{Probe, SOURCE_MAX, probe};
 use super::select::{is_hash_based, left_out};
 use super::{PREFIX, PythonError, relocate};
-use crate::blob::{FileBlob, ReadAt};
+use crate::blob::{FileBlob, ReadAt, Slice};
 use crate::elf;
 use crate::oci::Platform;
 use crate::tree::{Content, Node, Tree, TreePath};
@@ -301,7 +301,9 @@ fn fits(tree: &Tree, probe: &Probe, platform: Platform) -> Result<(), PythonErro
     };
     let facts = match content {
         Content::Bytes(bytes) => elf::facts(bytes),
-        Content::Slice { from, offset, size } => elf::facts(&Part { from, offset: *offset, size: *size }),
+        Content::Slice { from, offset, size } => {
+            elf::facts(&Slice { from: Arc::clone(from), offset: *offset, size: *size })
+        }
         Content::Stored { .. } | Content::Deflated { .. } => None,
     };
     let found = facts.map(|facts| facts.machine);
@@ -313,25 +315,6 @@ fn fits(tree: &Tree, probe: &Probe, platform: Platform) -> Result<(), PythonErro
         None => format!("`{}` is no ELF program", probe.executable),
     };
     Err(PythonError::Unfit { wanted: platform.to_string(), what })
-}
-
-struct Part<'a> {
-    from: &'a Arc<dyn ReadAt>,
-    offset: u64,
-    size: u64,
-}
-
-impl ReadAt for Part<'_> {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.size) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.from.read_exact_at(buffer, self.offset + offset)
-    }
 }
 
 fn utf8(bytes: &[u8]) -> Result<String, PythonError> {

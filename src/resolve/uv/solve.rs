@@ -300,18 +300,8 @@ fn end_of_day(text: &str) -> Option<String> {
             .then(|| part.parse::<u64>().ok())?
     };
     let (year, month, day) = (number(4)?, number(2)?, number(2)?);
-    if year < 1970 || !(1..=12).contains(&month) || day == 0 {
-        return None;
-    }
-    // Civil date to days, proleptic Gregorian, with years that begin on 1 March (H. Hinnant's algorithm).
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (shifted / 400, shifted % 400);
-    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    let days =
-        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
-    // A day that the month does not have comes back as another one.
-    let this_day = crate::epoch::Epoch(days * 86_400).to_string();
-    this_day.starts_with(text).then(|| crate::epoch::Epoch((days + 1) * 86_400).to_string())
+    let midnight = crate::epoch::seconds_of_civil(year, month, day, 0, 0, 0)?;
+    Some(crate::epoch::Epoch(midnight + 86_400).to_string())
 }
 
 fn explain(request: &Request, error: &UvError) -> ResolveError {
