@@ -118,7 +118,8 @@ pub(super) fn with_entry(
         .map_err(|error| ExportError::NoLayout { path: "index.json".into(), problem: error.to_string() })
 }
 
-/// A directory of somebody's sources is not to be littered with blobs.
+/// A directory of somebody's sources is not to be littered with blobs. The file `oci-layout` makes a layout of it; an
+/// export killed before that has nothing but our own names.
 fn refuse_other_directory(directory: &Path) -> Result<(), ExportError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -127,9 +128,8 @@ fn refuse_other_directory(directory: &Path) -> Result<(), ExportError> {
     };
     let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let names: Vec<String> = names.collect::<io::Result<_>>().map_err(failed("read", directory))?;
-    let is_layout = |name: &String| matches!(name.as_str(), "oci-layout" | "index.json");
-    let is_begun = |name: &String| name == "blobs" || is_temporary(name);
-    match names.iter().any(is_layout) || names.iter().all(is_begun) {
+    let is_ours = |name: &String| matches!(name.as_str(), "blobs" | "index.json") || is_temporary(name);
+    match names.iter().any(|name| name == "oci-layout") || names.iter().all(is_ours) {
         true => Ok(()),
         false => Err(ExportError::NoLayout {
             path: directory.to_owned(),
@@ -162,8 +162,10 @@ fn existing_index(directory: &Path) -> Result<Option<Map<String, Value>>, Export
     }
     let bytes = fs::read(&path).map_err(failed("read", &path))?;
     match serde_json::from_slice(&bytes) {
+        // Both fields are the specification's demand; some writers say `null` for no images.
         Ok(Value::Object(index))
-            if matches!(index.get("manifests"), None | Some(Value::Array(_) | Value::Null)) =>
+            if index.get("schemaVersion").is_some_and(|version| *version == 2)
+                && matches!(index.get("manifests"), Some(Value::Array(_) | Value::Null)) =>
         {
             Ok(Some(index))
         }

@@ -192,12 +192,26 @@ fn directories_of_others_are_left_alone() {
     let error = fixture.write(&format!("oci:{}", directory.path().display()), None).unwrap_err().to_string();
     assert!(error.ends_with("is not an OCI image layout: it holds other files"), "{error}");
     assert_eq!(files(directory.path()).len(), 1);
+    // A file of the same name as one of ours makes no layout of a web site.
+    fs::write(directory.path().join("index.json"), "{\"manifests\":[]}").unwrap();
+    assert!(fixture.write(&format!("oci:{}", directory.path().display()), None).is_err());
+    assert_eq!(files(directory.path()).len(), 2);
     fs::remove_file(directory.path().join("main.py")).unwrap();
-    for broken in ["[]", "{\"manifests\":1}", "{"] {
+    for broken in
+        ["[]", "{\"schemaVersion\":2,\"manifests\":1}", "{\"schemaVersion\":2}", "{\"manifests\":[]}", "{"]
+    {
         fs::write(directory.path().join("index.json"), broken).unwrap();
         assert!(fixture.write(&format!("oci:{}", directory.path().display()), None).is_err());
         assert_eq!(fs::read_to_string(directory.path().join("index.json")).unwrap(), broken);
     }
+    // What a killed export left, and an index without images, are gone on with.
+    fs::write(directory.path().join("index.json"), "{\"schemaVersion\":2,\"manifests\":null}").unwrap();
+    fs::write(directory.path().join(".mlbuild-killed.part"), "x").unwrap();
+    fixture.write(&format!("oci:{}:a", directory.path().display()), None).unwrap();
+    validate_layout(directory.path(), Some("a"));
+    // The file `oci-layout` makes a layout of a directory, whatever else is in it.
+    fs::write(directory.path().join("README"), "").unwrap();
+    fixture.write(&format!("oci:{}:b", directory.path().display()), None).unwrap();
 }
 
 fn members(path: &Path) -> BTreeMap<String, Vec<u8>> {
