@@ -61,6 +61,36 @@ pub(super) fn strip(url: &mut Url) {
     let _ = url.set_password(None);
 }
 
+/// Parameters of a query that sign a URL or are a key, in lower case: those of S3, Google's and Azure's stores and
+/// CloudFront, and what package indexes call theirs.
+const SECRET_PARAMETERS: [&str; 10] = [
+    "access_token",
+    "api_key",
+    "auth_token",
+    "private_token",
+    "sig",
+    "signature",
+    "token",
+    "x-amz-security-token",
+    "x-amz-signature",
+    "x-goog-signature",
+];
+
+/// Refuses a wheel's URL whose query has a secret: the lock is to be shared, and a signature does not last.
+pub(super) fn refuse_signed(wheel: &str, url: &Url) -> Result<(), String> {
+    let secret = url
+        .query_pairs()
+        .map(|(name, _)| name.into_owned())
+        .find(|name| SECRET_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()));
+    match secret {
+        None => Ok(()),
+        Some(parameter) => Err(format!(
+            "the URL of `{wheel}` carries a credential (`{parameter}`), which would stand in the lock: use an index \
+             that takes a user name and password"
+        )),
+    }
+}
+
 /// Where credentials may be found beside the indexes' URLs.
 #[derive(Clone, Default)]
 pub struct Sources {
@@ -302,6 +332,26 @@ mod tests {
         ] {
             let all = Credentials::of(&indexes, &variables(pairs));
             assert_eq!(sent(&all, "https://pkg.example/simple/").as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn signed_urls_are_refused() {
+        for query in [
+            "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=k&X-Amz-Signature=0123",
+            "x-goog-signature=0123",
+            "sv=2024-01-01&se=2026-01-01&sp=r&sig=0123",
+            "Expires=1&Signature=0123&Key-Pair-Id=K",
+            "a=1&TOKEN=0123",
+            "access%5Ftoken=0123",
+        ] {
+            let url = Url::parse(&format!("https://files.example/a-1-py3-none-any.whl?{query}")).unwrap();
+            let error = refuse_signed("a-1-py3-none-any.whl", &url).unwrap_err();
+            assert!(error.contains("`a-1-py3-none-any.whl`") && !error.contains("0123"), "{error}");
+        }
+        for query in ["", "?", "?version=3", "?sv=1&se=2&sp=r", "?tokens=1&design=x", "?#token=1"] {
+            let url = Url::parse(&format!("https://files.example/a.whl{query}")).unwrap();
+            assert_eq!(refuse_signed("a.whl", &url), Ok(()), "{query}");
         }
     }
 

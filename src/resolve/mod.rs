@@ -18,7 +18,7 @@
 //!   answer make [`resolve`] fail. What is read: credentials (see [`credentials`]), proxies and trusted certificates
 //!   (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and the like).
 //! - Credentials travel in request headers only. The URLs that uv sees, and hence its cache, its messages and our
-//!   answers, have none.
+//!   answers, have none. A wheel whose URL is signed is refused, since its lock would be a secret.
 //!
 //! Limits: no source distributions, no local paths, no version control, no `--find-links`; `file:` indexes are refused.
 
@@ -32,8 +32,8 @@ mod tests;
 mod uv;
 
 pub use answer::{Resolution, Resolved, WheelFile};
-pub use credentials::{Credential, authorise, without_credentials};
+pub use credentials::{Credential, Credentials, Sources, authorise, without_credentials};
 pub use error::{InputError, ResolveError};
 pub use inputs::{Asked, InputLockFile, PythonInputs, from_lock, read_inputs};
 pub use request::{Pin, Request, Upgrade};
-pub use uv::{default_index, resolve};
+pub use uv::resolve;

@@ -3,7 +3,7 @@
 use super::{pylock, uv_lock};
 use crate::digest::Digest;
 use crate::oci::Platform;
-use crate::resolve::credentials::strip;
+use crate::resolve::credentials::{refuse_signed, strip};
 use crate::resolve::uv::requirement;
 use crate::resolve::uv::target::{Fit, Target};
 use crate::resolve::{Resolution, ResolveError, WheelFile};
@@ -107,7 +107,7 @@ impl Choice<'_> {
                 best = Some((fit, wheel));
             }
         }
-        best.map(|(_, wheel)| wheel).ok_or_else(|| {
+        let (_, wheel) = best.ok_or_else(|| {
             names.sort();
             let listed = if names.is_empty() {
                 "it has a source distribution only, and nothing is built".to_owned()
@@ -115,7 +115,10 @@ impl Choice<'_> {
                 format!("it has {}", names.join(", "))
             };
             format!("`{package}` has no wheel for {}, Python {}: {listed}", self.platform, self.python)
-        })
+        })?;
+        let url = url::Url::parse(&wheel.url).map_err(|error| format!("`{}`: {error}", wheel.name))?;
+        refuse_signed(&wheel.name, &url)?;
+        Ok(wheel)
     }
 }
 
@@ -269,6 +272,12 @@ mod tests {
             (
                 pylock(&format!("{b}wheels = [{{ path = \"a-1-py3-none-any.whl\", hashes = {{ }} }}]")),
                 "local files",
+            ),
+            (
+                uv(&format!(
+                    "{a}source = {{ registry = \"https://i.example\" }}\nwheels = [{{ url = \"https://i.example/a-1-py3-none-any.whl?X-Amz-Signature=secret\" }}]\n"
+                )),
+                "the URL of `a-1-py3-none-any.whl` carries a credential (`X-Amz-Signature`)",
             ),
             (
                 read(Kind::Pylock, "lock-version = \"2.0\"", Platform::LinuxAmd64, "3.11.2", &[], &[]),

@@ -9,7 +9,7 @@ use uv_distribution_types::{
 use uv_pypi_types::HashAlgorithm;
 
 use crate::digest::Digest;
-use crate::resolve::credentials::strip;
+use crate::resolve::credentials::{refuse_signed, strip};
 use crate::resolve::{Resolution, ResolveError, Resolved, WheelFile};
 
 /// `requested`: names that the request itself asks for on this platform.
@@ -87,9 +87,10 @@ fn wheel_of(
                 .map(|hash| Digest::from_hex(&hash.digest.to_ascii_lowercase()))
                 .transpose()
                 .map_err(|error| refused(error.to_string()))?;
+            let name = best.file.filename.to_string();
             let wheel = WheelFile {
-                name: best.file.filename.to_string(),
-                url: public(url.into()),
+                url: public(&name, url.into()).map_err(refused)?,
+                name,
                 size: best.file.size,
                 sha256,
             };
@@ -99,17 +100,19 @@ fn wheel_of(
             let url: Url = built.url.to_url().into();
             let sha256 = fragment_sha256(&url).map_err(&refused)?;
             let name = built.filename.to_string();
-            Ok((WheelFile { name, url: public(url), size: built.size, sha256 }, None))
+            let url = public(&name, url).map_err(refused)?;
+            Ok((WheelFile { name, url, size: built.size, sha256 }, None))
         }
         _ => Err(refused("only wheels from an index or a URL can be installed".to_owned())),
     }
 }
 
-/// The URL as a lock keeps it: no credentials, no fragment.
-fn public(mut url: Url) -> String {
+/// The URL of `wheel` as a lock keeps it: no credentials, no fragment, no signature.
+fn public(wheel: &str, mut url: Url) -> Result<String, String> {
+    refuse_signed(wheel, &url)?;
     strip(&mut url);
     url.set_fragment(None);
-    url.into()
+    Ok(url.into())
 }
 
 fn index_text(index: &IndexUrl) -> String {

@@ -43,12 +43,8 @@ pub(super) async fn open_cache(directory: &Path, upgrade: &Upgrade) -> Result<Ca
         Upgrade::None => Refresh::from_args(None, Vec::new()),
         Upgrade::All => Refresh::from_args(Some(true), Vec::new()),
         Upgrade::Packages(names) => {
-            let names = names
-                .iter()
-                .map(|name| {
-                    PackageName::from_str(name).map_err(|error| ResolveError::Request(error.to_string()))
-                })
-                .collect::<Result<_, _>>()?;
+            // An upgrade also names Debian packages, such as `libstdc++6`.
+            let names = names.iter().filter_map(|name| PackageName::from_str(name).ok()).collect();
             Refresh::from_args(None, names)
         }
     };

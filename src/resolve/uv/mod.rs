@@ -14,8 +14,3 @@ pub(super) mod target;
 mod words;
 
 pub use solve::resolve;
-
-/// The index that is asked when the spec replaces it by no other.
-pub fn default_index() -> url::Url {
-    url::Url::from(uv_distribution_types::PYPI_URL.clone())
-}
