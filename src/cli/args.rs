@@ -179,8 +179,9 @@ pub struct Images {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mlbuild cache du
-  mlbuild cache prune --dry-run
-  mlbuild cache prune --older-than 30")]
+  mlbuild cache prune --dry-run           what nothing needs any more
+  mlbuild cache prune --older-than 30     of that, only what was not used for 30 days
+  mlbuild cache prune --all --index       everything")]
 pub struct Cache {
     #[command(subcommand)]
     pub command: CacheCommand,
@@ -197,12 +198,15 @@ pub enum CacheCommand {
     },
     /// Remove what no image in the store needs
     Prune {
-        /// Also forget images, and with --older-than everything, not used for this many days
+        /// Only what was not used for this many days; images have no age and stay
         #[arg(long, value_name = "DAYS")]
         older_than: Option<u32>,
-        /// Also forget every image
+        /// Also forget every image, and with it what it needs
         #[arg(long)]
         all: bool,
+        /// Also drop the resolver's cache of package indexes
+        #[arg(long)]
+        index: bool,
         /// Only say what would be removed
         #[arg(long)]
         dry_run: bool,

@@ -1,7 +1,8 @@
 //! What the store holds, and what of it nothing needs any more.
 //!
 //! Kept is what images reach: their manifests and configs, their layers' records, and the blobs these layers are made
-//! of. Everything else may go once it is old enough, since it can be downloaded or made again. Deciding is a pure
+//! of. Everything else may go once it is old enough, since it can be downloaded or made again; images themselves go
+//! only where the caller asks for it, at any age. Deciding is a pure
 //! function over a listing; removing holds the store's exclusive lock, so that no build loses what it has just fetched,
 //! and goes from what refers to what is referred to, so that a kill in between leaves nothing dangling.
 
@@ -15,7 +16,7 @@ use crate::digest::Digest;
 
 use super::{ImageRecord, LayerFacts, Store, StoreError, layout, write};
 
-/// Memos have no owner; without an age given they go after this time without use.
+/// Memos have no owner; without an age given, and while there are images, they go after this time without use.
 const MEMO_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What a file of the store is. The order is the order of removal.
@@ -59,12 +60,14 @@ pub struct Item {
     pub used: SystemTime,
 }
 
-/// What is to be kept beside what the images of the store reach.
+/// From where on things are kept: by default the images of the store, and the resolver's cache.
 #[derive(Clone, Debug, Default)]
 pub struct Roots {
     pub blobs: BTreeSet<Digest>,
     /// Layers by digest.
     pub layers: BTreeSet<Digest>,
+    /// Remove every image, so that none keeps anything.
+    pub drop_images: bool,
     /// Remove the resolver's cache too.
     pub drop_index: bool,
 }
@@ -114,7 +117,8 @@ pub fn du(store: &Store) -> Result<BTreeMap<Kind, Usage>, StoreError> {
     Ok(usage)
 }
 
-/// What [`prune`] would remove now: what nothing reaches and, with an age given, has not been used for that long.
+/// What [`prune`] would remove now: what nothing reaches and, with an age given, has not been used for that long. An
+/// image has no age.
 pub fn plan(
     store: &Store,
     keep: &Roots,
@@ -130,7 +134,9 @@ pub fn plan(
             layers.insert(key, facts);
         }
     }
-    let listing = Listing { items, images: store.images()?, layers };
+    // A record that cannot be read must not keep one from dropping it.
+    let images = if keep.drop_images { Vec::new() } else { store.images()? };
+    let listing = Listing { items, images, layers };
     Ok(decide(listing, keep, now, older_than))
 }
 
@@ -194,7 +200,7 @@ fn decide(listing: Listing, keep: &Roots, now: SystemTime, older_than: Option<Du
         let in_set =
             |set: &BTreeSet<Digest>| digest_of(&item.path).is_some_and(|digest| set.contains(&digest));
         match item.kind {
-            Kind::Image => true,
+            Kind::Image => !keep.drop_images,
             Kind::LayerDigest => in_set(&layers),
             Kind::Layer => in_set(&keys),
             Kind::Blob => in_set(&blobs),
@@ -204,8 +210,8 @@ fn decide(listing: Listing, keep: &Roots, now: SystemTime, older_than: Option<Du
     };
     let recent = |item: &Item| {
         let least = match item.kind {
-            Kind::Memo => older_than.or(Some(MEMO_AGE)),
-            Kind::Temporary | Kind::Corrupt | Kind::Index => None,
+            Kind::Memo if !keep.drop_images => older_than.or(Some(MEMO_AGE)),
+            Kind::Image => None,
             _ => older_than,
         };
         // A time in the future counts as now.
@@ -329,8 +335,8 @@ mod tests {
             assert!(store.has(&kept));
         }
         assert!(!store.has(&loose) && !store.has(&orphan));
-        assert!(store.layer_facts_by_digest(&used).unwrap().is_some());
-        assert_eq!(store.layer_facts_by_digest(&unused).unwrap(), None);
+        assert!(store.layer_by_digest(&used).unwrap().is_some());
+        assert_eq!(store.layer_by_digest(&unused).unwrap(), None);
         assert_eq!(store.layer_facts(&Digest::of("unused")).unwrap(), None);
         let du = du(&store).unwrap();
         assert_eq!(du.get(&Kind::Partial), None);
@@ -338,13 +344,57 @@ mod tests {
         assert_eq!(du[&Kind::Index], Usage { files: 1, bytes: 4 });
         assert_eq!(du[&Kind::Memo].files, 1);
 
-        store.remove_image("a.example/x:1").unwrap();
-        let nothing = Roots { drop_index: true, ..Roots::default() };
+        let nothing = Roots { drop_images: true, drop_index: true, ..Roots::default() };
         prune(&store, &nothing, later(31), None, &mut || {}).unwrap();
         assert!(super::du(&store).unwrap().is_empty());
         // The store goes on working, and others can open it.
         put("again");
         Store::open(store.root()).unwrap();
+    }
+
+    #[test]
+    fn images_go_at_any_age_and_only_when_asked() {
+        let (_home, store) = store();
+        let wheel = store.put_bytes(b"wheel").unwrap();
+        let manifest = store.put_bytes(b"manifest").unwrap();
+        let used = layer(&store, "used", &[wheel]);
+        store.put_image(&image("a.example/x:1", &[used], &[manifest])).unwrap();
+        fs::write(store.root().join("index/page"), "page").unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        let later = SystemTime::now() + 100 * day;
+        let kinds = |drop_images: bool, drop_index: bool, older_than: Option<Duration>| {
+            let keep = Roots { drop_images, drop_index, ..Roots::default() };
+            let plan = plan(&store, &keep, later, older_than).unwrap();
+            plan.remove.iter().map(|item| item.kind).collect::<Vec<_>>()
+        };
+        let all = [Kind::Image, Kind::LayerDigest, Kind::Layer, Kind::Blob, Kind::Blob];
+        for (drop_images, drop_index, older_than, removed) in [
+            (false, false, None, &[][..]),
+            (false, false, Some(30), &[]),
+            (false, true, None, &[Kind::Index]),
+            (false, true, Some(30), &[Kind::Index]),
+            (false, true, Some(101), &[]),
+            (true, false, None, &all),
+            (true, false, Some(30), &all),
+            // What the image alone kept is too young, the image is not.
+            (true, false, Some(101), &[Kind::Image]),
+        ] {
+            let found = kinds(drop_images, drop_index, older_than.map(|days| days * day));
+            assert_eq!(found, removed, "{drop_images} {drop_index} {older_than:?}");
+        }
+        store.memo_put(&wheel, b"fact").unwrap();
+        let memos_go = |drop_images: bool| {
+            let keep = Roots { drop_images, ..Roots::default() };
+            let plan = plan(&store, &keep, SystemTime::now(), None).unwrap();
+            plan.remove.iter().any(|item| item.kind == Kind::Memo)
+        };
+        assert!(memos_go(true) && !memos_go(false));
+        // Planning removed nothing.
+        assert_eq!(store.images().unwrap().len(), 1);
+        let keep = Roots { drop_images: true, ..Roots::default() };
+        prune(&store, &keep, later, None, &mut || {}).unwrap();
+        assert_eq!(store.images().unwrap(), []);
+        assert!(!store.has(&wheel) && !store.has(&manifest));
     }
 
     #[test]
@@ -380,5 +430,8 @@ mod tests {
         fs::write(store.root().join("images/x.json"), "{\"version\": 2}").unwrap();
         assert!(prune(&store, &Roots::default(), SystemTime::now(), None, &mut || {}).is_err());
         assert!(store.has(&loose));
+        let keep = Roots { drop_images: true, ..Roots::default() };
+        prune(&store, &keep, SystemTime::now(), None, &mut || {}).unwrap();
+        assert!(!store.has(&loose) && store.images().unwrap().is_empty());
     }
 }

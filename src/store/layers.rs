@@ -101,12 +101,6 @@ impl Store {
         Ok(self.layer(&key)?.filter(|record| record.facts.digest == *digest))
     }
 
-    /// The facts of the layer with that digest, if it was made here.
-    pub fn layer_facts_by_digest(&self, digest: &Digest) -> Result<Option<LayerFacts>, StoreError> {
-        let Some(key) = self.layer_key(digest)? else { return Ok(None) };
-        Ok(self.layer_facts(&key)?.filter(|facts| facts.digest == *digest))
-    }
-
     /// The key of the layer with that digest.
     pub fn layer_key(&self, digest: &Digest) -> Result<Option<Digest>, StoreError> {
         let path = self.layer_digest_path(digest);

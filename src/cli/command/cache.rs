@@ -23,8 +23,9 @@ pub fn run(session: &Session, command: &CacheCommand) -> Result<Exit, Failure> {
             Ok(Exit::Success)
         }
         CacheCommand::Du { json } => du(session, *json),
-        CacheCommand::Prune { older_than, all, dry_run, json } => {
-            prune(session, *older_than, *all, *dry_run, *json)
+        CacheCommand::Prune { older_than, all, index, dry_run, json } => {
+            let keep = Roots { drop_images: *all, drop_index: *index, ..Roots::default() };
+            prune(session, &keep, *older_than, *dry_run, *json)
         }
         CacheCommand::Verify { repair, json } => verify(session, *repair, *json),
     }
@@ -65,8 +66,8 @@ struct Pruned {
 
 fn prune(
     session: &Session,
+    keep: &Roots,
     older_than: Option<u32>,
-    all: bool,
     dry_run: bool,
     json: bool,
 ) -> Result<Exit, Failure> {
@@ -74,16 +75,11 @@ fn prune(
     #[expect(clippy::disallowed_methods, reason = "age is asked for by the person")]
     let now = SystemTime::now();
     let older_than = older_than.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600));
-    if all && !dry_run {
-        for image in store.images()? {
-            store.remove_image(&image.reference)?;
-        }
-    }
-    let keep = Roots::default();
     let plan: GcPlan = if dry_run {
-        gc::plan(&store, &keep, now, older_than)?
+        gc::plan(&store, keep, now, older_than)?
     } else {
-        gc::prune(&store, &keep, now, older_than, &mut || eprintln!("waiting for other mlbuild processes"))?
+        let mut waiting = || session.note("waiting for other mlbuild processes to end");
+        gc::prune(&store, keep, now, older_than, &mut waiting)?
     };
     let report = Pruned { dry_run, files: plan.remove.len() as u64, bytes: plan.freed() };
     if json {

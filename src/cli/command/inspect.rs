@@ -1,7 +1,6 @@
 //! `mlbuild inspect`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::{Session, print_json};
 use crate::cli::Exit;
@@ -11,14 +10,14 @@ use crate::cli::out;
 use crate::cli::text::printable;
 use crate::digest::Digest;
 use crate::engine::Project;
-use crate::export::Layout;
+use crate::export::{Layout, Target};
 use crate::image::{self, Inspection};
 use crate::oci::{Descriptor, MediaType, Reference};
 use crate::store::{ImageRecord, Store};
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let inspection = match args.image.as_deref() {
-        Some(text) if text.starts_with("oci:") => from_layout(&text["oci:".len()..])?,
+        Some(text) if text.starts_with("oci:") => from_layout(text)?,
         Some(text) => from_store(&session.store()?, text)?,
         None => {
             let project = Project::open(&args.project.spec)?;
@@ -38,13 +37,10 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
 }
 
 fn from_layout(text: &str) -> Result<Inspection, Failure> {
-    let (directory, tag) = match text.rsplit_once(':') {
-        Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag)),
-        _ => (text, None),
-    };
+    let target = Target::parse(text).map_err(|error| Failure::request(error.to_string()))?;
     let open = || {
-        let layout = Layout::open(Path::new(directory))?;
-        let root = layout.find(tag)?.clone();
+        let layout = Layout::open(&target.path)?;
+        let root = layout.find(target.tag.as_deref())?.clone();
         layout.image(&root)
     };
     let opened = open().map_err(|error| match error.is_integrity() {

@@ -8,6 +8,7 @@ mod inspect;
 mod lock;
 mod schema;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,7 +52,16 @@ impl Session {
     }
 
     fn store(&self) -> Result<Store, Failure> {
-        Ok(Store::open(&self.home()?)?)
+        let mut waiting = || self.note("waiting for another mlbuild to prune the store");
+        Ok(Store::open_or_wait(self.home()?, &mut waiting)?)
+    }
+
+    /// A line that tells why nothing happens.
+    fn note(&self, text: &str) {
+        if !self.global.quiet {
+            // Nobody can be told that standard error is closed.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
     }
 
     /// An engine that stops at a signal, and the display of its events.
