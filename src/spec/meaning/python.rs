@@ -318,7 +318,7 @@ pub(super) fn indexes(
     for (at, index) in indexes.into_iter().enumerate() {
         let place_of = |at: usize| place.at(at);
         let here = place_of(at);
-        words::check_url(&index.url, "index", &here.get("url"), found);
+        words::check_index_url(&index.url, &here.get("url"), found);
         if let Some(name) = &index.name {
             check_index_name(name, &here.get("name"), found);
             if let Some(other) = known.iter().position(|other| other.name.as_ref() == Some(name)) {

@@ -93,11 +93,31 @@ pub(super) fn debian_names(names: &[String], place: &Place<'_>, found: &mut Vec<
     sorted
 }
 
-/// Whether [`check_url`] has nothing to say.
+/// Whether [`check_index_url`] has nothing to say.
 pub(in super::super) fn is_index_url(text: &str) -> bool {
     let mut found = Vec::new();
-    check_url(text, "index", &Place::nowhere(), &mut found);
+    check_index_url(text, &Place::nowhere(), &mut found);
     found.is_empty()
+}
+
+/// Says what is wrong with the URL of a package index: `https` or `http` only, unlike a mirror's.
+pub(super) fn check_index_url(text: &str, place: &Place<'_>, found: &mut Vec<Diagnostic>) {
+    let message = |rule: &str| format!("index {} {rule}", quoted(&without_credentials(text)));
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "file" => found.push(
+            Diagnostic::error(message("is a directory, and only web servers are asked"), place.span())
+                .hint("serve it, for example by `python3 -m http.server -d DIR`: `http://localhost:8000/`"),
+        ),
+        Ok(url) if !matches!(url.scheme(), "https" | "http") => found.push(
+            Diagnostic::error(message(&format!("has the scheme {}", quoted(url.scheme()))), place.span())
+                .hint("expected `https` or `http`"),
+        ),
+        Err(url::ParseError::RelativeUrlWithoutBase) if text.starts_with(['/', '.']) => found.push(
+            Diagnostic::error(message("is not a URL"), place.span())
+                .hint("a directory has to be served, for example by `python3 -m http.server -d DIR`"),
+        ),
+        _ => check_url(text, "index", place, found),
+    }
 }
 
 /// Says what is wrong with a URL that is not `https`, `http` or `file`, or names no host where it must.
