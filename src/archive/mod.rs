@@ -20,14 +20,3 @@ pub trait IndexCache: Send + Sync {
     fn get(&self, digest: &Digest) -> Option<Vec<u8>>;
     fn put(&self, bytes: &[u8]);
 }
-
-/// Nothing is kept.
-pub struct NoCache;
-
-impl IndexCache for NoCache {
-    fn get(&self, _: &Digest) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn put(&self, _: &[u8]) {}
-}

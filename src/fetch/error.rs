@@ -34,38 +34,6 @@ impl FetchError {
             _ => false,
         }
     }
-
-    /// Nothing was wrong but that the network may not be used.
-    pub fn is_offline(&self) -> bool {
-        match self {
-            Self::Http { source, .. } => source.is_offline(),
-            Self::Everywhere { errors, .. } => errors.iter().all(Self::is_offline),
-            _ => false,
-        }
-    }
-
-    /// No source has it.
-    pub fn is_not_found(&self) -> bool {
-        match self {
-            Self::Http { source, .. } => source.is_not_found(),
-            Self::Everywhere { errors, .. } => errors.iter().all(Self::is_not_found),
-            _ => false,
-        }
-    }
-
-    /// The file that could not be had.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Http { name, .. }
-            | Self::Integrity { name, .. }
-            | Self::Length { name, .. }
-            | Self::Overlong { name, .. }
-            | Self::TooLarge { name, .. }
-            | Self::NoSource { name }
-            | Self::Store { name, .. }
-            | Self::Everywhere { name, .. } => name,
-        }
-    }
 }
 
 /// One line per source, with the causes behind each: an error has only one `source`.

@@ -18,7 +18,6 @@
 //! **Concurrency.** One process at a time writes an unfinished file; others that want the same wait and then find it
 //! in the store. Dropping the future stops a download; what is left can be resumed.
 
-mod all;
 mod error;
 mod sink;
 
@@ -30,7 +29,6 @@ use crate::digest::{Digest, Mismatch};
 use crate::http::{Client, Credential, HttpError, redact, retry};
 use crate::store::{Partial, Store};
 
-pub use all::{JOBS, fetch_all};
 pub use error::FetchError;
 use sink::Sink;
 

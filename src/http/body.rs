@@ -57,15 +57,6 @@ impl Body {
         })
     }
 
-    /// 206 when the server sends the part asked for, 200 when it sends all.
-    pub fn status(&self) -> u16 {
-        match &self.inner {
-            Inner::Http(response) => response.status().as_u16(),
-            Inner::File(_) if self.offset > 0 => 206,
-            Inner::File(_) => 200,
-        }
-    }
-
     /// Where in the file this body begins: the offset asked for, or 0 when the server ignored it.
     pub fn offset(&self) -> u64 {
         self.offset

@@ -62,25 +62,6 @@ impl HttpError {
         Self::Status { url: redact(url), status, retry_after }
     }
 
-    /// The server, or the directory of a `file:` URL, says that there is no such file.
-    pub fn is_not_found(&self) -> bool {
-        match self {
-            Self::Status { status, .. } => matches!(status, 404 | 410),
-            Self::File { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            _ => false,
-        }
-    }
-
-    /// Nothing was asked because the client is offline.
-    pub fn is_offline(&self) -> bool {
-        matches!(self, Self::Offline { .. })
-    }
-
-    /// The server wants a credential, or another one.
-    pub fn is_denied(&self) -> bool {
-        matches!(self, Self::Status { status: 401 | 403 | 407, .. })
-    }
-
     /// The same request may well succeed a little later.
     pub fn is_transient(&self) -> bool {
         match self {

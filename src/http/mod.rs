@@ -96,11 +96,6 @@ impl Client {
         Ok(Self { http, options: Arc::new(options.clone()) })
     }
 
-    /// Whether requests that need the network are refused.
-    pub fn offline(&self) -> bool {
-        self.options.offline
-    }
-
     pub fn options(&self) -> &ClientOptions {
         &self.options
     }
@@ -144,23 +139,8 @@ impl Client {
         Ok(bytes)
     }
 
-    /// The body of `url` from `offset` on, with retries until its headers are there and none after that.
-    ///
-    /// A server may ignore the offset: [`Body::offset`] says where the body begins.
-    pub async fn stream(&self, url: &Url, auth: Option<&Credential>, offset: u64) -> Result<Body, HttpError> {
-        let mut failures = 0;
-        loop {
-            match self.send(url, auth, offset, None).await {
-                Err(error) if failures < error.retries(&self.options) => {
-                    tokio::time::sleep(retry::delay(failures, &error, &self.options)).await;
-                    failures += 1;
-                }
-                answer => return answer,
-            }
-        }
-    }
-
-    /// One attempt: redirects are followed, nothing is tried again.
+    /// One attempt for the bytes from `offset` on: redirects are followed, nothing is tried again. A server may ignore
+    /// the offset: [`Body::offset`] says where the body begins.
     ///
     /// With `validator` (a strong ETag) the server is asked for the rest only if its file is still that one.
     pub async fn send(

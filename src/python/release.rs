@@ -104,8 +104,6 @@ pub struct Latest {
     /// Of the file's format: 1.
     pub version: u32,
     pub tag: String,
-    /// Base of the release's own directory: `<site>/<tag>`.
-    pub asset_url_prefix: String,
 }
 
 /// Reads `latest-release.json`.
