@@ -171,3 +171,20 @@ impl Middleware for Authorise {
         next.run(request, extensions).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One list of names serves Python and Debian packages.
+    #[tokio::test]
+    async fn names_of_debian_packages_may_be_upgraded() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["libstdc++6".to_owned(), "numpy".to_owned()];
+        let cache = open_cache(directory.path(), &Upgrade::Packages(names.into())).await.unwrap();
+        for (name, fresh) in [("numpy", false), ("scipy", true)] {
+            let name = PackageName::from_str(name).unwrap();
+            assert_eq!(cache.must_revalidate_package(&name), !fresh, "{name}");
+        }
+    }
+}
