@@ -131,6 +131,10 @@ impl State {
         self.counts = Counts::default();
         if let Some(bar) = &self.bar {
             bar.reset();
+            // Reading files is over before one could read of it.
+            if phase != Phase::Files {
+                self.draw();
+            }
         }
     }
 
@@ -144,23 +148,10 @@ impl State {
         let Some(phase) = self.phase else { return };
         let elapsed = self.began.elapsed();
         match &self.bar {
-            Some(bar) => {
-                if elapsed < CALM {
-                    return;
+            Some(_) => {
+                if elapsed >= CALM {
+                    self.draw();
                 }
-                if bar.is_hidden() {
-                    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
-                    bar.enable_steady_tick(Duration::from_millis(125));
-                }
-                let template = if self.counts.total > 0 {
-                    "{spinner} {msg}  {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}"
-                } else {
-                    "{spinner} {msg}  {elapsed}"
-                };
-                bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
-                bar.set_length(self.counts.total);
-                bar.set_position(self.counts.bytes);
-                bar.set_message(self.counts.text(phase));
             }
             None => {
                 if self.last_line.elapsed() >= PLAIN_INTERVAL {
@@ -179,6 +170,28 @@ impl State {
                 }
             }
         }
+    }
+}
+
+impl State {
+    /// The line on a terminal; cut where the terminal ends.
+    fn draw(&self) {
+        let (Some(bar), Some(phase)) = (&self.bar, self.phase) else { return };
+        if bar.is_hidden() {
+            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+            bar.enable_steady_tick(Duration::from_millis(125));
+        }
+        let Counts { bytes, total, .. } = self.counts;
+        // Once all bytes are there, their rate says nothing any more.
+        let template = if bytes < total {
+            "{spinner} {wide_msg} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
+        } else {
+            "{spinner} {wide_msg} {elapsed}"
+        };
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
+        bar.set_length(total);
+        bar.set_position(bytes);
+        bar.set_message(self.counts.text(phase));
     }
 }
 

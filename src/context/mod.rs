@@ -65,17 +65,27 @@ pub enum ContextError {
 }
 
 /// What each of `copies` takes from `root`, the directory of the spec, in their order. A path that two of them write
-/// with equal bytes stands in the first one's tree.
-pub fn collect(root: &Path, copies: &[Copy]) -> Result<Vec<Tree>, ContextError> {
+/// with equal bytes stands in the first one's tree. Files and directories named by `own` are passed over: the lock, and
+/// what an earlier build exported into the project.
+pub fn collect(root: &Path, copies: &[Copy], own: &[PathBuf]) -> Result<Vec<Tree>, ContextError> {
+    let own: Vec<_> = own.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let canonical = root.canonicalize().map_err(|source| io_error("open", root.to_owned(), source))?;
     let mut taken = Taken::default();
     let mut budget = file::Budget::default();
     for copy in copies {
         taken.trees.push(Tree::new());
-        walk::walk(&canonical, copy, &mut budget, &mut |path, node, source| taken.add(path, node, source))?;
+        walk::walk(&canonical, copy, &own, &mut budget, &mut |path, node, source| {
+            taken.add(path, node, source)
+        })?;
     }
     taken.check_parents()?;
     Ok(taken.trees)
+}
+
+/// Whether `from` of `copy` is there, before anything is done for the image.
+pub fn exists(root: &Path, copy: &Copy) -> Result<(), ContextError> {
+    let canonical = root.canonicalize().map_err(|source| io_error("open", root.to_owned(), source))?;
+    walk::find(&canonical, &copy.from).map(drop)
 }
 
 fn io_error(operation: &'static str, path: PathBuf, source: io::Error) -> ContextError {

@@ -45,7 +45,7 @@ fn names(tree: &Tree) -> Vec<&str> {
 
 /// All copies as one tree.
 fn collect(root: &Path, copies: &[Copy]) -> Result<Tree, ContextError> {
-    Ok(super::collect(root, copies)?.into_iter().flatten().collect())
+    Ok(super::collect(root, copies, &[])?.into_iter().flatten().collect())
 }
 
 fn error(dir: &tempfile::TempDir, copies: &[Copy]) -> String {
@@ -292,6 +292,16 @@ fn small_files_are_kept_within_a_budget() {
 #[test]
 fn a_path_stands_in_the_first_tree_that_has_it() {
     let dir = project(&[("a/same", "1"), ("a/one", "1"), ("b/same", "1"), ("b/two", "2")]);
-    let trees = super::collect(dir.path(), &[copy("a", "/x", &[]), copy("b", "/x", &[])]).unwrap();
+    let trees = super::collect(dir.path(), &[copy("a", "/x", &[]), copy("b", "/x", &[])], &[]).unwrap();
     assert_eq!(trees.iter().map(names).collect::<Vec<_>>(), [vec!["x/one", "x/same"], vec!["x/two"]]);
+}
+
+#[test]
+fn what_mlbuild_writes_is_passed_over() {
+    let dir = project(&[("mlbuild.lock", "1"), ("out/index.json", "1"), ("app.py", "1")]);
+    let own = ["mlbuild.lock", "out", "not-there"].map(|name| dir.path().join(name));
+    let trees = super::collect(dir.path(), &[copy(".", "/", &[])], &own).unwrap();
+    assert_eq!(names(&trees[0]), ["app.py"]);
+    assert!(exists(dir.path(), &copy("out", "/", &[])).is_ok());
+    assert!(exists(dir.path(), &copy("nope", "/", &[])).is_err());
 }

@@ -20,10 +20,11 @@ use crate::tree::{Node, PathError, TreePath};
 /// Where a node goes: its path in the image, itself, and its path in the project.
 type Take<'a> = dyn FnMut(TreePath, Node, String) -> Result<(), ContextError> + 'a;
 
-/// Hands everything that `copy` takes to `take`. `root` is canonical.
+/// Hands everything that `copy` takes to `take`, but for the paths `own`. `root` is canonical.
 pub(super) fn walk(
     root: &Path,
     copy: &Copy,
+    own: &[PathBuf],
     budget: &mut Budget,
     take: &mut Take<'_>,
 ) -> Result<(), ContextError> {
@@ -37,6 +38,7 @@ pub(super) fn walk(
         exclude: rules::exclude(directory, &copy.exclude, &copy.from)?,
         destination: copy.to.trim_matches('/'),
         start: &start,
+        own,
         budget,
         take,
         taken: 0,
@@ -60,7 +62,7 @@ pub(super) fn walk(
 }
 
 /// Where `from` is, symlinks on the way resolved, and certainly below `root`.
-fn find(root: &Path, from: &str) -> Result<PathBuf, ContextError> {
+pub fn find(root: &Path, from: &str) -> Result<PathBuf, ContextError> {
     let named = root.join(from);
     let start = named.canonicalize().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
@@ -92,6 +94,8 @@ fn rules_above(root: &Path, start: &Path) -> Result<Option<Arc<Rules>>, ContextE
 struct Walk<'a, 'b> {
     root: &'a Path,
     start: &'a Path,
+    /// Canonical paths that are passed over.
+    own: &'a [PathBuf],
     exclude: Gitignore,
     /// Path in the image without slashes around it; empty for the root.
     destination: &'a str,
@@ -109,7 +113,7 @@ impl Walk<'_, '_> {
             let rules = Rules::enter(above, &directory, self.root)?;
             let mut below = Vec::new();
             for (path, kind) in self.entries(&directory)? {
-                if path.file_name().is_some_and(|name| name == ".git") {
+                if path.file_name().is_some_and(|name| name == ".git") || self.own.contains(&path) {
                     continue;
                 }
                 if rules.leave_out(&self.exclude, &path, kind.is_dir()) {

@@ -10,6 +10,7 @@
 //!   What depends on all libraries, `/etc/ld.so.cache`, stands in both, if it differs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -37,8 +38,10 @@ pub struct Composition {
     pub base: Tree,
     /// What the debs of `DebLayer::Python` add.
     pub python: Tree,
-    /// What a person may want to know.
-    pub notes: Vec<String>,
+    /// What a person may want to know of the base.
+    pub base_notes: Vec<String>,
+    /// What a person may want to know of what Python adds.
+    pub python_notes: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +62,14 @@ pub enum ComposeError {
     Emulate(#[from] EmulateError),
 }
 
-/// The trees that `debs` make for `platform`.
-pub fn compose(debs: &[DebInput<'_>], suite: Suite, platform: Platform) -> Result<Composition, ComposeError> {
-    let budget = Budget::default();
+/// The trees that `debs` make for `platform`. What is too much for memory goes to files without a name in `spill`.
+pub fn compose(
+    debs: &[DebInput<'_>],
+    suite: Suite,
+    platform: Platform,
+    spill: &Path,
+) -> Result<Composition, ComposeError> {
+    let budget = Budget::new(spill);
     let mut unpacked: Vec<(&DebLock, Deb)> = debs
         .par_iter()
         .map(|input| Ok((input.lock, unpack(input, platform, &budget)?)))
@@ -72,22 +80,22 @@ pub fn compose(debs: &[DebInput<'_>], suite: Suite, platform: Platform) -> Resul
     }
     let (base, python): (Vec<_>, Vec<_>) =
         unpacked.iter().map(|(lock, deb)| (*lock, deb)).partition(|(lock, _)| lock.layer == DebLayer::Base);
-    let mut notes = Vec::new();
+    let (mut base_notes, mut python_notes) = (Vec::new(), Vec::new());
     let mut owners = Owners::new();
     let mut root = Root { tree: merge(&base, &mut owners)?, below: None };
     if !base.is_empty() {
-        emulate::base(&mut root, &list(&base), platform, &mut notes)?;
+        emulate::base(&mut root, &list(&base), platform, &mut base_notes)?;
     }
     let base_tree = root.tree;
 
     let mut root = Root { tree: merge(&python, &mut owners)?, below: Some(&base_tree) };
     if !python.is_empty() {
-        emulate::python(&mut root, &list(&python), suite, platform, &mut notes)?;
+        emulate::python(&mut root, &list(&python), suite, platform, &mut python_notes)?;
     }
     let mut python_tree = root.tree;
     // The encoder adds parents; those that the base has need no second entry.
     python_tree.retain(|path, node| !matches!((node, base_tree.get(path)), (Node::Dir { .. }, Some(_))));
-    Ok(Composition { base: base_tree, python: python_tree, notes })
+    Ok(Composition { base: base_tree, python: python_tree, base_notes, python_notes })
 }
 
 /// Which package brings a path, and as what.

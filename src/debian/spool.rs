@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,22 +12,24 @@ use crate::blob::{FileBlob, ReadAt};
 /// Bytes of unpacked files that all packages together may keep in memory.
 const MEMORY_MAX: u64 = 96 << 20;
 
-/// What is left of the memory for one composition.
-pub struct Budget(AtomicU64);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(AtomicU64::new(MEMORY_MAX))
-    }
+/// What is left of the memory for one composition, and where the rest goes.
+pub struct Budget {
+    left: AtomicU64,
+    spill: PathBuf,
 }
 
 impl Budget {
+    /// Files without a name are made in the directory `spill`.
+    pub fn new(spill: &Path) -> Self {
+        Self { left: AtomicU64::new(MEMORY_MAX), spill: spill.to_owned() }
+    }
+
     fn take(&self, bytes: u64) -> bool {
-        self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+        self.left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
     }
 
     fn give_back(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.left.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -47,7 +50,7 @@ impl<'a> Spool<'a> {
     pub fn append(&mut self, reader: &mut impl Read, size: u64) -> io::Result<u64> {
         let offset = self.len;
         if self.file.is_none() && !self.budget.take(size) {
-            let mut file = tempfile::tempfile()?;
+            let mut file = tempfile::tempfile_in(&self.budget.spill)?;
             file.write_all(&self.memory)?;
             self.budget.give_back(self.memory.len() as u64);
             self.memory = Vec::new();
@@ -76,11 +79,11 @@ mod tests {
 
     #[test]
     fn spills_when_memory_is_used_up() {
-        let budget = Budget(AtomicU64::new(6));
+        let budget = Budget { left: AtomicU64::new(6), spill: std::env::temp_dir() };
         let mut spool = Spool::new(&budget);
         assert_eq!(spool.append(&mut &b"abcd"[..], 4).unwrap(), 0);
         assert_eq!(spool.append(&mut &b"efgh"[..], 4).unwrap(), 4);
-        assert_eq!(budget.0.load(Ordering::Relaxed), 6);
+        assert_eq!(budget.left.load(Ordering::Relaxed), 6);
         assert!(spool.file.is_some());
         assert_eq!(spool.finish().unwrap().read_vec_at(2, 4).unwrap(), b"cdef");
         let mut other = Spool::new(&budget);

@@ -10,12 +10,14 @@ use crate::image::{self, Image, ImageLayer, ImageRequest};
 use crate::lock::model::Lock;
 use crate::oci::{Descriptor, MediaType, Platform, Reference};
 use crate::store::ImageRecord;
+use crate::wheel::Pruned;
 
 /// The image of one platform.
 pub(super) struct Assembled {
     pub platform: Platform,
     pub image: Image,
     pub layers: Vec<BuiltLayer>,
+    pub pruned: Pruned,
 }
 
 impl Assembled {
@@ -24,6 +26,7 @@ impl Assembled {
         lock: &Lock,
         work: Work,
         files: &[FilesLayer],
+        pruned: Pruned,
     ) -> Result<Self, EngineError> {
         let Work { plan, known, reused, .. } = work;
         let planned = plan.layers.into_iter().zip(known).zip(reused);
@@ -43,7 +46,7 @@ impl Assembled {
             base: plan.suite.map(|_| lock.inputs.base.clone()),
             layers: &of_image,
         };
-        Ok(Self { platform: plan.platform, image: image::assemble(&request)?, layers })
+        Ok(Self { platform: plan.platform, image: image::assemble(&request)?, layers, pruned })
     }
 
     pub(super) fn built(&self) -> BuiltImage {
@@ -52,6 +55,7 @@ impl Assembled {
             manifest: self.image.descriptor.digest,
             config: self.image.config_descriptor.digest,
             layers: self.layers.clone(),
+            pruned: self.pruned,
         }
     }
 }
@@ -124,7 +128,8 @@ impl Engine {
             blobs: documents.by_digest.keys().copied().collect(),
             size: documents.layers.values().sum(),
         };
-        if self.store.image(&record.reference)?.as_ref() != Some(&record) {
+        // A record that cannot be read is as good as none.
+        if self.store.image(&record.reference).ok().flatten().as_ref() != Some(&record) {
             self.store.put_image(&record)?;
         }
         Ok(())

@@ -8,30 +8,38 @@ use super::form::LayerExtra;
 use super::{Engine, EngineError, Event};
 use crate::elf::{self, ElfFacts, Missing, Verdict};
 use crate::size;
+use crate::spec::model::Suite;
 use crate::tree::TreePath;
+use crate::wheel::Pruned;
+
+/// Packages of `elf`'s hints that have another name in trixie.
+const RENAMED_IN_TRIXIE: &[&str] =
+    &["libglib2.0-0", "libasound2", "libssl3", "libcurl4", "libpng16-16", "libgtk-3-0"];
 
 /// Directories that Debian's `/etc/ld.so.conf` adds to the linker's built-in ones.
 const CONF_DIRS: &[&str] = &["usr/local/lib"];
 
 impl Engine {
     /// Warns of every library that the image of `work` needs and does not have, and repeats what its layers had to say.
-    pub(super) fn audit(&self, work: &Work, files: &[FilesLayer]) -> Result<(), EngineError> {
+    /// Gives what `[prune]` left out.
+    pub(super) fn audit(&self, work: &Work, files: &[FilesLayer]) -> Result<Pruned, EngineError> {
         let mut elf: Vec<(TreePath, ElfFacts)> = Vec::new();
         let mut links = BTreeMap::new();
-        let mut pruned = (0, 0);
+        let mut pruned = Pruned::default();
         let layers = work.known.iter().flatten().chain(files.iter().map(|layer| &layer.facts));
         for facts in layers {
             let extra = LayerExtra::parse(facts)?;
             let path = |text: &str| TreePath::new(text).ok();
             elf.extend(extra.elf.into_iter().filter_map(|(at, facts)| Some((path(&at)?, facts))));
             links.extend(extra.links.into_iter().filter_map(|(at, target)| Some((path(&at)?, target))));
-            pruned = (pruned.0 + extra.pruned_files, pruned.1 + extra.pruned_bytes);
+            pruned.files += extra.pruned_files;
+            pruned.bytes += extra.pruned_bytes;
             for note in extra.notes {
                 self.reporter.event(Event::Note(note));
             }
         }
-        if pruned.0 > 0 {
-            let text = format!("pruned {} files, {}", pruned.0, size::human(pruned.1));
+        if pruned.files > 0 {
+            let text = format!("pruned {} files, {}", pruned.files, size::human(pruned.bytes));
             self.reporter.event(Event::Note(text));
         }
         let multiarch = work.plan.platform.multiarch();
@@ -42,7 +50,7 @@ impl Engine {
                 self.reporter.event(Event::Warning(text(&missing, work)));
             }
         }
-        Ok(())
+        Ok(pruned)
     }
 }
 
@@ -57,6 +65,9 @@ fn text(missing: &Missing, work: &Work) -> String {
         work.plan.platform, missing.library
     );
     if let Some(package) = missing.hint {
+        // Debian 13 renamed libraries whose interface changed with 64-bit times.
+        let renamed = work.plan.suite == Some(Suite::Trixie) && RENAMED_IN_TRIXIE.contains(&package);
+        let package = format!("{package}{}", if renamed { "t64" } else { "" });
         text += &format!("\n  hint: add \"{package}\" to packages in [base]");
     }
     text

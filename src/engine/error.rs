@@ -54,8 +54,8 @@ pub enum EngineError {
     Fetch(Vec<FetchError>),
     #[error(transparent)]
     Http(#[from] crate::http::HttpError),
-    #[error(transparent)]
-    Wheel(#[from] crate::wheel::WheelError),
+    #[error("the wheel {file} cannot be installed")]
+    Wheel { file: String, source: crate::wheel::WheelError },
     #[error(transparent)]
     Collision(#[from] crate::wheel::Collision),
     #[error("layer `{title}` cannot be made")]
@@ -70,7 +70,7 @@ pub enum EngineError {
     Image(#[from] crate::image::ImageError),
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
-    #[error("the store")]
+    #[error("the store cannot be used")]
     Store(#[from] StoreError),
     #[error("cannot open {name} in the store")]
     Blob { name: String, source: io::Error },
@@ -107,7 +107,11 @@ impl EngineError {
             | Self::Reference { .. }
             | Self::Usage(_) => ErrorKind::Request,
             Self::OutOfDate { .. } | Self::NoLock { .. } => ErrorKind::LockOutOfDate,
-            Self::Wheel(error) => of_chain(error, ErrorKind::Integrity),
+            Self::Wheel { source, .. } => of_chain(source, ErrorKind::Integrity),
+            Self::Read { source, .. } => match source.kind() {
+                io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory => ErrorKind::Request,
+                _ => ErrorKind::Failed,
+            },
             Self::Compose(error) => of_chain(error, ErrorKind::Integrity),
             Self::Standalone { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::Archive(error) => match error.is_network() {
@@ -138,8 +142,7 @@ impl EngineError {
             Self::Store(StoreError::Corrupt { .. } | StoreError::Mismatch(_)) => ErrorKind::Integrity,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Blob { source, .. } => of_chain(source, ErrorKind::Failed),
-            Self::Read { .. }
-            | Self::Write { .. }
+            Self::Write { .. }
             | Self::Store(_)
             | Self::Export { .. }
             | Self::Threads(..)

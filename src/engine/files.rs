@@ -6,11 +6,13 @@ use std::io;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::build::BuiltLayer;
+use super::lower::Lower;
 use super::{Engine, EngineError, Event, Phase, Project};
 use crate::blob::RangeReader;
 use crate::context;
 use crate::digest::{Digest, hash_reader};
 use crate::epoch::Epoch;
+use crate::export::Target;
 use crate::layer::key::KeyBuilder;
 use crate::plan::LayerKind;
 use crate::store::LayerFacts;
@@ -35,11 +37,13 @@ impl FilesLayer {
 }
 
 impl Engine {
-    /// The same for every platform.
+    /// The layers of user files, above layers that are known as `lower`. The same for every platform.
     pub(super) fn files_layers(
         &self,
         project: &Project,
         epoch: Epoch,
+        mut lower: Lower,
+        targets: &[Target],
     ) -> Result<Vec<FilesLayer>, EngineError> {
         let spec = &project.spec;
         let workdir = spec.image.workdir.as_deref().filter(|workdir| *workdir != "/");
@@ -47,19 +51,27 @@ impl Engine {
             return Ok(Vec::new());
         }
         self.reporter.event(Event::Phase(Phase::Files));
-        let trees = context::collect(&project.directory, &spec.copies)?;
+        let workdir = workdir.and_then(|workdir| TreePath::from_absolute(workdir).ok());
+        let mut workdir_is_made = false;
         let mut layers = Vec::new();
-        for (copy, tree) in spec.copies.iter().zip(&trees).filter(|(_, tree)| !tree.is_empty()) {
+        // What mlbuild itself writes is no part of what it is made from.
+        let mut own = vec![project.lock_path()];
+        own.extend(targets.iter().map(|target| target.path.clone()));
+        let trees = context::collect(&project.directory, &spec.copies, &own)?;
+        for (copy, tree) in spec.copies.iter().zip(trees).filter(|(_, tree)| !tree.is_empty()) {
+            workdir_is_made |= workdir.as_ref().is_some_and(|workdir| {
+                let below = format!("{workdir}/");
+                tree.keys().any(|path| path.as_str().starts_with(&below))
+            });
+            let tree = lower.settle(tree)?;
             let title = format!("{} -> {}", copy.from, copy.to);
-            layers.push(self.files_layer(&title, vec![copy.to.clone()], tree, epoch)?);
+            layers.push(self.files_layer(&title, vec![copy.to.clone()], &tree, epoch)?);
         }
-        if let Some(workdir) = workdir.and_then(|workdir| TreePath::from_absolute(workdir).ok()) {
-            let below = format!("{workdir}/");
-            if !trees.iter().flat_map(Tree::keys).any(|path| path.as_str().starts_with(&below)) {
-                let tree = Tree::from([(workdir.clone(), Node::Dir { mode: 0o755 })]);
-                let title = format!("work directory /{workdir}");
-                layers.push(self.files_layer(&title, vec![format!("/{workdir}")], &tree, epoch)?);
-            }
+        if let Some(workdir) = workdir.filter(|_| !workdir_is_made) {
+            let title = format!("work directory /{workdir}");
+            let contents = vec![format!("/{workdir}")];
+            let tree = lower.settle(Tree::from([(workdir, Node::Dir { mode: 0o755 })]))?;
+            layers.push(self.files_layer(&title, contents, &tree, epoch)?);
         }
         Ok(layers)
     }
@@ -81,7 +93,7 @@ impl Engine {
         let facts = match known {
             Some(facts) => facts,
             None => {
-                let facts = self.encode(epoch, &key, title, tree, Vec::new())?;
+                let facts = self.pool()?.install(|| self.encode(epoch, &key, title, tree, Vec::new()))?;
                 self.reporter.event(Event::LayerMade { title: title.to_owned(), bytes: facts.size });
                 facts
             }

@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::build::Wheels;
 use super::cancel::{CancellableBlobs, CancellableWriter};
 use super::{Engine, EngineError};
 use crate::blob::BlobSource as _;
@@ -28,6 +29,8 @@ pub(super) struct LayerExtra {
     pub elf: Vec<(String, ElfFacts)>,
     /// Symbolic links by path, with their targets.
     pub links: Vec<(String, String)>,
+    /// Directories whose mode is not 0755, by path.
+    pub directories: Vec<(String, u32)>,
     /// Files and bytes that `[prune]` left out.
     pub pruned_files: u64,
     pub pruned_bytes: u64,
@@ -56,7 +59,7 @@ impl Engine {
             debs.push(DebInput { lock, file });
         }
         let suite = plan.suite.expect("a plan with a Debian layer has a suite");
-        debian::compose(&debs, suite, plan.platform).map_err(EngineError::Compose)
+        debian::compose(&debs, suite, plan.platform, self.store.root()).map_err(EngineError::Compose)
     }
 
     pub(super) fn form_debian(
@@ -67,11 +70,10 @@ impl Engine {
         composed: &Composition,
     ) -> Result<Known, EngineError> {
         let (tree, notes) = match part {
-            // What is worth saying is of the whole; one layer remembers it.
-            DebLayer::Base => (&composed.base, composed.notes.clone()),
-            DebLayer::Python => (&composed.python, Vec::new()),
+            DebLayer::Base => (&composed.base, &composed.base_notes),
+            DebLayer::Python => (&composed.python, &composed.python_notes),
         };
-        self.encode(plan.epoch, &layer.key, &layer.title, tree, notes)
+        self.encode(plan.epoch, &layer.key, &layer.title, tree, notes.clone())
     }
 
     pub(super) fn form_standalone(
@@ -107,7 +109,7 @@ impl Engine {
         plan: &Plan,
         layer: &LayerPlan,
         wheels: &[PlannedWheel],
-        merged: Option<&BTreeMap<Digest, Installed>>,
+        merged: Option<&Wheels>,
     ) -> Result<Known, EngineError> {
         let scheme = plan.scheme.as_ref().expect("a plan with wheels has a scheme");
         let mut installed = Vec::new();
@@ -146,8 +148,9 @@ impl Engine {
             .blobs()
             .open(&wheel.sha256)
             .map_err(|source| EngineError::Blob { name: wheel.file.clone(), source })?;
-        let opened = wheel::open(&wheel.file, wheel.sha256, &*blob)?;
-        Ok(wheel::install(&opened, &*blob, scheme, plan.prune, wheel.requested)?)
+        wheel::open(&wheel.file, wheel.sha256, &*blob)
+            .and_then(|opened| wheel::install(&opened, &*blob, scheme, plan.prune))
+            .map_err(|source| EngineError::Wheel { file: wheel.file.clone(), source })
     }
 
     pub(super) fn blobs(&self) -> CancellableBlobs<crate::store::Store> {
@@ -178,11 +181,24 @@ impl Engine {
 }
 
 fn extra(facts: &LayerFacts, tree: &Tree) -> LayerExtra {
-    LayerExtra { elf: elf(facts), links: links(tree), ..LayerExtra::default() }
+    LayerExtra {
+        elf: elf(facts),
+        links: links(tree),
+        directories: directories(tree),
+        ..LayerExtra::default()
+    }
 }
 
 fn elf(facts: &LayerFacts) -> Vec<(String, ElfFacts)> {
     facts.elf.iter().map(|(path, facts)| (path.to_string(), facts.clone())).collect()
+}
+
+fn directories(tree: &Tree) -> Vec<(String, u32)> {
+    let directory = |(path, node): (&TreePath, &Node)| match node {
+        Node::Dir { mode } if *mode != 0o755 => Some((path.to_string(), *mode)),
+        _ => None,
+    };
+    tree.iter().filter_map(directory).collect()
 }
 
 fn links(tree: &Tree) -> Vec<(String, String)> {

@@ -48,6 +48,10 @@ impl Engine {
 
     /// A lock for the project; the file is not written.
     pub fn lock(&self, project: &Project, request: &LockRequest) -> Result<Locked, EngineError> {
+        self.or_cancelled(self.make_lock(project, request))
+    }
+
+    fn make_lock(&self, project: &Project, request: &LockRequest) -> Result<Locked, EngineError> {
         let inputs = project.inputs();
         let previous = project.read_lock()?;
         if let Some((lock, text)) = &previous

@@ -46,7 +46,7 @@ impl Engine {
             let new = found.filter(|package| !known.contains(&package.name));
             pins.extend(new.map(|found| Pin { name: found.name.clone(), version: found.version.clone() }));
             let packages = self.complete(project, resolution.packages)?;
-            merged.add(platform, packages);
+            merged.add(platform, packages)?;
         }
         Ok(merged.finish())
     }
@@ -165,10 +165,20 @@ struct Block {
 }
 
 impl Merged {
-    fn add(&mut self, platform: Platform, packages: Vec<Complete>) {
+    fn add(&mut self, platform: Platform, packages: Vec<Complete>) -> Result<(), EngineError> {
         for Complete { package, sha256, size, hashed_by_us } in packages {
-            let block = self.packages.entry((package.name, package.version)).or_default();
-            block.index = package.index;
+            let differs = |what: &str| {
+                EngineError::Usage(format!("{}: {what} differs between the platforms", package.wheel.name))
+            };
+            let block = self.packages.entry((package.name.clone(), package.version.clone())).or_default();
+            if block.platforms.is_empty() {
+                block.index.clone_from(&package.index);
+            } else if block.index != package.index {
+                return Err(differs("the index"));
+            }
+            if block.wheels.get(&package.wheel.name).is_some_and(|known| known.sha256 != sha256) {
+                return Err(differs("the content"));
+            }
             block.requested |= package.requested;
             block.platforms.insert(platform);
             for dependency in package.dependencies {
@@ -189,6 +199,7 @@ impl Merged {
                 .platforms
                 .push(platform);
         }
+        Ok(())
     }
 
     fn finish(self) -> Vec<PackageLock> {

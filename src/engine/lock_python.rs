@@ -8,6 +8,7 @@ use super::lock::BasePart;
 use super::{Engine, EngineError, Event, Phase, Project, Upgrade};
 use crate::blob::{BlobSource as _, RangeReader};
 use crate::fetch::Want;
+use crate::http::redact;
 use crate::lock::model::{Inputs, Lock, PythonArchive, PythonLock};
 use crate::oci::Platform;
 use crate::python::{self, Found, Request, Standalone, release};
@@ -80,7 +81,9 @@ impl Engine {
         let mut wants = Vec::new();
         for found in &found {
             let url = python::asset_url(base, found);
-            let url = Url::parse(&url).map_err(|error| failed(format!("{url}: {error}").into()))?;
+            let url = Url::parse(&url).map_err(|error| {
+                failed(format!("`{}`: {error}", resolve::without_credentials(&url)).into())
+            })?;
             wants.push(Want {
                 name: found.name.clone(),
                 urls: vec![url],
@@ -167,9 +170,11 @@ impl Engine {
         let get = |url: String| {
             let client = &client;
             async move {
-                let url = Url::parse(&url).map_err(|error| failed(format!("{url}: {error}").into()))?;
+                let url = Url::parse(&url).map_err(|error| {
+                    failed(format!("`{}`: {error}", resolve::without_credentials(&url)).into())
+                })?;
                 let bytes = client.get(&url, LIST_LIMIT).await?;
-                String::from_utf8(bytes).map_err(|error| failed(format!("{url}: {error}").into()))
+                String::from_utf8(bytes).map_err(|error| failed(format!("{}: {error}", redact(&url)).into()))
             }
         };
         self.wait(async {

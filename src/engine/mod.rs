@@ -14,9 +14,11 @@ mod event;
 mod export;
 mod files;
 mod form;
+mod jobs;
 mod lock;
 mod lock_packages;
 mod lock_python;
+mod lower;
 mod project;
 mod sources;
 
@@ -93,6 +95,11 @@ impl Engine {
             let _ = self.runtime.set(runtime);
         }
         Ok(self.runtime.get().expect("it was set above"))
+    }
+
+    /// Whatever failed because the work was cancelled is no failure of its own.
+    fn or_cancelled<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
+        result.map_err(|error| if self.cancel.is_cancelled() { EngineError::Cancelled } else { error })
     }
 
     /// Runs network work to its end, or to [`EngineError::Cancelled`].

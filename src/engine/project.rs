@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::Diagnostic;
 use crate::engine::EngineError;
 use crate::lock::model::{InputLock, Inputs, Lock, base_text};
-use crate::resolve::{self, PythonInputs};
+use crate::resolve::{self, Asked, PythonInputs};
 use crate::spec::{
     self,
     model::{Base, Index, Prune, Spec},
@@ -108,7 +108,7 @@ impl Project {
                 None => python.version.clone(),
             });
             inputs.python_provider = Some(python.provider);
-            inputs.requirements = sorted(asked.requirements.iter().map(|asked| asked.text.clone()));
+            inputs.requirements = sorted(asked.requirements.iter().map(with_hashes));
             inputs.constraints = sorted(asked.constraints.iter().map(|asked| asked.text.clone()));
             inputs.indexes = self.indexes().iter().map(index_text).collect();
             inputs.exclude_newer = python.exclude_newer.clone();
@@ -128,6 +128,12 @@ impl Project {
         }
         inputs
     }
+}
+
+/// A requirement with the hashes that bind it, as a requirements file writes them.
+fn with_hashes(asked: &Asked) -> String {
+    let hashes = sorted(asked.hashes.iter().cloned());
+    hashes.iter().fold(asked.text.clone(), |text, hash| format!("{text} --hash={hash}"))
 }
 
 fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {

@@ -9,11 +9,11 @@ use super::{DOWNLOADS, Engine, EngineError, Event, Project};
 use crate::archive::{self, Mirror};
 use crate::digest::Digest;
 use crate::fetch::{self, FetchEvent, Fetched, Want};
-use crate::http::Credential;
+use crate::http::{Credential, redirect};
 use crate::lock::model::{DebLock, Lock, PythonArchive};
 use crate::plan::PlannedWheel;
-use crate::resolve::{self, Resolved};
-use crate::spec::model::{Base, Index};
+use crate::resolve::{Credentials, Resolved, Sources};
+use crate::spec::model::Base;
 
 /// The largest wheel whose size nobody told us that is downloaded, in bytes: above it some registries refuse layers.
 const UNKNOWN_WHEEL_LIMIT: u64 = 10 << 30;
@@ -21,7 +21,9 @@ const UNKNOWN_WHEEL_LIMIT: u64 = 10 << 30;
 /// Everything that decides where a locked file is asked for.
 pub(super) struct Origins {
     mirrors: Vec<Mirror>,
-    indexes: Vec<Index>,
+    credentials: Credentials,
+    /// The spec's mirror of python-build-standalone; what its URL has for credentials is for its own origin.
+    python: Option<Url>,
 }
 
 impl Origins {
@@ -30,7 +32,12 @@ impl Origins {
             Base::Debian(debian) => &debian.mirrors,
             Base::Scratch => &[],
         };
-        Ok(Self { mirrors: mirrors(spec_mirrors)?, indexes: project.indexes() })
+        let python = project.spec.python.as_ref().and_then(|python| python.mirror.as_ref());
+        Ok(Self {
+            mirrors: mirrors(spec_mirrors)?,
+            credentials: Credentials::of(&project.indexes(), &Sources::from_environment()),
+            python: python.and_then(|mirror| Url::parse(mirror).ok()),
+        })
     }
 
     pub(super) fn deb(&self, lock: &Lock, deb: &DebLock) -> Want {
@@ -44,8 +51,11 @@ impl Origins {
     }
 
     fn credential(&self, url: &Url) -> Option<Credential> {
-        let found = resolve::authorise(url, &self.indexes)?;
-        Some(Credential { username: found.username, password: found.password })
+        if let Some(found) = self.credentials.for_url(url) {
+            return Some(Credential { username: found.username.clone(), password: found.password.clone() });
+        }
+        let mirror = self.python.as_ref().filter(|mirror| mirror.origin() == url.origin())?;
+        redirect::userinfo(mirror)
     }
 }
 

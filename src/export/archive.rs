@@ -131,6 +131,12 @@ fn to_path(
     if path.as_os_str() == "-" {
         return stream(io::stdout().lock(), entries, layers, progress, ExportError::Output);
     }
+    // A link stays a link; a device or a pipe takes the stream and is not replaced by a file.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed("open", path))?;
+        return stream(file, entries, layers, progress, |error| failed("write", path)(error));
+    }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = layout::temporary(parent).map_err(failed("create a file in", parent))?;
     stream(file.as_file(), entries, layers, progress, |error| failed("write", path)(error))?;

@@ -38,7 +38,7 @@ fn demo() -> (wheel::Installed, MemoryBlobs) {
         python: (3, 11),
     };
     let wheel = wheel::open("demo-1.0-py3-none-any.whl", digest, &archive).unwrap();
-    (wheel::install(&wheel, &archive, &scheme, Prune::default(), true).unwrap(), blobs)
+    (wheel::install(&wheel, &archive, &scheme, Prune::default()).unwrap(), blobs)
 }
 
 /// A tree with its contents in memory and its parents in it, as a reader of the layer sees it.
@@ -110,9 +110,9 @@ fn bytes_are_frozen() {
     let shown: Vec<String> =
         digests.iter().map(|(name, digest)| format!("{} {name}", digest.hex())).collect();
     insta::assert_snapshot!(shown.join("\n"), @r"
-    c57e80b992ad70cd131143251860b91e39973de83244b7047e33b6b267fb545b diff ID of the wheel's layer
-    313384c4884275a398e41814269b01bc924c1fc30843ea6626d841755a5ee589 wheel's layer
-    20cfc33990d8581314bd36513916338efcfa888548e093d621409a99c02b5c3d recipe
+    d2600da44f638158e495047ae092b2109a2807185984dd13948bd1ad44cd288a diff ID of the wheel's layer
+    0abf8e55b8b1db44b27e404e88e10c326a1ff8e2b124bbe5ef54db5d578310b4 wheel's layer
+    2073fe5b9934106d98d9ee0adeaa68e19510c68bd64401b43265e20c11c4949b recipe
     53e9c1cf344d8aac193a81cd3bfa6b1b6cbd9d225d683ceb0b085983fd1e4594 diff ID of the encoded layer
     fad826acbf1e1ccb0a9e81e4c2322e2ab757586c78ac224b1b93b0fad4c9e73e encoded layer
     ");

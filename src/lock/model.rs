@@ -141,7 +141,7 @@ pub struct PackageLock {
     pub version: String,
     /// URL of the index it came from, without credentials; none when it came from a direct URL.
     pub index: Option<String>,
-    /// Asked for by the spec itself, not only by another package (PEP 376's REQUESTED).
+    /// Asked for by the spec itself, not only by another package.
     pub requested: bool,
     /// By name; with the platforms on which the edge holds, when not on all of the package's.
     pub dependencies: Vec<Dependency>,

@@ -13,7 +13,7 @@ use super::{v1, writer};
 pub const VERSION: i64 = 1;
 
 /// The layer format that belongs to this program: gzip members passed through from wheels.
-pub const LAYER_FORMAT: &str = "g1";
+pub const LAYER_FORMAT: &str = crate::layer::FORMAT;
 
 /// The longest text that is read, in bytes; a lock of a thousand wheels has half a million.
 pub const MAX_LEN: usize = 32 * 1024 * 1024;

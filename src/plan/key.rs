@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::layer::key::KeyBuilder;
 use crate::lock::model::{DebLayer, PythonArchive};
 use crate::spec::model::{Prune, Suite};
-use crate::wheel::Scheme;
+use crate::wheel::{INSTALL, Scheme};
 
 pub(super) fn debian(plan: &Plan, suite: Suite, layer: DebLayer) -> Digest {
     let kind = match layer {
@@ -37,7 +37,8 @@ pub(super) fn standalone(plan: &Plan, archive: &PythonArchive) -> Digest {
 fn rules(kind: &str, plan: &Plan) -> KeyBuilder {
     let Prune { tests, headers, static_libraries, stubs } = plan.prune;
     let prune = format!("tests={tests} headers={headers} static-libraries={static_libraries} stubs={stubs}");
-    let mut key = KeyBuilder::new(kind).field("epoch", plan.epoch.0).field("prune", prune);
+    let mut key =
+        KeyBuilder::new(kind).field("epoch", plan.epoch.0).field("install", INSTALL).field("prune", prune);
     if let Some(Scheme { site_packages, scripts, prefix, executable, python }) = &plan.scheme {
         key = key
             .field("site-packages", site_packages)
@@ -50,7 +51,7 @@ fn rules(kind: &str, plan: &Plan) -> KeyBuilder {
 }
 
 fn add(key: KeyBuilder, wheel: &PlannedWheel) -> KeyBuilder {
-    key.field("wheel", wheel.sha256).field("file", &wheel.file).field("requested", wheel.requested)
+    key.field("wheel", wheel.sha256).field("file", &wheel.file)
 }
 
 pub(super) fn wheel_set(plan: &Plan, wheels: &[PlannedWheel]) -> Digest {

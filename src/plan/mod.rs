@@ -100,8 +100,6 @@ pub struct PlannedWheel {
     pub index: Option<String>,
     pub size: u64,
     pub sha256: Digest,
-    /// Asked for by the spec itself.
-    pub requested: bool,
     /// Names of the packages it depends on.
     pub dependencies: Vec<String>,
 }
@@ -143,15 +141,8 @@ impl fmt::Display for LayerKind {
 pub struct PlanOptions {
     pub platform: Platform,
     pub epoch: Epoch,
-    /// The most layers that the lock's content may take; above it the smallest wheels join the groups. Some runtimes
-    /// stop at 125 layers, and users build upon images.
+    /// The most layers that the lock's content may take; above it the smallest wheels join the groups.
     pub max_layers: usize,
-}
-
-impl PlanOptions {
-    pub fn new(platform: Platform) -> Self {
-        Self { platform, epoch: Epoch::default(), max_layers: 96 }
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -296,7 +287,6 @@ fn wheels(lock: &Lock, platform: Platform) -> Vec<PlannedWheel> {
                 index: package.index.clone(),
                 size: wheel.size,
                 sha256: wheel.sha256,
-                requested: package.requested,
                 dependencies: package
                     .dependencies
                     .iter()

@@ -10,7 +10,6 @@ fn wheel(package: &str, mib: u64, dependencies: &[&str]) -> PlannedWheel {
         index: None,
         size: mib << 20,
         sha256: Digest::of(package),
-        requested: false,
         dependencies: dependencies.iter().map(|&name| name.into()).collect(),
     }
 }

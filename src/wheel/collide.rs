@@ -114,7 +114,7 @@ mod tests {
             executable: "/bin/python3".to_owned(),
             python: (3, 11),
         };
-        (file_name, install(&opened, &archive, &scheme, Prune::default(), false).unwrap())
+        (file_name, install(&opened, &archive, &scheme, Prune::default()).unwrap())
     }
 
     fn has(files: &Installed, path: &str) -> bool {

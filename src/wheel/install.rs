@@ -1,4 +1,4 @@
-//! Where each file of a wheel goes, and the files an installer adds: launchers, `INSTALLER`, `REQUESTED`, `RECORD`.
+//! Where each file of a wheel goes, and the files an installer adds: launchers, `INSTALLER`, `RECORD`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,13 +80,13 @@ pub struct Installed {
     pub(super) rows: Rows,
 }
 
-/// Lays `wheel` out for `scheme`. `requested` is PEP 376's REQUESTED: the user asked for it by name.
+/// Lays `wheel` out for `scheme`. There is no REQUESTED (PEP 376, optional): it would make a wheel's layer depend on who
+/// asked for it.
 pub fn install(
     wheel: &Wheel,
     blob: &dyn ReadAt,
     scheme: &Scheme,
     prune: Prune,
-    requested: bool,
 ) -> Result<Installed, WheelError> {
     if scheme.executable.len() > MAX_EXECUTABLE || scheme.executable.contains([' ', '\t', '\n']) {
         return Err(WheelError::Shebang(scheme.executable.clone()));
@@ -147,9 +147,6 @@ pub fn install(
         installed.add(scheme.scripts.join(&script.name)?, 0o755, text.into_bytes())?;
     }
     installed.add(dist_info.join("INSTALLER")?, 0o644, INSTALLER.as_bytes().to_vec())?;
-    if requested {
-        installed.add(dist_info.join("REQUESTED")?, 0o644, Vec::new())?;
-    }
     installed.write_record();
     for path in installed.tree.keys() {
         if let Some(file) = path.parents().find(|parent| installed.tree.contains_key(parent)) {
@@ -356,7 +353,7 @@ mod tests {
 
     fn try_install(archive: &Vec<u8>, name: &str, prune: Prune) -> Result<Installed, WheelError> {
         let wheel = open(name, Digest::of(archive), archive)?;
-        install(&wheel, archive, &scheme(), prune, true)
+        install(&wheel, archive, &scheme(), prune)
     }
 
     fn text(installed: &Installed, path: &str) -> String {
@@ -393,7 +390,6 @@ mod tests {
         644 ours SITE/demo-1.0.dist-info/INSTALLER
         644 deflated SITE/demo-1.0.dist-info/METADATA
         644 ours SITE/demo-1.0.dist-info/RECORD
-        644 ours SITE/demo-1.0.dist-info/REQUESTED
         644 deflated SITE/demo-1.0.dist-info/WHEEL
         644 deflated SITE/demo-1.0.dist-info/entry_points.txt
         644 deflated SITE/demo.pth
@@ -474,11 +470,12 @@ mod tests {
             &uv_install_wheel::InstallState::default(),
         )
         .unwrap();
-        // One known difference: uv leaves the row of a script that an entry point replaces.
+        // Two known differences: uv leaves the row of a script that an entry point replaces, and it writes REQUESTED.
         let record_path = "usr/local/lib/python3.11/dist-packages/demo-1.0.dist-info/RECORD";
         let theirs = std::fs::read_to_string(root.path().join(record_path)).unwrap();
         let mut theirs = record::parse(&theirs).unwrap();
         assert!(theirs.remove("demo-1.0.data/scripts/launch").is_some());
+        assert!(theirs.remove("demo-1.0.dist-info/REQUESTED").is_some());
         assert_eq!(record::parse(&text(&ours, record_path)).unwrap(), theirs);
         for path in ours.tree.keys() {
             let on_disk = std::fs::read(at(path)).unwrap();
@@ -559,7 +556,7 @@ mod tests {
         let long = Scheme { executable: format!("/{}", "p".repeat(124)), ..scheme() };
         let archive = wheel(&|_| {});
         let opened = open("m-1.0-py3-none-any.whl", Digest::of(&archive), &archive).unwrap();
-        let error = install(&opened, &archive, &long, Prune::default(), false).unwrap_err();
+        let error = install(&opened, &archive, &long, Prune::default()).unwrap_err();
         assert!(error.to_string().contains("does not fit a script's first line"));
     }
 }

@@ -22,6 +22,10 @@ mod record;
 pub(crate) mod testing;
 pub mod zip;
 
+/// Version of everything that decides which files a wheel becomes: install rules, launchers, metadata, modes, what each
+/// kind of `[prune]` leaves out. Part of a layer's key; a change of any of them needs a new one.
+pub const INSTALL: u32 = 1;
+
 pub use collide::{Collision, merge};
 pub use filename::{FileName, normal_name};
 pub use install::{Installed, Pruned, Scheme, install};

@@ -104,6 +104,8 @@ struct ImageReport<'a> {
     config: Digest,
     /// All layers, compressed, in bytes.
     size: u64,
+    pruned_files: u64,
+    pruned_bytes: u64,
     layers: Vec<LayerReport<'a>>,
 }
 
@@ -136,6 +138,8 @@ impl<'a> Report<'a> {
             manifest: image.manifest,
             config: image.config,
             size: image.layers.iter().map(|layer| layer.size).sum(),
+            pruned_files: image.pruned.files,
+            pruned_bytes: image.pruned.bytes,
             layers: image.layers.iter().map(layer).collect(),
         });
         Self {

@@ -8,6 +8,7 @@ use crate::cli::args::Lock as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::cli::text::printable;
+use crate::diagnostic::did_you_mean;
 use crate::engine::{Engine, EngineError, LockRequest, Project, Upgrade};
 use crate::lock::LockDiff;
 
@@ -17,6 +18,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     if args.check {
         return check(&engine, &project, args.json);
     }
+    check_names(&project, &args.upgrade_package)?;
     let upgrade = match (args.upgrade, &args.upgrade_package[..]) {
         (true, _) => Upgrade::All,
         (false, []) => Upgrade::None,
@@ -48,6 +50,24 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         out::line(format_args!("wrote {}: {}", path.display(), summary(&locked.lock)));
     }
     Ok(Exit::Success)
+}
+
+/// A name that the lock does not have is a slip of the hand: nothing would be upgraded.
+fn check_names(project: &Project, names: &[String]) -> Result<(), Failure> {
+    let Some((lock, _)) = project.read_lock()? else { return Ok(()) };
+    let known = || {
+        let python = lock.packages.iter().map(|package| package.name.as_str());
+        python.chain(lock.debs.iter().map(|deb| deb.name.as_str()))
+    };
+    for name in names {
+        let normal = crate::wheel::normal_name(name);
+        if !known().any(|known| known == name || known == normal) {
+            let hint = did_you_mean(name, known()).map(|known| format!("did you mean `{known}`?"));
+            let message = format!("the lock has no package `{}` to upgrade", printable(name));
+            return Err(Failure::Request { message, hint });
+        }
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::EmulateError;
-use crate::blob::ReadAt;
+use crate::blob::{ReadAt, Slice};
 use crate::tree::{Content, Node, Tree, TreePath};
 
 /// Text files that emulations read have some kilobytes.
@@ -129,30 +129,11 @@ pub fn view(content: &Content) -> io::Result<Arc<dyn ReadAt>> {
     match content {
         Content::Bytes(bytes) => Ok(Arc::new(Arc::clone(bytes))),
         Content::Slice { from, offset, size } => {
-            Ok(Arc::new(Part { from: Arc::clone(from), offset: *offset, size: *size }))
+            Ok(Arc::new(Slice { from: Arc::clone(from), offset: *offset, size: *size }))
         }
         Content::Stored { .. } | Content::Deflated { .. } => {
             Err(io::Error::new(io::ErrorKind::Unsupported, "content of a blob"))
         }
-    }
-}
-
-struct Part {
-    from: Arc<dyn ReadAt>,
-    offset: u64,
-    size: u64,
-}
-
-impl ReadAt for Part {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.size) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.from.read_exact_at(buffer, self.offset + offset)
     }
 }
 
