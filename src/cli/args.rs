@@ -12,7 +12,6 @@ use crate::oci::Platform;
     name = "mlbuild",
     version,
     propagate_version = true,
-    disable_help_subcommand = true,
     after_help = "Examples:
   mlbuild init                      write a commented mlbuild.toml
   mlbuild build                     lock if there is no lock, then assemble the image

@@ -12,6 +12,7 @@ use super::deb822::{self, Deb822Error};
 use super::openpgp::{CLOCK_SKEW, Keyring, SignatureError, Validity};
 use crate::digest::Digest;
 use crate::epoch::Epoch;
+use crate::epoch::seconds_of_civil;
 
 /// Debian's archive keys of bookworm (12) and trixie (13) from the package debian-archive-keyring 2023.3+deb12u2;
 /// primary keys by fingerprint. Each release is signed with its own keys and those of its neighbours.
@@ -196,21 +197,7 @@ fn seconds(year: u64, month: u64, day: u64, time: &str) -> Option<u64> {
     let [hour, minute, second] = parts[..] else { return None };
     let (hour, minute, second): (u64, u64, u64) =
         (hour.parse().ok()?, minute.parse().ok()?, second.parse().ok()?);
-    let plausible = (1970..10_000).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second < 61;
-    if !plausible {
-        return None;
-    }
-    // Civil date to days, years beginning on 1 March (H. Hinnant's algorithm).
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year / 400, year % 400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    Some(days.checked_sub(719_468)? * 86_400 + hour * 3600 + minute * 60 + second)
+    seconds_of_civil(year, month, day, hour, minute, second)
 }
 
 #[cfg(test)]

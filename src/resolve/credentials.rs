@@ -30,12 +30,6 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// What to send to `url`, if it belongs to one of `indexes`. Reads the environment and the netrc file at each call;
-/// who asks often keeps a [`Credentials`].
-pub fn authorise(url: &Url, indexes: &[Index]) -> Option<Credential> {
-    Credentials::of(indexes, &Sources::from_environment()).for_url(url).cloned()
-}
-
 /// `url` without user name and password, as it may be shown and stored. A text that is no URL comes back as it is,
 /// unless it has something before an `@` that might be a secret.
 pub fn without_credentials(url: &str) -> String {

@@ -32,7 +32,7 @@ mod tests;
 mod uv;
 
 pub use answer::{Resolution, Resolved, WheelFile};
-pub use credentials::{Credential, Credentials, Sources, authorise, without_credentials};
+pub use credentials::{Credential, Credentials, Sources, without_credentials};
 pub use error::{InputError, ResolveError};
 pub use inputs::{Asked, InputLockFile, PythonInputs, from_lock, read_inputs};
 pub use request::{Pin, Request, Upgrade};

@@ -237,3 +237,35 @@ fn text_without_terminal_has_no_escapes() {
     assert!(!project.mlbuild(&["lock"]).run().stderr().contains('\x1b'));
     assert!(project.mlbuild(&["lock", "--color", "always"]).run().stderr().contains('\x1b'));
 }
+
+#[test]
+fn user_files_are_the_same_whatever_the_surroundings() {
+    let project = files();
+    let digest = project.mlbuild(&["build"]).ok().digest();
+    for (index, (jobs, mask, language, zone)) in [
+        ("1", "077", "de_DE.UTF-8", "Asia/Kolkata"),
+        ("2", "000", "C", "UTC"),
+        ("16", "027", "tr_TR", "Pacific/Apia"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let script = format!("umask {mask}; exec \"$0\" \"$@\"");
+        let run = project
+            .mlbuild(&["build", "--jobs", jobs])
+            .env("MLBUILD_HOME", project.home().join(format!("store{index}")))
+            .env("LANG", language)
+            .env("LC_ALL", language)
+            .env("TZ", zone)
+            .under(&["sh", "-c", &script]);
+        assert_eq!(run.ok().digest(), digest, "{jobs} jobs, umask {mask}, {language}, {zone}");
+    }
+}
+
+#[test]
+fn exports_and_the_lock_are_no_part_of_what_is_copied() {
+    let project = files();
+    project.write("mlbuild.toml", "[base]\nscratch = true\n\n[[copy]]\nfrom = \".\"\nto = \"/src\"\n");
+    let build = || project.mlbuild(&["build", "-o", "oci:out", "-o", "oci-archive:out.tar"]).ok().digest();
+    assert_eq!(build(), build());
+}

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use super::{blob, hashes};
+use mlbuild::epoch::Epoch;
+use mlbuild::tree::Node;
+
+use super::{blob, hashes, layers};
 use crate::support::mlbuild::{PROGRAM, Project};
 use crate::support::reference::Reference;
 use crate::support::skip::or_skip;
@@ -79,6 +82,64 @@ fn a_damaged_blob_is_found_out() {
     let failed = project.mlbuild(&["build", "--offline"]).run();
     assert!(matches!(failed.status(), 4 | 5), "{}: {}", failed.status(), failed.stderr());
     assert_eq!(project.mlbuild(&["build"]).ok().digest(), reference.digest);
+}
+
+#[test]
+fn an_export_makes_damaged_blobs_again() {
+    let reference = or_skip!("damage under an export", Reference::get("hello"));
+    let project = project(&reference);
+    assert_eq!(project.mlbuild(&["build"]).ok().digest(), reference.digest);
+    let layers = layers(&reference.layout, &reference.digest);
+    let base = layers[0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let lock = project.read("mlbuild.lock");
+    let wheel = hashes(&lock[lock.find("[[package]]").unwrap()..]).remove(0);
+    for hex in [base, wheel] {
+        let path = blob(&project.store(), &hex);
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, bytes).unwrap();
+        let built = project.mlbuild(&["build", "-o", "oci:out"]).ok();
+        assert!(built.stderr().contains("was damaged"), "{}", built.stderr());
+        assert_eq!(built.digest(), reference.digest);
+        super::check_layout(&project.path().join("out"));
+        fs::remove_dir_all(project.path().join("out")).unwrap();
+    }
+    let _ = project.mlbuild(&["cache", "verify"]).ok();
+}
+
+#[test]
+fn user_files_go_through_links_of_the_base() {
+    let reference = or_skip!("links of the base", Reference::get("hello"));
+    let project = Project::empty().with_store(&reference.store);
+    let spec = fs::read_to_string(reference.directory.join("mlbuild.toml")).unwrap();
+    project.write("rootfs/bin/tool", "#!/usr/bin/python3\n");
+    project.write("rootfs/tmp/note", "1");
+    project.write("rootfs/var/run/x", "1");
+    let more = "\n[[copy]]\nfrom = \"rootfs/\"\nto = \"/\"\n";
+    project.write(
+        "mlbuild.toml",
+        format!("{spec}{more}").replace("[image]", "[image]\nworkdir = \"/home/nonroot\""),
+    );
+    fs::copy(reference.directory.join("mlbuild.lock"), project.path().join("mlbuild.lock")).unwrap();
+    let digest = project.mlbuild(&["build", "-o", "oci:out"]).ok().digest();
+    let layout = project.path().join("out");
+    let mut shown = Vec::new();
+    for layer in layers(&layout, &digest).iter().skip(3) {
+        let hex = layer["digest"].as_str().unwrap().replace(':', "/");
+        let bytes = fs::read(layout.join("blobs").join(hex)).unwrap();
+        for (path, node) in mlbuild::layer::check::read_layer(&bytes, Epoch::default()).unwrap() {
+            match node {
+                Node::Dir { mode } => shown.push(format!("{path}/ {mode:o}")),
+                _ => shown.push(path.to_string()),
+            }
+        }
+    }
+    let expected = ["home/nonroot/ 1777", "run/x", "tmp/ 1777", "tmp/note", "usr/bin/tool"];
+    shown.retain(|path| !path.ends_with(" 755"));
+    shown.sort();
+    assert_eq!(shown, expected);
 }
 
 #[test]
