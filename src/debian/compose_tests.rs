@@ -32,7 +32,7 @@ fn made(name: &str, layer: DebLayer, more: &str, postinst: &str, entries: &[Vec<
 fn composed(debs: &[Made]) -> Result<Composition, String> {
     let inputs: Vec<_> =
         debs.iter().map(|made| DebInput { lock: &made.lock, file: Arc::new(made.bytes.clone()) }).collect();
-    compose(&inputs, SUITE, PLATFORM, &std::env::temp_dir()).map_err(|error| error.to_string())
+    compose(&inputs, SUITE, PLATFORM, &tempfile::env::temp_dir()).map_err(|error| error.to_string())
 }
 
 /// Every path with what stands there, content included.

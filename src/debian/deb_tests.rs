@@ -21,7 +21,7 @@ pub fn file(name: &str, content: &str) -> Vec<u8> {
 }
 
 fn budget() -> Budget {
-    Budget::new(&std::env::temp_dir())
+    Budget::new(&tempfile::env::temp_dir())
 }
 
 fn read(entries: &[Vec<u8>]) -> Result<Deb, String> {

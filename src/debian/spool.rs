@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn spills_when_memory_is_used_up() {
-        let budget = Budget { left: AtomicU64::new(6), spill: std::env::temp_dir() };
+        let budget = Budget { left: AtomicU64::new(6), spill: tempfile::env::temp_dir() };
         let mut spool = Spool::new(&budget);
         assert_eq!(spool.append(&mut &b"abcd"[..], 4).unwrap(), 0);
         assert_eq!(spool.append(&mut &b"efgh"[..], 4).unwrap(), 4);
