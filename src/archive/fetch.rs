@@ -13,6 +13,9 @@ use crate::oci::Platform;
 
 /// The largest packed index fetched, in bytes; trixie's has 9.7 MB.
 const INDEX_MAX: u64 = 128 << 20;
+/// Forms of an index, the best first: gzip is a third larger than xz, and unpacks in a quarter of the time, which is more
+/// than the download takes on any link that is faster than 8 MB/s.
+const FORMS: [&str; 2] = ["Packages.gz", "Packages.xz"];
 /// Memory that unpacking an index may take; xz -9 needs 65 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
 
@@ -84,12 +87,13 @@ pub async fn index(
     platform: Platform,
 ) -> Result<Index, ArchiveError> {
     let directory = format!("main/binary-{}", platform.architecture());
-    let path = format!("{directory}/Packages.xz");
+    let listed = FORMS.iter().find_map(|form| {
+        let path = format!("{directory}/{form}");
+        fetched.release.file(&path).map(|(digest, size)| (path, digest, size))
+    });
+    let (path, digest, size) =
+        listed.ok_or_else(|| ArchiveError::NoIndex { suite: fetched.suite.clone(), platform })?;
     let name = || format!("{path} of {}", fetched.suite);
-    let (digest, size) = fetched
-        .release
-        .file(&path)
-        .ok_or_else(|| ArchiveError::NoIndex { suite: fetched.suite.clone(), platform })?;
     if size > INDEX_MAX {
         return Err(ArchiveError::IndexSize { name: name(), size });
     }
@@ -108,7 +112,11 @@ pub async fn index(
             bytes
         }
     };
+    let gzip = path.ends_with(".gz");
     let index = tokio::task::spawn_blocking(move || {
+        if gzip {
+            return Index::read(flate2::bufread::MultiGzDecoder::new(&bytes[..]));
+        }
         let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)
             .map_err(std::io::Error::from)?;
         Index::read(liblzma::bufread::XzDecoder::new_stream(&bytes[..], stream))

@@ -4,11 +4,13 @@
 //! without asking anybody, so that one more Debian package never moves a wheel, nor the other way round. Within a part
 //! the previous pins are preferences. A lock whose inputs equal the spec's is returned byte for byte without network.
 
+use std::panic::resume_unwind;
+
 use super::{Engine, EngineError, Event, Phase, Project, Upgrade};
 use crate::archive::{self, BaseRequest, IndexCache};
 use crate::blob::ReadAt as _;
 use crate::digest::Digest;
-use crate::lock::model::{DebLock, Inputs, Lock, SuiteLock};
+use crate::lock::model::{DebLock, Inputs, Lock, PythonLock, SuiteLock};
 use crate::lock::{self, Drift, LockDiff};
 use crate::spec::model::{Base, PythonProvider};
 use crate::store::Store;
@@ -61,9 +63,24 @@ impl Engine {
             return Ok(Locked { lock: lock.clone(), text: text.clone(), diff: None, changed: false });
         }
         let old = previous.as_ref().map(|(lock, _)| lock);
-        let base = self.lock_base(project, &inputs, old, &request.upgrade)?;
-        let python = self.lock_python(project, &inputs, old, &request.upgrade, &base)?;
-        let packages = self.lock_packages(project, &inputs, old, &request.upgrade, python.as_ref())?;
+        let upgrade = &request.upgrade;
+        let guess = guess(project, &inputs);
+        // The Debian base and the Python packages come from different servers, and a guess of the base's Python is nearly
+        // always right: so both are resolved at once.
+        let (base, guessed) = std::thread::scope(|threads| {
+            let packages = guess.as_ref().map(|python| {
+                threads.spawn(|| self.lock_packages(project, &inputs, old, upgrade, Some(python)))
+            });
+            let base = self.lock_base(project, &inputs, old, upgrade);
+            let packages = packages.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            (base, packages)
+        });
+        let base = base?;
+        let python = self.lock_python(project, &inputs, old, upgrade, &base)?;
+        let packages = match guessed {
+            Some(packages) if python == guess => packages?,
+            _ => self.lock_packages(project, &inputs, old, upgrade, python.as_ref())?,
+        };
         let mut lock = Lock { inputs, suites: base.suites, python, debs: base.debs, packages };
         lock.normalise();
         let text = lock::write(&lock);
@@ -151,6 +168,13 @@ impl Engine {
         }
         Ok(BasePart { suites: answer.suites, debs: answer.debs, python_version: answer.python_version })
     }
+}
+
+/// The interpreter that the base will probably bring, if it is Debian's.
+fn guess(project: &Project, inputs: &Inputs) -> Option<PythonLock> {
+    let Base::Debian(debian) = &project.spec.base else { return None };
+    let is_debian = inputs.python_provider == Some(PythonProvider::Debian);
+    is_debian.then(|| super::lock_python::debian_python(debian.suite.python_guess()))
 }
 
 /// Verified indexes kept as blobs. What cannot be kept is fetched again the next time.

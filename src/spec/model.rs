@@ -92,6 +92,15 @@ impl Suite {
         }
     }
 
+    /// The Python that the suite had when this was written. A stable suite hardly ever moves it, so it is a good guess
+    /// until the archive has said the right one; never more than that.
+    pub const fn python_guess(self) -> &'static str {
+        match self {
+            Self::Bookworm => "3.11.2",
+            Self::Trixie => "3.13.5",
+        }
+    }
+
     /// Major and minor version of the suite's glibc: decides which manylinux wheels load.
     pub const fn glibc(self) -> (u16, u16) {
         match self {
