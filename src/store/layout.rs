@@ -53,7 +53,8 @@ pub(super) fn prepare(root: &Path) -> Result<File, StoreError> {
     let version = root.join(VERSION);
     match read_small(&version) {
         Ok(text) => match text.trim().parse::<u32>() {
-            Ok(STORE_VERSION) => {}
+            // A directory that somebody has emptied by hand is no reason to fail.
+            Ok(STORE_VERSION) => directories(root).map_err(failed)?,
             _ => {
                 let found = text.trim().chars().take(40).collect();
                 return Err(StoreError::Version { path: root.to_owned(), found });
@@ -64,9 +65,7 @@ pub(super) fn prepare(root: &Path) -> Result<File, StoreError> {
                 fs::create_dir_all(parent).map_err(failed)?;
             }
             DirBuilder::new().mode(0o700).recursive(true).create(root).map_err(failed)?;
-            for name in [BLOBS, LAYERS, LAYER_DIGESTS, IMAGES, MEMO, PARTIAL, TMP, CORRUPT, INDEX] {
-                fs::create_dir_all(root.join(name)).map_err(failed)?;
-            }
+            directories(root).map_err(failed)?;
             fs::write(root.join("CACHEDIR.TAG"), CACHEDIR_TAG).map_err(failed)?;
             // Last, and by rename: a version stands for a whole layout.
             let mut file = tempfile::NamedTempFile::new_in(root.join(TMP)).map_err(failed)?;
@@ -78,6 +77,16 @@ pub(super) fn prepare(root: &Path) -> Result<File, StoreError> {
     let path = root.join(LOCK);
     let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     lock.map_err(|source| StoreError::Write { path, source })
+}
+
+fn directories(root: &Path) -> io::Result<()> {
+    for name in [BLOBS, LAYERS, LAYER_DIGESTS, IMAGES, MEMO, PARTIAL, TMP, CORRUPT, INDEX] {
+        let directory = root.join(name);
+        if !directory.is_dir() {
+            fs::create_dir_all(directory)?;
+        }
+    }
+    Ok(())
 }
 
 /// The text of a file of some bytes; of a larger one, its beginning.

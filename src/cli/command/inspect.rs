@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Session, print_json};
+use crate::blob::ReadAt as _;
 use crate::cli::Exit;
 use crate::cli::args::Inspect as Args;
 use crate::cli::failure::Failure;
@@ -12,8 +13,8 @@ use crate::digest::Digest;
 use crate::engine::Project;
 use crate::export::{Layout, Target};
 use crate::image::{self, Inspection};
-use crate::oci::{Descriptor, MediaType, Reference};
-use crate::store::{ImageRecord, Store};
+use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType, Reference};
+use crate::store::Store;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let inspection = match args.image.as_deref() {
@@ -51,31 +52,64 @@ fn from_layout(text: &str) -> Result<Inspection, Failure> {
 }
 
 fn from_store(store: &Store, text: &str) -> Result<Inspection, Failure> {
-    let record = find(store, text)?.ok_or_else(|| Failure::Request {
-        message: format!("no image `{}` in the store", printable(text)),
-        hint: Some("`mlbuild images` lists them; `mlbuild build` makes the one of the spec".into()),
-    })?;
+    let (root, name) = match text.parse::<Digest>() {
+        Ok(digest) if store.has(&digest) => (digest, None),
+        Ok(_) => return Err(unknown(text)),
+        Err(_) => {
+            let reference: Reference =
+                text.parse().map_err(|error: crate::oci::reference::ReferenceError| {
+                    Failure::request(error.to_string())
+                })?;
+            let record = store.image(&reference.tagged())?.ok_or_else(|| unknown(text))?;
+            (record.digest, Some(record.reference))
+        }
+    };
     let mut documents = BTreeMap::new();
-    for digest in &record.blobs {
-        let blob = store.get(digest)?;
-        let bytes = crate::blob::ReadAt::read_vec_at(&blob, 0, crate::blob::ReadAt::size(&blob) as usize);
-        let unread = |source| Failure::Io { what: format!("cannot read {digest} in the store"), source };
-        documents.insert(*digest, bytes.map_err(unread)?);
-    }
-    let size = documents.get(&record.digest).map_or(0, |bytes| bytes.len() as u64);
-    let root = Descriptor::new(MediaType::from(record.media_type.as_str()), record.digest, size);
-    inspect(&root, &documents, Some(&record.reference))
+    let root = collect(store, root, &mut documents)?.ok_or_else(|| unknown(text))?;
+    inspect(&root, &documents, name.as_deref())
 }
 
-/// By name, or by the digest of manifest or index.
-fn find(store: &Store, text: &str) -> Result<Option<ImageRecord>, Failure> {
-    if let Ok(digest) = text.parse::<Digest>() {
-        return Ok(store.images()?.into_iter().find(|image| image.digest == digest));
+fn unknown(text: &str) -> Failure {
+    Failure::Request {
+        message: format!("no image `{}` in the store", printable(text)),
+        hint: Some("`mlbuild images` lists them; `mlbuild build` makes the one of the spec".into()),
     }
-    let reference: Reference = text
-        .parse()
-        .map_err(|error: crate::oci::reference::ReferenceError| Failure::request(error.to_string()))?;
-    Ok(store.image(&reference.tagged())?)
+}
+
+/// The documents of the image or index `digest`, and its descriptor; none when the blob is something else.
+fn collect(
+    store: &Store,
+    digest: Digest,
+    documents: &mut BTreeMap<Digest, Vec<u8>>,
+) -> Result<Option<Descriptor>, Failure> {
+    let Some(bytes) = document(store, &digest)? else { return Ok(None) };
+    let media_type = if let Ok(index) = ImageIndex::parse(&bytes) {
+        for manifest in &index.manifests {
+            collect(store, manifest.digest, documents)?;
+        }
+        MediaType::Index
+    } else if let Ok(manifest) = ImageManifest::parse(&bytes) {
+        if let Some(config) = document(store, &manifest.config.digest)? {
+            documents.insert(manifest.config.digest, config);
+        }
+        MediaType::Manifest
+    } else {
+        return Ok(None);
+    };
+    let root = Descriptor::new(media_type, digest, bytes.len() as u64);
+    documents.insert(digest, bytes);
+    Ok(Some(root))
+}
+
+/// A blob that is small enough to be a document.
+fn document(store: &Store, digest: &Digest) -> Result<Option<Vec<u8>>, Failure> {
+    if store.blob_size(digest).is_none_or(|size| size > MAX_DOCUMENT as u64) {
+        return Ok(None);
+    }
+    let blob = store.get(digest)?;
+    let len = usize::try_from(blob.size()).unwrap_or(MAX_DOCUMENT);
+    let unread = |source| Failure::Io { what: format!("cannot read {digest} in the store"), source };
+    blob.read_vec_at(0, len).map(Some).map_err(unread)
 }
 
 fn inspect(

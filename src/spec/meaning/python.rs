@@ -184,7 +184,12 @@ fn check_requirements(texts: &[String], place: &Place<'_>, found: &mut Vec<Diagn
         let name_end =
             text.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).unwrap_or(text.len());
         let (name, rest) = (&text[..name_end], text[name_end..].trim_start());
-        if text.starts_with('-') {
+        if [".txt", ".in"].iter().any(|ending| text.ends_with(ending)) && rest.is_empty() {
+            found.push(
+                refuse("is a file's name")
+                    .hint("files are named by `requirements`, and bound by `-c` inside them"),
+            );
+        } else if text.starts_with('-') {
             let hint = if text.starts_with("-r") || text.starts_with("--requirement") {
                 "requirements files are named by `requirements`"
             } else if text.starts_with("-c") {
@@ -489,6 +494,9 @@ mod tests {
             ("a~=1", true),
             ("a!=1", true),
             ("-e .", false),
+            ("requirements.txt", false),
+            ("dev.in", false),
+            ("more.txt ; sys_platform=='linux'", true),
             ("a=1", false),
             ("a = 1", false),
             ("https://files.example/a.whl", false),

@@ -26,6 +26,7 @@ pub fn is_root() -> bool {
 /// podman with a store of its own, removed when it is dropped.
 pub struct Podman {
     directory: tempfile::TempDir,
+    runtime: tempfile::TempDir,
 }
 
 impl Podman {
@@ -44,7 +45,9 @@ impl Podman {
         fs::write(directory.path().join("containers.conf"), text).unwrap();
         fs::write(directory.path().join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)
             .unwrap();
-        let podman = Self { directory };
+        // Podman takes no runtime directory of more than 50 characters, wherever the cache is.
+        let runtime = tempfile::Builder::new().prefix("p").rand_bytes(8).tempdir_in("/tmp").unwrap();
+        let podman = Self { directory, runtime };
         let info = podman.run(&["info"]).run();
         if info.status() != 0 {
             return Err(Skip(format!("podman does not work here: {}", info.stderr().trim())));
@@ -55,7 +58,8 @@ impl Podman {
     pub fn run(&self, arguments: &[&str]) -> Run {
         let at = self.directory.path();
         let path = |name: &str| at.join(name).to_str().unwrap().to_owned();
-        let (root, runroot, tmp) = (path("root"), path("run"), path("tmp"));
+        let (root, tmp) = (path("root"), path("tmp"));
+        let runroot = self.runtime.path().to_str().unwrap().to_owned();
         fs::create_dir_all(&tmp).unwrap();
         Run::new("podman")
             .args(&["--root", &root, "--runroot", &runroot, "--tmpdir", &tmp])
