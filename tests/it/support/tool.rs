@@ -73,9 +73,11 @@ impl Podman {
     /// Loads the image of an OCI layout and gives its ID.
     pub fn pull(&self, layout: &Path) -> String {
         let policy = self.directory.path().join("policy.json");
-        let from = format!("oci:{}", layout.display());
-        let pulled =
-            self.run(&["pull", "-q", "--signature-policy", policy.to_str().unwrap(), &from]).ok().stdout();
+        // Podman makes a name of the path, and not every path can be one: so it is a short one.
+        let (parent, name) = (layout.parent().unwrap(), layout.file_name().unwrap());
+        let from = format!("oci:{}", name.to_str().unwrap());
+        let pull = self.run(&["pull", "-q", "--signature-policy", policy.to_str().unwrap(), &from]);
+        let pulled = pull.in_directory(parent).ok().stdout();
         pulled.lines().last().unwrap().trim().to_owned()
     }
 
