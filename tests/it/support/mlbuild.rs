@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Host variables that the network needs; all others are cleared.
-pub const PASSED_ON: [&str; 14] = [
+pub const PASSED_ON: [&str; 13] = [
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "HTTP_PROXY",
@@ -19,7 +19,6 @@ pub const PASSED_ON: [&str; 14] = [
     "no_proxy",
     "MLBUILD_DEBIAN_MIRROR",
     "MLBUILD_DEBIAN_SECURITY_MIRROR",
-    "MLBUILD_INDEX_URL",
     "TMPDIR",
 ];
 
