@@ -30,9 +30,10 @@
 //! - Async is for network only; hashing, inflating and encoding run on a bounded pool; results never depend on the
 //!   order in which work finishes ([`engine`]).
 //! - Secrets live in URLs, environment and netrc only: no type that is written to disk has a field for them.
-//! - Deliberately absent: a container engine, a host Python, maintainer scripts, source builds, `unsafe`.
+//! - Deliberately absent: a container engine, a host Python, maintainer scripts, source builds, and `unsafe`
+//!   but for the calls of SHA-256's machine instructions (`digest::lanes`).
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 // vocabulary
 pub mod blob;

@@ -17,16 +17,16 @@ use crate::export::{ExportError, Format, Target};
 use crate::lock;
 use crate::lock::model::Lock;
 use crate::oci::{Platform, Reference};
-use crate::plan::{self, LARGE_LAYER, LayerKind, LayerPlan, Plan, PlanOptions};
+use crate::plan::{self, LARGE_LAYER, LayerKind, LayerPlan, Plan, PlanOptions, PlannedWheel};
 use crate::size;
 use crate::store::{LayerFacts, StoreError, corrupt_blob};
-use crate::wheel::{Installed, Pruned};
+use crate::wheel::{self, Installed, Pruned};
 
 /// The most layers of an image: some runtimes stop at 125, and users build upon images.
 const MAX_LAYERS: usize = 96;
 
 /// Installed wheels by their digest.
-pub(super) type Wheels = BTreeMap<Digest, Installed>;
+pub(super) type Wheels = BTreeMap<Digest, Arc<Installed>>;
 
 #[derive(Debug, Clone, Default)]
 pub struct BuildRequest {
@@ -79,6 +79,8 @@ pub(super) struct Work {
     /// What is known of each layer of the plan, in its order.
     pub known: Vec<Option<LayerFacts>>,
     pub reused: Vec<bool>,
+    /// Wheels as they are installed, by their digest: each is read once, for its layer and for the check of them all.
+    installed: Mutex<Wheels>,
     /// The wheels after preferences have taken files from them; made when the first layer needs it.
     merged: Mutex<Option<Arc<Wheels>>>,
 }
@@ -97,13 +99,54 @@ impl BuiltLayer {
 }
 
 impl Work {
+    /// What `wheel` puts into the image.
+    pub(super) fn installed(
+        &self,
+        engine: &Engine,
+        wheel: &PlannedWheel,
+    ) -> Result<Arc<Installed>, EngineError> {
+        if !self.plan.prefer.is_empty() {
+            return Ok(Arc::clone(&self.merged(engine)?[&wheel.sha256]));
+        }
+        self.whole(engine, wheel)
+    }
+
+    /// All files of `wheel`, whatever is preferred.
+    fn whole(&self, engine: &Engine, wheel: &PlannedWheel) -> Result<Arc<Installed>, EngineError> {
+        let scheme = self.plan.scheme.as_ref().expect("a plan with wheels has a scheme");
+        let known = || self.installed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(installed) = known().get(&wheel.sha256) {
+            return Ok(Arc::clone(installed));
+        }
+        // Two threads may both come here; then both find the same.
+        let installed = Arc::new(engine.install(&self.plan, scheme, wheel)?);
+        known().insert(wheel.sha256, Arc::clone(&installed));
+        Ok(installed)
+    }
+
+    /// Refuses two wheels that write one path with different bytes. Gives the installed wheels, less what preferences
+    /// took from them.
+    pub(super) fn check_wheels(&self, engine: &Engine) -> Result<Wheels, EngineError> {
+        let wheels: Vec<_> = self.plan.wheels().collect();
+        let merged = || {
+            let mut installed = Vec::new();
+            for wheel in &wheels {
+                installed.push((wheel.file.clone(), self.whole(engine, wheel)?));
+            }
+            let merged = wheel::merge(installed, &self.plan.prefer)?;
+            engine.store.memo_put(&self.plan.wheel_set, b"no collision")?;
+            Ok(wheels.iter().map(|wheel| wheel.sha256).zip(merged).collect())
+        };
+        engine.or_damaged(wheels.iter().copied(), merged())
+    }
+
     /// Made once; whoever comes meanwhile waits.
-    pub(super) fn merged(&self, engine: &Engine) -> Result<Arc<Wheels>, EngineError> {
+    fn merged(&self, engine: &Engine) -> Result<Arc<Wheels>, EngineError> {
         let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(merged) = &*merged {
             return Ok(Arc::clone(merged));
         }
-        let made = Arc::new(engine.check_wheels(&self.plan)?);
+        let made = Arc::new(self.check_wheels(engine)?);
         *merged = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -190,7 +233,8 @@ impl Engine {
         }
         let known: Vec<_> = plan.layers.iter().map(|layer| self.known(layer)).collect::<Result<_, _>>()?;
         let reused = known.iter().map(Option::is_some).collect();
-        Ok(Work { plan, known, reused, merged: Mutex::default() })
+        let installed = Mutex::default();
+        Ok(Work { plan, known, reused, installed, merged: Mutex::default() })
     }
 
     /// The damaged blob behind `error`, moved out of the way.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::build::Wheels;
+use super::build::Work;
 use super::cancel::{CancellableBlobs, CancellableWriter};
 use super::{Engine, EngineError};
 use crate::blob::BlobSource as _;
@@ -14,10 +14,10 @@ use crate::debian::{self, Composition, DebInput};
 use crate::digest::Digest;
 use crate::elf::ElfFacts;
 use crate::epoch::Epoch;
-use crate::layer::{self, LayerFacts, Recipe};
+use crate::layer::{self, LayerFacts, Recipe, Threads};
 use crate::lock::model::{DebLayer, PythonArchive};
 use crate::plan::{LayerPlan, Plan, PlannedWheel};
-use crate::store::{LayerFacts as Known, LayerRecord, LayerSource as Stored};
+use crate::store::{LayerFacts as Known, LayerRecord, LayerSource as Stored, TrustedBlobs};
 use crate::tree::{Node, Tree, TreePath};
 use crate::wheel::{self, Installed, Scheme};
 
@@ -104,40 +104,67 @@ impl Engine {
         self.keep(key, &facts, &extra, Vec::new(), Stored::Blob)
     }
 
+    /// Forms a layer of wheels. Wheels that were not verified before are verified on the way; `threads` may be two when a
+    /// core has nothing else to do.
     pub(super) fn form_wheels(
         &self,
-        plan: &Plan,
+        work: &Work,
         layer: &LayerPlan,
         wheels: &[PlannedWheel],
-        merged: Option<&Wheels>,
+        threads: Threads,
     ) -> Result<Known, EngineError> {
-        let scheme = plan.scheme.as_ref().expect("a plan with wheels has a scheme");
-        let mut installed = Vec::new();
-        for wheel in wheels {
-            installed.push(match merged.and_then(|merged| merged.get(&wheel.sha256)) {
-                Some(known) => known.clone(),
-                None => self.install(plan, scheme, wheel)?,
-            });
-        }
+        let formed = self.form_from_unproven(work, layer, wheels, threads);
+        self.or_damaged(wheels, formed)
+    }
+
+    fn form_from_unproven(
+        &self,
+        work: &Work,
+        layer: &LayerPlan,
+        wheels: &[PlannedWheel],
+        threads: Threads,
+    ) -> Result<Known, EngineError> {
         let (mut tree, mut record, mut extra) = (Tree::new(), BTreeMap::new(), LayerExtra::default());
-        for wheel in installed {
-            extra.pruned_files += wheel.pruned.files;
-            extra.pruned_bytes += wheel.pruned.bytes;
-            extra.notes.extend(wheel.notes);
-            // Equal bytes at one path: the check over all wheels has said so.
-            for (path, node) in wheel.tree {
-                tree.entry(path).or_insert(node);
+        for wheel in wheels {
+            let installed = work.installed(self, wheel)?;
+            extra.pruned_files += installed.pruned.files;
+            extra.pruned_bytes += installed.pruned.bytes;
+            extra.notes.extend_from_slice(&installed.notes);
+            // Equal bytes at one path: the check over all wheels says so.
+            for (path, node) in &installed.tree {
+                tree.entry(path.clone()).or_insert_with(|| node.clone());
             }
-            record.extend(wheel.record);
+            record.extend(installed.record.iter().map(|(path, digest)| (path.clone(), *digest)));
         }
         let failed = |source| EngineError::Layer { title: layer.title.clone(), source };
-        let recipe = Recipe::build(&tree, plan.epoch).map_err(failed)?;
-        let facts = layer::measure(&recipe, &tree, &record, &self.blobs()).map_err(failed)?;
+        let recipe = Recipe::build(&tree, work.plan.epoch).map_err(failed)?;
+        let mut unproven = recipe.blobs();
+        unproven.retain(|digest| !self.store.is_verified(digest));
+        let facts = layer::measure(&recipe, &tree, &record, &self.unproven_blobs(), &unproven, threads)
+            .map_err(failed)?;
+        unproven.iter().for_each(|digest| self.store.set_verified(digest));
         extra.elf = elf(&facts);
         self.keep(&layer.key, &facts, &extra, recipe.blobs(), Stored::Recipe(recipe.encode()))
     }
 
-    /// The files that `wheel` puts into the image.
+    /// `result`, unless it is an error and a wheel in the store is to blame, which is told then instead.
+    pub(super) fn or_damaged<'a, T>(
+        &self,
+        wheels: impl IntoIterator<Item = &'a PlannedWheel>,
+        result: Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let error = match result {
+            Err(error) if !self.cancel.is_cancelled() => error,
+            result => return result,
+        };
+        for wheel in wheels {
+            let verified = self.blobs().open(&wheel.sha256);
+            verified.map_err(|source| EngineError::Blob { name: wheel.file.clone(), source })?;
+        }
+        Err(error)
+    }
+
+    /// The files that `wheel` puts into the image. Its bytes need not be verified yet: the caller sees to that.
     pub(super) fn install(
         &self,
         plan: &Plan,
@@ -145,12 +172,16 @@ impl Engine {
         wheel: &PlannedWheel,
     ) -> Result<Installed, EngineError> {
         let blob = self
-            .blobs()
+            .unproven_blobs()
             .open(&wheel.sha256)
             .map_err(|source| EngineError::Blob { name: wheel.file.clone(), source })?;
         wheel::open(&wheel.file, wheel.sha256, &*blob)
             .and_then(|opened| wheel::install(&opened, &*blob, scheme, plan.prune))
             .map_err(|source| EngineError::Wheel { file: wheel.file.clone(), source })
+    }
+
+    fn unproven_blobs(&self) -> CancellableBlobs<TrustedBlobs> {
+        CancellableBlobs { blobs: self.store.trusted(), cancel: self.cancel.clone() }
     }
 
     pub(super) fn blobs(&self) -> CancellableBlobs<crate::store::Store> {

@@ -5,17 +5,18 @@
 //! the pool. Results are collected by position, so that the order in which work finishes does not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
-use super::build::{Wheels, Work};
+use super::build::Work;
 use super::sources::{self, Origins};
 use super::{Cancel, DOWNLOADS, Engine, EngineError, Event, Phase, Project};
 use crate::digest::Digest;
 use crate::fetch::Want;
+use crate::layer::Threads;
 use crate::lock::model::Lock;
 use crate::plan::{LayerPlan, LayerSource, Plan};
 use crate::store::LayerFacts;
-use crate::wheel;
 
 impl Engine {
     /// Downloads what is missing and forms every layer that is not known.
@@ -114,6 +115,7 @@ impl Engine {
         let results = Mutex::new(Vec::new());
         let failure = Mutex::new(None);
         let stop = Cancel::default();
+        let busy = AtomicUsize::new(0);
         let pool = self.pool()?;
         let runtime = self.runtime()?;
         let client = self.client()?;
@@ -127,12 +129,17 @@ impl Engine {
                 let mut spawn_ready = |missing: &BTreeSet<Digest>| {
                     let ready = |job: &mut Job| job.sources.is_disjoint(missing);
                     for job in jobs.extract_if(.., ready) {
-                        let (results, failure, stop) = (&results, &failure, &stop);
+                        let (results, failure, stop, busy) = (&results, &failure, &stop, &busy);
                         scope.spawn(move |_| {
                             if stop.is_cancelled() {
                                 return;
                             }
-                            match self.run_job(works, &job) {
+                            // A core that has no other layer to form may help with this one.
+                            let others = busy.fetch_add(1, Ordering::Relaxed);
+                            let threads = if others + 1 < self.jobs { Threads::Two } else { Threads::One };
+                            let made = self.run_job(works, &job, threads);
+                            busy.fetch_sub(1, Ordering::Relaxed);
+                            match made {
                                 Ok(made) => lock_of(results).extend(made),
                                 Err(error) => {
                                     lock_of(failure).get_or_insert(error);
@@ -191,10 +198,15 @@ impl Engine {
         }
     }
 
-    fn run_job(&self, works: &[Work], job: &Job) -> Result<Vec<(usize, usize, LayerFacts)>, EngineError> {
+    fn run_job(
+        &self,
+        works: &[Work],
+        job: &Job,
+        threads: Threads,
+    ) -> Result<Vec<(usize, usize, LayerFacts)>, EngineError> {
         let plan = &works[job.work].plan;
         let Some(&last) = job.layers.last() else {
-            self.check_wheels(plan)?;
+            works[job.work].check_wheels(self)?;
             return Ok(Vec::new());
         };
         let composed = match &plan.layers[last].source {
@@ -213,9 +225,7 @@ impl Engine {
                 }
                 (LayerSource::Standalone(archive), _) => self.form_standalone(plan, layer, archive)?,
                 (LayerSource::Wheels(wheels), _) => {
-                    let merged =
-                        if plan.prefer.is_empty() { None } else { Some(works[job.work].merged(self)?) };
-                    self.form_wheels(plan, layer, wheels, merged.as_deref())?
+                    self.form_wheels(&works[job.work], layer, wheels, threads)?
                 }
             };
             self.reporter.event(Event::LayerMade { title: layer.title.clone(), bytes: facts.size });
@@ -227,24 +237,6 @@ impl Engine {
     /// Was it found before that the wheels of `plan` write no path twice with different bytes?
     fn checked(&self, plan: &Plan) -> Result<bool, EngineError> {
         Ok(plan.scheme.is_none() || self.store.memo_get(&plan.wheel_set)?.is_some())
-    }
-
-    /// Refuses two wheels that write one path with different bytes. Gives the installed wheels by digest, less what
-    /// preferences took from them.
-    pub(super) fn check_wheels(&self, plan: &Plan) -> Result<Wheels, EngineError> {
-        let Some(scheme) = &plan.scheme else { return Ok(Wheels::new()) };
-        let mut installed = Vec::new();
-        let mut digests = Vec::new();
-        for layer in &plan.layers {
-            let LayerSource::Wheels(wheels) = &layer.source else { continue };
-            for wheel in wheels {
-                installed.push((wheel.file.clone(), self.install(plan, scheme, wheel)?));
-                digests.push(wheel.sha256);
-            }
-        }
-        let merged = wheel::merge(installed, &plan.prefer)?;
-        self.store.memo_put(&plan.wheel_set, b"no collision")?;
-        Ok(digests.into_iter().zip(merged).collect())
     }
 }
 
@@ -272,11 +264,7 @@ fn is_debian(layer: &LayerPlan) -> bool {
 }
 
 fn all_wheels(plan: &Plan) -> BTreeSet<Digest> {
-    let wheels = plan.layers.iter().filter_map(|layer| match &layer.source {
-        LayerSource::Wheels(wheels) => Some(wheels),
-        LayerSource::Debian(_) | LayerSource::Standalone(_) => None,
-    });
-    wheels.flatten().map(|wheel| wheel.sha256).collect()
+    plan.wheels().map(|wheel| wheel.sha256).collect()
 }
 
 fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,9 +5,9 @@
 //! a stream that reaches back into our header cannot pass. At the same time the files are compared with `RECORD` and
 //! looked at for ELF headers.
 //!
-//! Four threads a layer, in a chain of bounded channels: read and inflate, compare and hash files, hash the tar; and
-//! hash the layer. Buffers circulate: at most [`TAR_BUFFERS`] + [`LAYER_BUFFERS`] of 256 KiB each exist. Each stage
-//! sees all bytes in order, so the result and the error reported do not depend on timing.
+//! All of it happens on one thread, chunk by chunk while the bytes are in the core's cache; where a core is idle, a second
+//! thread takes what comes out of the inflater ([`Threads`]). Bytes that two digests need are hashed for both at once.
+//! Each stage sees all bytes in order, so the result and the error reported do not depend on timing.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
@@ -15,66 +15,59 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::recipe::{CHUNK, Recipe};
+use super::shadow::Shadow;
 use super::{LayerError, LayerFacts, gzip, tar};
 use crate::blob::{BlobSource, RangeReader, ReadAt};
-use crate::digest::{DiffId, Digest, Hasher};
+use crate::digest::{DiffId, Digest, Hasher, update_same};
 use crate::elf::{ElfFacts, Sniffed, Sniffer};
 use crate::epoch::Epoch;
 use crate::tree::{Content, Node, Tree, TreePath};
 
-const TAR_BUFFERS: usize = 12;
-const LAYER_BUFFERS: usize = 6;
+/// Chunks of the tar that are on their way between two threads.
+const BUFFERS: usize = 4;
+
+/// How many threads one layer takes; the facts are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    One,
+    Two,
+}
 
 /// Reads the layer of `recipe`, which was built from `tree`, and gives its facts. `record` holds the SHA-256 that
-/// files must have; files that it does not name are not compared with anything but the tree.
+/// files must have; files that it does not name are not compared with anything but the tree. `unproven` are blobs of
+/// the recipe whose own digest nobody has verified yet: it is verified on the way.
 pub fn measure(
     recipe: &Recipe,
     tree: &Tree,
     record: &BTreeMap<TreePath, Digest>,
     blobs: &dyn BlobSource,
+    unproven: &[Digest],
+    threads: Threads,
 ) -> Result<LayerFacts, LayerError> {
     if let Some(path) = record.keys().find(|path| !matches!(tree.get(path), Some(Node::File { .. }))) {
         return Err(LayerError::RecordWithoutFile(path.clone()));
     }
     let entries = tar::entries(tree)?;
-    let mut reader = recipe.reader(blobs).map_err(LayerError::ReadBlob)?;
-    let (mut tar_out, tar_in, tar_back) = pool(TAR_BUFFERS);
-    let (mut layer_out, layer_in, layer_back) = pool(LAYER_BUFFERS);
-    let (walked_out, walked_in) = sync_channel(TAR_BUFFERS);
-
-    let (inflated, layer, walked, tar) = std::thread::scope(|scope| {
-        let layer = scope.spawn(move || hash(&layer_in, &layer_back));
-        let tar = scope.spawn(move || hash(&walked_in, &tar_back));
-        let walk = scope.spawn(|| {
-            let mut walk = Walk::new(&entries, recipe.epoch(), record);
-            for chunk in tar_in {
-                let chunk: Vec<u8> = chunk;
-                walk.push(&chunk)?;
-                if walked_out.send(chunk).is_err() {
-                    break;
-                }
-            }
-            drop(walked_out);
-            Ok(walk)
-        });
-        let inflated = inflate(&mut reader, &mut tar_out, &mut layer_out);
-        drop((tar_out, layer_out));
-        let done = "a thread that hashes does not panic";
-        (inflated, layer.join().expect(done), walk.join().expect(done), tar.join().expect(done))
-    });
-
-    // What the comparison found lies at or before the place where inflating stopped.
-    let walk: Walk<'_, '_> = walked?;
+    let mut source = Source {
+        reader: recipe.reader(blobs).map_err(LayerError::ReadBlob)?,
+        layer: Hasher::new(),
+        shadow: Shadow::new(unproven, blobs),
+    };
+    let mut walk = Walk::new(&entries, recipe.epoch(), record);
+    let inflated = match threads {
+        Threads::One => inflate(&mut source, &mut walk),
+        Threads::Two => inflate_beside(&mut source, &mut walk),
+    };
     match inflated {
         Ok(()) => {}
-        Err(Stop::Read(error)) => return Err(LayerError::ReadBlob(error)),
+        Err(Stop::Failed(error)) => return Err(error),
         Err(Stop::Damaged(rule)) => return Err(LayerError::Damaged { path: walk.place(), rule }),
-        Err(Stop::Hangup) => unreachable!("the comparison hangs up only with an error"),
     }
-    let elf = walk.finish(tree, blobs)?;
+    source.shadow.finish()?;
+    let (elf, tar) = walk.finish(tree, blobs)?;
     Ok(LayerFacts {
-        size: layer.bytes(),
-        digest: layer.finish(),
+        size: source.layer.bytes(),
+        digest: source.layer.finish(),
         unpacked: tar.bytes(),
         diff_id: DiffId(tar.finish()),
         entries: entries.len() as u64,
@@ -82,94 +75,115 @@ pub fn measure(
     })
 }
 
-/// Buffers that go out full and come back empty.
-struct Buffers {
+/// Why inflating stopped.
+enum Stop {
+    Failed(LayerError),
+    /// A rule of the packed form is broken, at the place that the comparison has come to.
+    Damaged(String),
+}
+
+/// The layer's bytes, hashed as they are read.
+struct Source<'a> {
+    reader: super::recipe::Reader<'a>,
+    layer: Hasher,
+    shadow: Shadow<'a>,
+}
+
+impl Source<'_> {
+    fn fill(&mut self, chunk: &mut Vec<u8>) -> Result<bool, LayerError> {
+        let more = self.reader.fill(chunk).map_err(LayerError::ReadBlob)?;
+        self.shadow.hash_beside(&mut self.layer, chunk)?;
+        Ok(more)
+    }
+}
+
+/// Where inflated bytes go: takes a full buffer, leaves one to be filled.
+trait Sink {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), LayerError>;
+}
+
+impl Sink for Walk<'_, '_> {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), LayerError> {
+        self.push(buffer)
+    }
+}
+
+/// Hands buffers to another thread and takes them back.
+struct Channel {
     full: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
     unmade: usize,
 }
 
-fn pool(buffers: usize) -> (Buffers, Receiver<Vec<u8>>, SyncSender<Vec<u8>>) {
-    let (full, out) = sync_channel(buffers);
-    let (back, empty) = sync_channel(buffers);
-    (Buffers { full, empty, unmade: buffers }, out, back)
-}
+/// Nobody takes the buffers any more; the other thread knows why.
+const HANGUP: LayerError = LayerError::Recipe("the comparison has ended");
 
-/// Why inflating stopped.
-enum Stop {
-    Read(io::Error),
-    Damaged(String),
-    /// The other end has an error of its own.
-    Hangup,
-}
-
-impl Buffers {
-    fn take(&mut self) -> Result<Vec<u8>, Stop> {
-        if let Ok(buffer) = self.empty.try_recv() {
-            return Ok(buffer);
-        }
-        if self.unmade > 0 {
-            self.unmade -= 1;
-            return Ok(Vec::with_capacity(CHUNK));
-        }
-        self.empty.recv().map_err(|_| Stop::Hangup)
-    }
-
-    fn send(&self, buffer: Vec<u8>) -> Result<(), Stop> {
-        self.full.send(buffer).map_err(|_| Stop::Hangup)
+impl Sink for Channel {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), LayerError> {
+        let next = match self.empty.try_recv() {
+            Ok(next) => next,
+            Err(_) if self.unmade > 0 => {
+                self.unmade -= 1;
+                Vec::with_capacity(CHUNK)
+            }
+            Err(_) => self.empty.recv().map_err(|_| HANGUP)?,
+        };
+        self.full.send(std::mem::replace(buffer, next)).map_err(|_| HANGUP)
     }
 }
 
-fn hash(full: &Receiver<Vec<u8>>, back: &SyncSender<Vec<u8>>) -> Hasher {
-    let mut hasher = Hasher::new();
-    for chunk in full {
-        hasher.update(&chunk);
-        // Nobody takes it back once all has been read.
-        let _ = back.send(chunk);
-    }
-    hasher
+/// Inflates on this thread, compares and hashes on another.
+fn inflate_beside(source: &mut Source<'_>, walk: &mut Walk<'_, '_>) -> Result<(), Stop> {
+    let (full, out) = sync_channel::<Vec<u8>>(BUFFERS);
+    let (back, empty) = sync_channel(BUFFERS);
+    std::thread::scope(|scope| {
+        let walking = scope.spawn(move || {
+            for chunk in out {
+                walk.push(&chunk)?;
+                // Nobody takes it back once all has been read.
+                let _ = back.send(chunk);
+            }
+            Ok(())
+        });
+        let mut channel = Channel { full, empty, unmade: BUFFERS };
+        let inflated = inflate(source, &mut channel);
+        drop(channel);
+        // What the comparison found lies before the place where inflating stopped.
+        walking.join().expect("a thread that compares does not panic").map_err(Stop::Failed)?;
+        inflated
+    })
 }
 
-fn inflate(
-    reader: &mut super::recipe::Reader<'_>,
-    tar: &mut Buffers,
-    layer: &mut Buffers,
-) -> Result<(), Stop> {
+fn inflate(source: &mut Source<'_>, sink: &mut dyn Sink) -> Result<(), Stop> {
     let mut gzip = gzip::Reader::new();
-    let mut output = tar.take()?;
-    output.resize(CHUNK, 0);
+    let mut chunk = Vec::with_capacity(CHUNK);
+    let mut output = vec![0; CHUNK];
     let mut filled = 0;
-    let result = loop {
-        let mut chunk = layer.take()?;
-        match reader.fill(&mut chunk) {
+    let result = 'all: loop {
+        match source.fill(&mut chunk) {
             Ok(true) => {}
             Ok(false) if gzip.at_end() => break Ok(()),
             Ok(false) => {
                 break Err(Stop::Damaged("its DEFLATE stream does not end with its member".to_owned()));
             }
-            Err(error) => break Err(Stop::Read(error)),
+            Err(error) => break Err(Stop::Failed(error)),
         }
         let mut input = chunk.as_slice();
-        let step = loop {
+        loop {
             match gzip.read(&mut input, &mut output, &mut filled) {
-                Ok(gzip::Progress::NeedsInput) => break Ok(()),
+                Ok(gzip::Progress::NeedsInput) => break,
                 Ok(gzip::Progress::Full) => {
-                    let next = tar.take()?;
-                    tar.send(std::mem::replace(&mut output, next))?;
+                    sink.take(&mut output).map_err(Stop::Failed)?;
                     output.resize(CHUNK, 0);
                     filled = 0;
                 }
-                Err(rule) => break Err(Stop::Damaged(rule)),
+                Err(rule) => break 'all Err(Stop::Damaged(rule)),
             }
-        };
-        layer.send(chunk)?;
-        if let Err(stop) = step {
-            break Err(stop);
         }
     };
     // Also after an error, so that the comparison sees all that came before it.
     output.truncate(filled);
-    tar.send(output)?;
+    sink.take(&mut output).map_err(Stop::Failed)?;
     result
 }
 
@@ -178,6 +192,8 @@ struct Walk<'a, 't> {
     entries: std::slice::Iter<'a, tar::Entry<'t>>,
     epoch: Epoch,
     record: &'a BTreeMap<TreePath, Digest>,
+    /// Of the whole tar.
+    tar: Hasher,
     /// The entry at hand; none before the first and after the last.
     entry: Option<&'a tar::Entry<'t>>,
     last: Option<&'a tar::Entry<'t>>,
@@ -207,6 +223,7 @@ impl<'a, 't> Walk<'a, 't> {
             entries: entries.iter(),
             epoch,
             record,
+            tar: Hasher::new(),
             entry: None,
             last: None,
             state: Expect::Exactly { bytes: Vec::new(), seen: 0 },
@@ -237,6 +254,7 @@ impl<'a, 't> Walk<'a, 't> {
                         let rule = "its length is not the one in the archive's directory".to_owned();
                         return Err(LayerError::Damaged { path: self.place(), rule });
                     }
+                    self.tar.update(&bytes[..len]);
                     *seen += len;
                     bytes = &bytes[len..];
                     if *seen == expected.len()
@@ -248,8 +266,9 @@ impl<'a, 't> Walk<'a, 't> {
                 Expect::Content { left, hasher, sniffer } => {
                     let len = (bytes.len() as u64).min(*left) as usize;
                     let (now, rest) = bytes.split_at(len);
-                    if let Some(hasher) = hasher {
-                        hasher.update(now);
+                    match hasher {
+                        Some(hasher) => update_same(&mut self.tar, hasher, now),
+                        None => self.tar.update(now),
                     }
                     if let Some(sniffer) = sniffer {
                         sniffer.push(now);
@@ -308,12 +327,12 @@ impl<'a, 't> Walk<'a, 't> {
         entry.map_or_else(|| unreachable!("a layer is not empty"), |entry| entry.path.clone())
     }
 
-    /// The ELF facts of all files, once the whole tar has been seen.
+    /// The ELF facts of all files and what hashed the tar, once all of that has been seen.
     fn finish(
         mut self,
         tree: &Tree,
         blobs: &dyn BlobSource,
-    ) -> Result<Vec<(TreePath, ElfFacts)>, LayerError> {
+    ) -> Result<(Vec<(TreePath, ElfFacts)>, Hasher), LayerError> {
         match &self.state {
             Expect::Exactly { bytes, seen } if self.entry.is_none() && *seen == bytes.len() => {}
             _ => {
@@ -328,7 +347,7 @@ impl<'a, 't> Walk<'a, 't> {
             self.elf.extend(facts.map(|facts| (path, facts)));
         }
         self.elf.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(self.elf)
+        Ok((self.elf, self.tar))
     }
 }
 

@@ -19,6 +19,7 @@ mod gzip;
 pub mod key;
 mod measure;
 mod recipe;
+mod shadow;
 pub mod tar;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ use crate::elf::ElfFacts;
 use crate::tree::TreePath;
 
 pub use encode::encode;
-pub use measure::measure;
+pub use measure::{Threads, measure};
 pub use recipe::{Piece, Recipe};
 
 /// Version of every byte that this module makes: tar form, DEFLATE encoder, gzip framing, level and member size of
@@ -81,6 +82,8 @@ pub enum LayerError {
     Damaged { path: TreePath, rule: String },
     #[error("{path} has the SHA-256 {actual}, RECORD says {expected}")]
     Record { path: TreePath, expected: Digest, actual: Digest },
+    #[error("blob {digest} is damaged: its bytes are {actual}")]
+    Source { digest: Digest, actual: Digest },
     #[error("RECORD has a hash for {0}, which is no file of the layer")]
     RecordWithoutFile(TreePath),
     #[error("not a layer recipe of a version known here: {0}")]

@@ -1,14 +1,14 @@
 //! Layers as a whole: golden digests, second opinions, lies.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::check::read_layer;
 use super::*;
-use crate::blob::{MemoryBlobs, ReadAt};
+use crate::blob::{BlobSource, MemoryBlobs, ReadAt};
 use crate::digest::Digest;
 use crate::epoch::Epoch;
 use crate::spec::model::Prune;
@@ -24,6 +24,49 @@ fn layer_of(recipe: &Recipe, blobs: &MemoryBlobs) -> Vec<u8> {
     recipe.write_to(blobs, &mut layer).unwrap();
     assert_eq!(layer.len() as u64, recipe.size());
     layer
+}
+
+/// [`super::measure`] on one thread and on two, with and without blobs to be verified: always the same.
+fn measure(
+    recipe: &Recipe,
+    tree: &Tree,
+    record: &BTreeMap<TreePath, Digest>,
+    blobs: &MemoryBlobs,
+) -> Result<LayerFacts, LayerError> {
+    let alone = super::measure(recipe, tree, record, blobs, &[], Threads::One);
+    let helped = super::measure(recipe, tree, record, blobs, &recipe.blobs(), Threads::Two);
+    assert_eq!(format!("{alone:?}"), format!("{helped:?}"));
+    alone
+}
+
+#[test]
+fn a_damaged_source_is_found_whatever_is_made_of_it() {
+    let mut archive = testing::demo();
+    let digest = Digest::of(&archive);
+    // A byte that no layer holds: the last of the end record is the length of a comment.
+    *archive.last_mut().unwrap() = 1;
+    let damaged = Damaged(digest, archive.into());
+    let (installed, blobs) = demo();
+    let recipe = Recipe::build(&installed.tree, Epoch::default()).unwrap();
+    measure(&recipe, &installed.tree, &installed.record, &blobs).unwrap();
+    for threads in [Threads::One, Threads::Two] {
+        let measured =
+            super::measure(&recipe, &installed.tree, &installed.record, &damaged, &[digest], threads);
+        assert!(
+            matches!(measured, Err(LayerError::Source { digest: at, .. }) if at == digest),
+            "{measured:?}"
+        );
+    }
+}
+
+/// Says that its bytes have this digest.
+struct Damaged(Digest, Arc<[u8]>);
+
+impl BlobSource for Damaged {
+    fn open(&self, digest: &Digest) -> io::Result<Arc<dyn ReadAt>> {
+        assert_eq!(*digest, self.0);
+        Ok(Arc::new(Arc::clone(&self.1)))
+    }
 }
 
 fn demo() -> (wheel::Installed, MemoryBlobs) {

@@ -49,6 +49,15 @@ impl Plan {
     pub fn debs_of(&self, part: DebLayer) -> impl Iterator<Item = &DebLock> {
         self.debs.iter().filter(move |deb| part == DebLayer::Python || deb.layer == DebLayer::Base)
     }
+
+    /// All wheels, in the order of their layers.
+    pub fn wheels(&self) -> impl Iterator<Item = &PlannedWheel> {
+        let wheels = self.layers.iter().filter_map(|layer| match &layer.source {
+            LayerSource::Wheels(wheels) => Some(wheels),
+            LayerSource::Debian(_) | LayerSource::Standalone(_) => None,
+        });
+        wheels.flatten()
+    }
 }
 
 /// One layer to be made.

@@ -4,6 +4,7 @@
 //! cannot. So differing content is an error that names both, or stays with the preferred wheel alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::install::Installed;
 use crate::digest::Digest;
@@ -23,7 +24,10 @@ pub enum Collision {
 ///
 /// Equal files stay in every wheel that brings them, so that a wheel's layer does not depend on its neighbours; whoever
 /// joins several wheels into one layer keeps one of them.
-pub fn merge(installed: Vec<(String, Installed)>, prefer: &[String]) -> Result<Vec<Installed>, Collision> {
+pub fn merge(
+    installed: Vec<(String, Arc<Installed>)>,
+    prefer: &[String],
+) -> Result<Vec<Arc<Installed>>, Collision> {
     let rank = |index: usize| {
         let name = &installed[index].1.name;
         prefer.iter().position(|preferred| preferred == name).unwrap_or(usize::MAX)
@@ -68,6 +72,7 @@ pub fn merge(installed: Vec<(String, Installed)>, prefer: &[String]) -> Result<V
     drop(owners);
     let merged = installed.into_iter().zip(lost).map(|((_, mut files), lost)| {
         if !lost.is_empty() {
+            let files = Arc::make_mut(&mut files);
             lost.iter().for_each(|path| files.drop_file(path));
             files.write_record();
         }
@@ -102,7 +107,7 @@ mod tests {
     use super::*;
     use crate::spec::model::Prune;
 
-    fn wheel(name: &str, files: &[(&str, &str)]) -> (String, Installed) {
+    fn wheel(name: &str, files: &[(&str, &str)]) -> (String, Arc<Installed>) {
         let files: Vec<_> = files.iter().map(|(path, text)| file(path, text)).collect();
         let archive = zip(&wheel_files(name, "1", &files));
         let file_name = format!("{name}-1-py3-none-any.whl");
@@ -114,7 +119,7 @@ mod tests {
             executable: "/bin/python3".to_owned(),
             python: (3, 11),
         };
-        (file_name, install(&opened, &archive, &scheme, Prune::default()).unwrap())
+        (file_name, Arc::new(install(&opened, &archive, &scheme, Prune::default()).unwrap()))
     }
 
     fn has(files: &Installed, path: &str) -> bool {

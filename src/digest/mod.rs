@@ -4,12 +4,16 @@
 //! other algorithm is refused when it is parsed. The three are types of their own because mixing them up is the
 //! classic mistake of the field (OCI image specification, "Layer DiffID" and "Layer ChainID").
 
+mod hasher;
+mod lanes;
+
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::Digest as _;
+
+pub use hasher::{Hasher, update_pair, update_same};
 
 /// SHA-256 of a blob's bytes as they are stored; written `sha256:<64 lower-case hex digits>`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +27,9 @@ pub struct DigestError(String);
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
-        Self(sha2::Sha256::digest(bytes.as_ref()).into())
+        let mut hasher = Hasher::new();
+        hasher.update(bytes.as_ref());
+        hasher.finish()
     }
 
     /// The digest whose value is already known, e.g. read from a binary file of ours.
@@ -116,44 +122,6 @@ impl ChainId {
             rest.iter()
                 .fold(Self(first.0), |below, layer| Self(Digest::of(format!("{} {}", below.0, layer.0)))),
         )
-    }
-}
-
-/// SHA-256 over bytes handed over piece by piece, and how many there were.
-#[derive(Clone, Default)]
-pub struct Hasher {
-    state: sha2::Sha256,
-    bytes: u64,
-}
-
-impl Hasher {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.state.update(bytes);
-        self.bytes += bytes.len() as u64;
-    }
-
-    /// Bytes seen so far.
-    pub const fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    pub fn finish(self) -> Digest {
-        Digest(self.state.finalize().into())
-    }
-}
-
-impl Write for Hasher {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
