@@ -1,9 +1,10 @@
 //! ELF facts from a file's bytes as they pass, once and in order, in bounded memory.
 //!
 //! Kept are: the head of the first segment (header, program headers and, in all but the largest libraries,
-//! `.dynstr`), `PT_DYNAMIC` and `PT_INTERP` exactly, and small segments such as the one at the file's end into which
-//! patchelf moves what it has rewritten. A library whose string table is larger than the head (libtorch_cpu: tens of
-//! MiB of C++ names, those of libraries last) asks for a second pass over a named, short prefix of the file.
+//! `.dynstr`), `PT_DYNAMIC` and `PT_INTERP` exactly, small segments, and the strings that the dynamic section names if they
+//! come behind it, as in the segment at the file's end into which patchelf moves what it has rewritten. A library whose
+//! strings lie before the dynamic section but behind the head (many MiB of C++ names, those of libraries last) asks for
+//! a second pass over a named, short prefix of the file.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -49,6 +50,8 @@ enum Stage {
     Start,
     /// Waiting for the program header table, which ends there.
     Table(u64),
+    /// Waiting for the dynamic section, which ends there and says where its strings are.
+    Dynamic(u64),
     /// All windows are known.
     Windows,
     NotElf,
@@ -95,7 +98,7 @@ impl Sniffer {
         match self.stage {
             Stage::NotElf => true,
             Stage::Windows => self.windows.iter().all(|window| window.range.end <= self.passed),
-            Stage::Start | Stage::Table(_) => false,
+            Stage::Start | Stage::Table(_) | Stage::Dynamic(_) => false,
         }
     }
 
@@ -147,7 +150,7 @@ impl Sniffer {
     /// Bytes until the window that the present stage waits for is complete; at least one.
     fn until_decision(&self) -> u64 {
         let end = match self.stage {
-            Stage::Table(end) => end,
+            Stage::Table(end) | Stage::Dynamic(end) => end,
             _ => HEADER.min(self.size),
         };
         end.saturating_sub(self.passed).max(1)
@@ -187,11 +190,32 @@ impl Sniffer {
             match segments {
                 Ok(segments) => {
                     self.want_segments(&segments);
-                    self.stage = Stage::Windows;
+                    let dynamic = segments.iter().find(|segment| segment.is_dynamic());
+                    self.stage = dynamic.map_or(Stage::Windows, |dynamic| Stage::Dynamic(dynamic.file.end));
                 }
                 // The table had passed before the header said where it is: only another pass can see it.
                 Err(Stop::Absent(_)) => self.stage = Stage::Windows,
                 Err(Stop::NotElf) => self.stage = Stage::NotElf,
+            }
+        }
+        if let Stage::Dynamic(end) = self.stage
+            && self.passed >= end
+        {
+            self.stage = Stage::Windows;
+            if let Err(Stop::Absent(ranges)) = parse(self) {
+                self.want_ahead(ranges);
+            }
+        }
+    }
+
+    /// Opens windows for those of `ranges` that are still to come.
+    fn want_ahead(&mut self, ranges: Vec<Range<u64>>) {
+        let mut left = AGAIN_MAX;
+        for range in merged(ranges, self.size) {
+            let len = range.end - range.start;
+            if range.start >= self.passed && len <= left {
+                left -= len;
+                self.want(range);
             }
         }
     }
@@ -317,9 +341,22 @@ mod tests {
     }
 
     #[test]
+    fn strings_behind_the_dynamic_section_need_no_second_pass() {
+        // As patchelf leaves torch's libraries: in a segment of their own that is too large to be kept.
+        for (dynamic, strings) in [(256, HEAD_MAX + 4096), (HEAD_MAX + 4096, 8 * HEAD_MAX)] {
+            let file = sample((true, true), 64, dynamic, strings);
+            for chunk in [1000, 1 << 20, usize::MAX] {
+                let mut sniffer = Sniffer::new(file.len() as u64);
+                file.chunks(chunk.min(file.len())).for_each(|chunk| sniffer.push(chunk));
+                assert_eq!(sniffer.finish(), Sniffed::Elf(sample_facts(true)), "{dynamic} {strings} {chunk}");
+            }
+        }
+    }
+
+    #[test]
     fn a_second_pass_names_what_it_needs() {
         let strings = HEAD_MAX + 4096;
-        let file = sample((true, true), 64, 256, strings);
+        let file = sample((true, true), 64, 2 * HEAD_MAX, strings);
         let mut sniffer = Sniffer::new(file.len() as u64);
         sniffer.push(&file);
         let Sniffed::Again(ranges) = sniffer.finish() else { panic!("strings were not kept") };

@@ -18,6 +18,9 @@ use crate::lock::model::Lock;
 use crate::plan::{LayerPlan, LayerSource, Plan};
 use crate::store::LayerFacts;
 
+/// How much longer it takes to compress a byte than to inflate and hash one, about.
+const COMPRESSION: u64 = 16;
+
 impl Engine {
     /// Downloads what is missing and forms every layer that is not known.
     pub(super) fn make_layers(
@@ -50,7 +53,11 @@ impl Engine {
                     match jobs.last_mut() {
                         // Both Debian layers come from one composition.
                         Some(before) if before.work == w && is_debian(layer) => before.add(l, sources),
-                        _ => jobs.push(Job { work: w, layers: vec![l], sources }),
+                        _ => {
+                            let bytes: u64 = needs.values().filter_map(|want| want.size).sum();
+                            let weight = if wheels { bytes } else { bytes * COMPRESSION };
+                            jobs.push(Job { work: w, layers: vec![l], sources, weight });
+                        }
                     }
                 }
                 wants.extend(needs);
@@ -59,6 +66,8 @@ impl Engine {
                 jobs.push(Job::check(w, &work.plan));
             }
         }
+        // The longest work begins first, so that no core ends alone with it.
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.weight));
         wants.retain(|digest, _| !self.store.has(digest));
         if jobs.is_empty() && wants.is_empty() {
             return Ok(());
@@ -246,11 +255,13 @@ struct Job {
     /// Layers of the plan, by position; none for the check of all wheels against each other.
     layers: Vec<usize>,
     sources: BTreeSet<Digest>,
+    /// How long it takes, in bytes of wheels.
+    weight: u64,
 }
 
 impl Job {
     fn check(work: usize, plan: &Plan) -> Self {
-        Self { work, layers: Vec::new(), sources: all_wheels(plan) }
+        Self { work, layers: Vec::new(), sources: all_wheels(plan), weight: 0 }
     }
 
     fn add(&mut self, layer: usize, sources: BTreeSet<Digest>) {
