@@ -589,15 +589,15 @@ mod tests {
             (with(|f| f.size = Some(1 << 20)), "has a size that its packed size cannot have"),
             (with(|f| f.smuggled = vec![0; 8192]), "has a size that its packed size cannot have"),
             (with(|f| f.method = Some(0)), "has a size that its packed size cannot have"),
-            (with(|f| f.local_name = Some("pkg/ODD.py".into())), "has another name in its local header"),
-            (with(|f| f.local_crc32 = Some(7)), "has a local header that contradicts the directory"),
+            (with(|f| f.local.name = Some("pkg/ODD.py".into())), "has another name in its local header"),
+            (with(|f| f.local.crc32 = Some(7)), "has a local header that contradicts the directory"),
             (with(|f| f.behind = b"hidden".to_vec()), "is followed by bytes that no record owns"),
             (with(|f| f.extra = unicode_path.clone()), "has a second name in its extra fields"),
             (with(|f| f.extra = vec![1, 0, 9]), "has malformed extra fields"),
             (
                 with(|f| {
                     f.streamed = true;
-                    f.local_crc32 = Some(7);
+                    f.local.crc32 = Some(7);
                 }),
                 "has a local header that contradicts the directory",
             ),

@@ -10,4 +10,5 @@ mod architecture;
 mod cli;
 mod e2e;
 mod elf;
+mod hostile;
 mod support;

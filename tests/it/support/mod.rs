@@ -4,8 +4,12 @@ pub mod loopback;
 pub mod mlbuild;
 pub mod reference;
 pub mod skip;
+pub mod tiny;
 pub mod tool;
 pub mod tree;
+#[path = "../../../src/wheel/testing.rs"]
+#[expect(dead_code, reason = "the unit tests of `wheel` use all of it")]
+pub mod wheels;
 
 use std::path::PathBuf;
 
