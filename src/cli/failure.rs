@@ -7,6 +7,7 @@ use crate::cli::report;
 use crate::cli::text::printable;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{EngineError, ErrorKind};
+use crate::spec::model::WheelException;
 use crate::store::StoreError;
 
 /// Why a command failed.
@@ -100,12 +101,25 @@ impl Failure {
                 EngineError::Collision(_) => {
                     hint("drop one of the two packages, or name the winner in `prefer` of [python]")
                 }
+                EngineError::Wheel { exception: Some(exception), .. }
+                | EngineError::WheelContent { exception: Some(exception), .. } => hint(&allow(exception)),
                 _ => Vec::new(),
             },
             Self::Request { hint, .. } => hint.iter().cloned().collect(),
             Self::Integrity(_) | Self::Io { .. } => Vec::new(),
         }
     }
+}
+
+/// The lines that let a wheel break a rule.
+fn allow(exception: &WheelException) -> String {
+    let rules: Vec<_> = exception.allow.iter().map(|rule| format!("\"{}\"", rule.as_str())).collect();
+    format!(
+        "if you know this file and want it as it is, say so in the spec:\n[[wheel]]\nsha256 = \"{}\"\nallow = [{}]\n\
+         reason = \"...\"",
+        exception.sha256.hex(),
+        rules.join(", ")
+    )
 }
 
 /// An error with its causes, one a line, none said twice.

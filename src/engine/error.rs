@@ -10,6 +10,7 @@ use crate::fetch::FetchError;
 use crate::lock::Drift;
 use crate::oci::Platform;
 use crate::resolve::ResolveError;
+use crate::spec::model::WheelException;
 use crate::store::StoreError;
 
 /// What sort of failure it is: the shell makes an exit status of it.
@@ -55,7 +56,14 @@ pub enum EngineError {
     #[error(transparent)]
     Http(#[from] crate::http::HttpError),
     #[error("the wheel {file} cannot be installed")]
-    Wheel { file: String, source: crate::wheel::WheelError },
+    Wheel {
+        file: String,
+        /// What the spec may say to take it nevertheless.
+        exception: Option<WheelException>,
+        source: crate::wheel::WheelError,
+    },
+    #[error("the wheel {file} cannot be installed")]
+    WheelContent { file: String, exception: Option<WheelException>, source: crate::layer::LayerError },
     #[error(transparent)]
     Collision(#[from] crate::wheel::Collision),
     #[error("layer `{title}` cannot be made")]
@@ -108,6 +116,7 @@ impl EngineError {
             | Self::Usage(_) => ErrorKind::Request,
             Self::OutOfDate { .. } | Self::NoLock { .. } => ErrorKind::LockOutOfDate,
             Self::Wheel { source, .. } => of_chain(source, ErrorKind::Integrity),
+            Self::WheelContent { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::Read { source, .. } => match source.kind() {
                 io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory => ErrorKind::Request,
                 _ => ErrorKind::Failed,

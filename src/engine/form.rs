@@ -14,12 +14,13 @@ use crate::debian::{self, Composition, DebInput};
 use crate::digest::Digest;
 use crate::elf::ElfFacts;
 use crate::epoch::Epoch;
-use crate::layer::{self, LayerFacts, Recipe, Threads};
+use crate::layer::{self, LayerError, LayerFacts, Recipe, Threads};
 use crate::lock::model::{DebLayer, PythonArchive};
 use crate::plan::{LayerPlan, Plan, PlannedWheel};
+use crate::spec::model::{WheelException, WheelRule};
 use crate::store::{LayerFacts as Known, LayerRecord, LayerSource as Stored, TrustedBlobs};
 use crate::tree::{Node, Tree, TreePath};
-use crate::wheel::{self, Installed, Scheme};
+use crate::wheel::{self, Installed, Scheme, Waivers};
 
 /// What is remembered of a layer beside its digest: enough for the audit and the report of a later build that does not
 /// look at the content again.
@@ -136,7 +137,8 @@ impl Engine {
             }
             record.extend(installed.record.iter().map(|(path, digest)| (path.clone(), *digest)));
         }
-        let failed = |source| EngineError::Layer { title: layer.title.clone(), source };
+        let scheme = work.plan.scheme.as_ref().expect("a plan with wheels has a scheme");
+        let failed = |source| self.blame(&work.plan, scheme, layer, wheels, source);
         let recipe = Recipe::build(&tree, work.plan.epoch).map_err(failed)?;
         let mut unproven = recipe.blobs();
         unproven.retain(|digest| !self.store.is_verified(digest));
@@ -175,9 +177,44 @@ impl Engine {
             .unproven_blobs()
             .open(&wheel.sha256)
             .map_err(|source| EngineError::Blob { name: wheel.file.clone(), source })?;
-        wheel::open(&wheel.file, wheel.sha256, &*blob)
+        wheel::open(&wheel.file, wheel.sha256, &*blob, Waivers::new(&wheel.allow))
             .and_then(|opened| wheel::install(&opened, &*blob, scheme, plan.prune))
-            .map_err(|source| EngineError::Wheel { file: wheel.file.clone(), source })
+            .map_err(|source| EngineError::Wheel {
+                file: wheel.file.clone(),
+                exception: source.waivable().map(|rule| exception(wheel, rule)),
+                source,
+            })
+    }
+
+    /// Says which wheel is to blame for content that is not what its archive or `RECORD` says.
+    fn blame(
+        &self,
+        plan: &Plan,
+        scheme: &Scheme,
+        layer: &LayerPlan,
+        wheels: &[PlannedWheel],
+        source: LayerError,
+    ) -> EngineError {
+        let brought = match &source {
+            LayerError::Record { path, .. } | LayerError::Damaged { path, .. } => {
+                wheels.iter().find(|wheel| {
+                    self.install(plan, scheme, wheel).is_ok_and(|installed| installed.tree.contains_key(path))
+                })
+            }
+            _ => None,
+        };
+        let Some(wheel) = brought else { return EngineError::Layer { title: layer.title.clone(), source } };
+        let mut waived = None;
+        if let LayerError::Record { .. } = source {
+            let exception = exception(wheel, WheelRule::RecordMismatch);
+            let allowed = PlannedWheel { allow: exception.allow.clone(), ..wheel.clone() };
+            // That all content is read shows whether `RECORD` is wrong, or the archive itself.
+            if let Err(error) = self.install(plan, scheme, &allowed) {
+                return error;
+            }
+            waived = Some(exception);
+        }
+        EngineError::WheelContent { file: wheel.file.clone(), exception: waived, source }
     }
 
     fn unproven_blobs(&self) -> CancellableBlobs<TrustedBlobs> {
@@ -209,6 +246,14 @@ impl Engine {
         self.store.put_layer(key, &record)?;
         Ok(record.facts)
     }
+}
+
+/// What the spec would have to say for the wheel to be taken.
+fn exception(wheel: &PlannedWheel, rule: WheelRule) -> WheelException {
+    let mut allow = wheel.allow.clone();
+    allow.push(rule);
+    allow.sort();
+    WheelException { sha256: wheel.sha256, allow }
 }
 
 fn extra(facts: &LayerFacts, tree: &Tree) -> LayerExtra {

@@ -60,6 +60,7 @@ impl Engine {
             && request.upgrade == Upgrade::None
             && lock.inputs == inputs
         {
+            self.warn_of_unused(lock);
             return Ok(Locked { lock: lock.clone(), text: text.clone(), diff: None, changed: false });
         }
         let old = previous.as_ref().map(|(lock, _)| lock);
@@ -83,6 +84,7 @@ impl Engine {
         };
         let mut lock = Lock { inputs, suites: base.suites, python, debs: base.debs, packages };
         lock.normalise();
+        self.warn_of_unused(&lock);
         let text = lock::write(&lock);
         Ok(Locked {
             diff: old.map(|old| lock::diff(old, &lock)),
@@ -90,6 +92,17 @@ impl Engine {
             lock,
             text,
         })
+    }
+
+    /// An exception for a file that is not locked is a left-over, or has a wrong hash.
+    fn warn_of_unused(&self, lock: &Lock) {
+        let locked = |sha256: &Digest| {
+            lock.packages.iter().flat_map(|package| &package.wheels).any(|wheel| wheel.sha256 == *sha256)
+        };
+        for exception in lock.inputs.wheels.iter().filter(|exception| !locked(&exception.sha256)) {
+            let text = format!("[[wheel]] {}: the lock has no such wheel", exception.sha256.hex());
+            self.reporter.event(Event::Warning(text));
+        }
     }
 
     /// Writes `locked` beside the spec if it changed.

@@ -144,6 +144,7 @@ fn same_packages(old: &Inputs, new: &Inputs) -> bool {
         prune: Vec::new(),
         prefer: Vec::new(),
         python: None,
+        wheels: Vec::new(),
         ..inputs.clone()
     };
     part(old) == part(new)

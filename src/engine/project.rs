@@ -114,6 +114,7 @@ impl Project {
             inputs.exclude_newer = python.exclude_newer.clone();
             inputs.prerelease = python.prerelease.clone();
             inputs.prefer = python.prefer.clone();
+            inputs.wheels = spec.wheels.clone();
             inputs.locks = asked
                 .locks
                 .iter()

@@ -80,7 +80,8 @@ fn demo() -> (wheel::Installed, MemoryBlobs) {
         executable: "/usr/bin/python3.11".to_owned(),
         python: (3, 11),
     };
-    let wheel = wheel::open("demo-1.0-py3-none-any.whl", digest, &archive).unwrap();
+    let wheel =
+        wheel::open("demo-1.0-py3-none-any.whl", digest, &archive, wheel::Waivers::default()).unwrap();
     (wheel::install(&wheel, &archive, &scheme, Prune::default()).unwrap(), blobs)
 }
 

@@ -93,6 +93,7 @@ pub(super) fn lock() -> Lock {
             prerelease: None,
             prefer: texts(&["pandas", "numpy"]),
             prune: texts(&["tests"]),
+            wheels: Vec::new(),
             locks: vec![InputLock {
                 path: "uv.lock".to_owned(),
                 sha256: Digest::of("uv.lock"),

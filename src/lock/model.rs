@@ -5,7 +5,7 @@
 
 use crate::digest::Digest;
 use crate::oci::Platform;
-use crate::spec::model::{PythonProvider, Suite};
+use crate::spec::model::{PythonProvider, Suite, WheelException};
 
 /// One `mlbuild.lock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Inputs {
     pub prefer: Vec<String>,
     /// Kinds of files left out of wheels: `headers`, `static-libraries`, `stubs`, `tests`.
     pub prune: Vec<String>,
+    /// Rules that single wheels may break, by SHA-256. A build reads them.
+    pub wheels: Vec<WheelException>,
     /// Locks taken as they are (`uv.lock`, `pylock.toml`), by path, with extras and groups chosen from them.
     pub locks: Vec<InputLock>,
 }

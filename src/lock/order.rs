@@ -57,6 +57,10 @@ impl Inputs {
         sort(&mut self.requirements);
         sort(&mut self.constraints);
         sort(&mut self.prune);
+        for wheel in &mut self.wheels {
+            sort(&mut wheel.allow);
+        }
+        sort(&mut self.wheels);
         for lock in &mut self.locks {
             sort(&mut lock.extras);
             sort(&mut lock.groups);

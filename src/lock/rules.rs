@@ -152,6 +152,13 @@ impl Check<'_> {
                 );
             }
         }
+        let hashes: Vec<_> = inputs.wheels.iter().map(|wheel| wheel.sha256).collect();
+        self.sorted(&hashes, || "`inputs.wheels`".into(), ToString::to_string);
+        for wheel in &inputs.wheels {
+            let item = || format!("the exception for {}", wheel.sha256);
+            self.require(!wheel.allow.is_empty(), item, "allows nothing");
+            self.sorted(&wheel.allow, item, |rule| format!("`{}`", rule.as_str()));
+        }
         self.sorted(&inputs.locks, || "`inputs.locks`".into(), |lock: &InputLock| format!("`{}`", lock.path));
         for input in &inputs.locks {
             self.require(is_line(&input.path), || "an input lock".into(), "has an empty or unprintable path");

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::model::{InputLock, Inputs};
+use crate::spec::model::WheelException;
 
 /// One difference between the spec and the lock's record of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,6 +65,7 @@ pub fn drift(lock: &Inputs, spec: &Inputs) -> Vec<Drift> {
     scalar(&mut found, "prerelease", lock.prerelease, spec.prerelease);
     sequences(&mut found, "preferred package", "preferred packages", &lock.prefer, &spec.prefer);
     sets(&mut found, "pruned kind of file", &lock.prune, &spec.prune);
+    sets(&mut found, "exception", &exceptions(&lock.wheels), &exceptions(&spec.wheels));
     locks(&mut found, &lock.locks, &spec.locks);
     found
 }
@@ -119,6 +121,15 @@ fn requirements(found: &mut Vec<Drift>, what: &'static str, lock: &[String], spe
 fn name_of(requirement: &str) -> &str {
     let end = requirement.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c));
     &requirement[..end.unwrap_or(requirement.len())]
+}
+
+/// `sha256:…: rule, rule`, a text for each wheel.
+fn exceptions(wheels: &[WheelException]) -> Vec<String> {
+    let text = |wheel: &WheelException| {
+        let rules: Vec<_> = wheel.allow.iter().map(|rule| rule.as_str()).collect();
+        format!("{}: {}", wheel.sha256, rules.join(", "))
+    };
+    wheels.iter().map(text).collect()
 }
 
 fn locks(found: &mut Vec<Drift>, lock: &[InputLock], spec: &[InputLock]) {

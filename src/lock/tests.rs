@@ -7,7 +7,7 @@ use super::model::{Inputs, Lock, PackageLock};
 use super::*;
 use crate::digest::Digest;
 use crate::oci::Platform::{LinuxAmd64, LinuxArm64};
-use crate::spec::model::PythonProvider;
+use crate::spec::model::{PythonProvider, WheelException, WheelRule};
 
 const TEXT: &str = "\
 # Made by `mlbuild lock` from mlbuild.toml. Keep it under version control; do not edit it.
@@ -384,6 +384,55 @@ fn drift_reads_as_sentences() {
             "extras of `uv.lock`: lock has `gpu`, spec asks nothing",
         ]
     );
+}
+
+/// A lock in which one wheel may break two rules.
+fn with_exception() -> (Lock, Digest) {
+    let mut lock = lock();
+    let sha256 = lock.packages[0].wheels[1].sha256;
+    let allow = vec![WheelRule::RecordUnlisted, WheelRule::DuplicateMember];
+    lock.inputs.wheels.push(WheelException { sha256, allow });
+    lock.normalise();
+    (lock, sha256)
+}
+
+#[test]
+fn exceptions_for_wheels_are_seen_wherever_a_person_looks() {
+    let (lock, sha256) = with_exception();
+    let text = write(&lock);
+    let line = format!(
+        "wheels = [\n  {{ hashes = {{ sha256 = \"{}\" }}, allow = [\"duplicate-member\", \"record-unlisted\"] }},\n]\n",
+        sha256.hex()
+    );
+    assert!(text.contains(&line), "{text}");
+    assert_eq!(read(&text).unwrap(), lock);
+    let without = super::fixtures::lock();
+    let asked = format!("exception `{sha256}: duplicate-member, record-unlisted`");
+    assert_eq!(diff(&without, &lock).to_string(), format!("* {asked} is asked for"));
+    assert_eq!(
+        drift(&lock.inputs, &without.inputs)[0].to_string(),
+        format!("{asked} is in the lock but no longer in the spec")
+    );
+}
+
+#[test]
+fn exceptions_keep_rules_too() {
+    type Change = fn(&mut Vec<WheelException>);
+    let cases: [(Change, &str); 4] = [
+        (|wheels| wheels[0].allow.clear(), "allows nothing"),
+        (|wheels| wheels[0].allow.reverse(), "is not sorted"),
+        (|wheels| wheels[0].allow.push(WheelRule::RecordUnlisted), "names `record-unlisted` twice"),
+        (|wheels| wheels.push(wheels[0].clone()), "`inputs.wheels` names sha256:"),
+    ];
+    for (change, rule) in cases {
+        let (mut lock, _) = with_exception();
+        change(&mut lock.inputs.wheels);
+        let error = read(&write(&lock)).unwrap_err().to_string();
+        assert!(error.contains(rule), "no {rule:?} in {error}");
+    }
+    let text = write(&with_exception().0).replace("duplicate-member", "symlinks");
+    let error = read(&text).unwrap_err().to_string();
+    assert!(error.contains("unknown variant `symlinks`"), "{error}");
 }
 
 #[test]

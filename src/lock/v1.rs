@@ -10,7 +10,7 @@ use super::model;
 use super::rules::Violation;
 use crate::digest::Digest;
 use crate::oci::Platform;
-use crate::spec::model::PythonProvider;
+use crate::spec::model::{PythonProvider, WheelException, WheelRule};
 
 /// mlbuild.lock
 ///
@@ -59,7 +59,17 @@ pub struct Inputs {
     #[serde(default)]
     pub prune: Vec<String>,
     #[serde(default)]
+    pub wheels: Vec<InputWheel>,
+    #[serde(default)]
     pub locks: Vec<InputLock>,
+}
+
+/// Rules that one wheel may break.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct InputWheel {
+    pub hashes: Hashes,
+    pub allow: Vec<WheelRule>,
 }
 
 /// A lock of another tool that was taken as it is.
@@ -223,6 +233,11 @@ impl Lock {
 
 impl Inputs {
     fn into_model(self, digests: &mut Digests<'_>) -> model::Inputs {
+        let wheels = self.wheels.into_iter().map(|wheel| WheelException {
+            sha256: digests.parse(&wheel.hashes.sha256, || "an exception in `inputs.wheels`".to_owned()),
+            allow: wheel.allow,
+        });
+        let wheels = wheels.collect();
         let lock = |lock: InputLock| model::InputLock {
             sha256: digests.parse(&lock.hashes.sha256, || format!("input lock `{}`", lock.path)),
             path: lock.path,
@@ -243,6 +258,7 @@ impl Inputs {
             prerelease: self.prerelease,
             prefer: self.prefer,
             prune: self.prune,
+            wheels,
             locks: self.locks.into_iter().map(lock).collect(),
         }
     }

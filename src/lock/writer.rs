@@ -11,7 +11,7 @@ use super::model::{
 };
 use super::wire::{LAYER_FORMAT, VERSION};
 use crate::oci::Platform;
-use crate::spec::model::PythonProvider;
+use crate::spec::model::{PythonProvider, WheelException};
 
 /// Longest line that a list of texts may stand on.
 const WIDTH: usize = 110;
@@ -104,6 +104,7 @@ impl Text {
         self.maybe("prerelease", inputs.prerelease.as_deref());
         self.texts("prefer", &inputs.prefer);
         self.texts("prune", &inputs.prune);
+        self.lines("wheels", inputs.wheels.iter().map(Inline));
         self.lines("locks", inputs.locks.iter().map(Inline));
     }
 
@@ -190,6 +191,14 @@ impl Display for Inline<'_, InputLock> {
             }
         }
         f.write_str(" }")
+    }
+}
+
+impl Display for Inline<'_, WheelException> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WheelException { sha256, allow } = self.0;
+        let allow: Vec<_> = allow.iter().map(|rule| rule.as_str()).collect();
+        write!(f, "{{ hashes = {{ sha256 = \"{}\" }}, allow = {} }}", sha256.hex(), Texts(&allow))
     }
 }
 

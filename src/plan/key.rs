@@ -51,7 +51,8 @@ fn rules(kind: &str, plan: &Plan) -> KeyBuilder {
 }
 
 fn add(key: KeyBuilder, wheel: &PlannedWheel) -> KeyBuilder {
-    key.field("wheel", wheel.sha256).field("file", &wheel.file)
+    let key = key.field("wheel", wheel.sha256).field("file", &wheel.file);
+    wheel.allow.iter().fold(key, |key, rule| key.field("allow", rule.as_str()))
 }
 
 pub(super) fn wheel_set(plan: &Plan, wheels: &[PlannedWheel]) -> Digest {

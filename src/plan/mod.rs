@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use crate::epoch::Epoch;
 use crate::lock::model::{DebLayer, DebLock, Lock, PythonArchive};
 use crate::oci::Platform;
-use crate::spec::model::{Prune, PythonProvider, Suite};
+use crate::spec::model::{Prune, PythonProvider, Suite, WheelRule};
 use crate::tree::{PathError, TreePath};
 use crate::wheel::Scheme;
 
@@ -111,6 +111,8 @@ pub struct PlannedWheel {
     pub sha256: Digest,
     /// Names of the packages it depends on.
     pub dependencies: Vec<String>,
+    /// Rules that it may break.
+    pub allow: Vec<WheelRule>,
 }
 
 /// Kind of a layer, as its descriptor's annotation names it.
@@ -302,9 +304,16 @@ fn wheels(lock: &Lock, platform: Platform) -> Vec<PlannedWheel> {
                     .filter(|dependency| on_platform(&dependency.platforms))
                     .map(|dependency| dependency.name.clone())
                     .collect(),
+                allow: allowed(lock, &wheel.sha256),
             })
         })
         .collect()
+}
+
+/// What the lock lets the wheel break.
+fn allowed(lock: &Lock, sha256: &Digest) -> Vec<WheelRule> {
+    let exception = lock.inputs.wheels.iter().find(|exception| exception.sha256 == *sha256);
+    exception.map(|exception| exception.allow.clone()).unwrap_or_default()
 }
 
 fn wheel_layer(plan: &Plan, wheels: Vec<PlannedWheel>) -> LayerPlan {

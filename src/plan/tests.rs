@@ -11,6 +11,7 @@ fn wheel(package: &str, mib: u64, dependencies: &[&str]) -> PlannedWheel {
         size: mib << 20,
         sha256: Digest::of(package),
         dependencies: dependencies.iter().map(|&name| name.into()).collect(),
+        allow: Vec::new(),
     }
 }
 
@@ -67,4 +68,26 @@ fn over_budget_the_smallest_own_layers_join_the_groups() {
 fn a_cycle_of_frameworks_still_has_one_order() {
     let wheels = vec![wheel("torch", 900, &["triton"]), wheel("triton", 170, &["torch"])];
     assert_eq!(names(&partition(wheels, 96)), ["torch", "triton"]);
+}
+
+#[test]
+fn an_exception_is_part_of_the_key() {
+    let plan = Plan {
+        platform: Platform::LinuxAmd64,
+        epoch: Epoch::default(),
+        suite: None,
+        scheme: None,
+        prune: Prune::default(),
+        prefer: Vec::new(),
+        wheel_set: Digest::of(""),
+        layers: Vec::new(),
+        debs: Vec::new(),
+    };
+    let plain = wheel("idna", 0, &[]);
+    let allowed = PlannedWheel { allow: vec![WheelRule::Tags], ..plain.clone() };
+    let keys = |wheel: &PlannedWheel| {
+        (key::wheels(&plan, std::slice::from_ref(wheel)), key::wheel_set(&plan, std::slice::from_ref(wheel)))
+    };
+    let (plain, allowed) = (keys(&plain), keys(&allowed));
+    assert!(plain.0 != allowed.0 && plain.1 != allowed.1);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::digest::Digest;
 use crate::oci::Platform;
 
 /// One `mlbuild.toml`, understood.
@@ -12,6 +13,8 @@ pub struct Spec {
     pub python: Option<Python>,
     /// In order of priority; the default index is not among them unless the spec replaces it.
     pub indexes: Vec<Index>,
+    /// By SHA-256, each once.
+    pub wheels: Vec<WheelException>,
     pub copies: Vec<Copy>,
     pub prune: Prune,
 }
@@ -173,6 +176,68 @@ pub struct Index {
     pub explicit: bool,
     /// Normalised names that come from this index and no other.
     pub packages: Vec<String>,
+}
+
+/// `[[wheel]]`: one file that breaks rules which all others keep.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WheelException {
+    pub sha256: Digest,
+    /// Sorted, each once.
+    pub allow: Vec<WheelRule>,
+}
+
+/// A rule of wheels that a spec may waive for one file, which can then still be read in one way only.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum WheelRule {
+    /// A member is there twice; waived if the bytes are the same.
+    DuplicateMember,
+    /// A file is set-uid or set-gid; waived, the bits are dropped.
+    ModeBits,
+    /// It unpacks to more than a hundred times its size.
+    Ratio,
+    /// RECORD lists a file that is not there.
+    RecordAbsent,
+    /// RECORD has no SHA-256 of a file: none at all, or another hash.
+    RecordHash,
+    /// RECORD has another SHA-256 or size of a file than the file has.
+    RecordMismatch,
+    /// RECORD does not list a file.
+    RecordUnlisted,
+    /// Bytes that belong to no member: in front of the archive, in it or behind it.
+    StrayBytes,
+    /// WHEEL is for other Pythons or machines than the file name.
+    Tags,
+    /// METADATA or the `.dist-info` directory has another version than the file name.
+    Version,
+}
+
+impl WheelRule {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DuplicateMember => "duplicate-member",
+            Self::ModeBits => "mode-bits",
+            Self::Ratio => "ratio",
+            Self::RecordAbsent => "record-absent",
+            Self::RecordHash => "record-hash",
+            Self::RecordMismatch => "record-mismatch",
+            Self::RecordUnlisted => "record-unlisted",
+            Self::StrayBytes => "stray-bytes",
+            Self::Tags => "tags",
+            Self::Version => "version",
+        }
+    }
 }
 
 /// `[[copy]]`.

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::model::WheelRule;
+
 /// What a container image for machine learning is made of. Paths are relative to the directory of this file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -24,6 +26,9 @@ pub struct Spec {
     /// Where Python packages come from, in order of priority, before the default index.
     #[serde(default)]
     pub index: Vec<Index>,
+    /// Exceptions for wheels that break rules, each for one file.
+    #[serde(default)]
+    pub wheel: Vec<Wheel>,
     /// Files of the project that go into the image.
     #[serde(default)]
     pub copy: Vec<Copy>,
@@ -193,6 +198,20 @@ pub struct Index {
     /// Packages that come from this index and from no other.
     #[serde(default)]
     pub packages: Vec<String>,
+}
+
+/// An exception for one wheel that breaks rules. The lock repeats it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Wheel {
+    /// SHA-256 of the file, 64 hexadecimal digits: another file gets no exception.
+    pub sha256: String,
+    /// The rules that it may break.
+    #[schemars(length(min = 1))]
+    pub allow: Vec<WheelRule>,
+    /// Why, for whoever reads this file.
+    #[schemars(length(min = 1))]
+    pub reason: String,
 }
 
 /// Files of the project, or of a build stage, that go into the image.

@@ -103,7 +103,7 @@ fn sha256(path: &TreePath, files: &Installed, content: &Content) -> Option<Diges
 #[cfg(test)]
 mod tests {
     use super::super::testing::{file, wheel_files, zip};
-    use super::super::{Scheme, install, open};
+    use super::super::{Scheme, Waivers, install, open};
     use super::*;
     use crate::spec::model::Prune;
 
@@ -111,7 +111,7 @@ mod tests {
         let files: Vec<_> = files.iter().map(|(path, text)| file(path, text)).collect();
         let archive = zip(&wheel_files(name, "1", &files));
         let file_name = format!("{name}-1-py3-none-any.whl");
-        let opened = open(&file_name, Digest::of(&archive), &archive).unwrap();
+        let opened = open(&file_name, Digest::of(&archive), &archive, Waivers::default()).unwrap();
         let scheme = Scheme {
             site_packages: TreePath::new("site").unwrap(),
             scripts: TreePath::new("bin").unwrap(),

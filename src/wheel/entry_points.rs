@@ -1,5 +1,7 @@
 //! `entry_points.txt`: which commands a distribution wants, and the launcher that each becomes.
 
+use std::collections::BTreeMap;
+
 /// One command: `name = module:object`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
@@ -13,6 +15,8 @@ pub struct Script {
 /// The error is a fragment that says what is wrong.
 pub fn parse(text: &str, python: (u8, u8)) -> Result<Vec<Script>, String> {
     let mut scripts: Vec<Script> = Vec::new();
+    // By name, since there may be as many as a text of 32 MiB can name.
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
     let mut wanted = false;
     for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
         let line = line.trim();
@@ -28,11 +32,13 @@ pub fn parse(text: &str, python: (u8, u8)) -> Result<Vec<Script>, String> {
         }
         let script = parse_script(line).ok_or_else(|| format!("invalid entry point `{line}`"))?;
         check_name(&script.name)?;
-        if scripts.iter().any(|known| known.name == script.name && *known != script) {
-            return Err(format!("entry point `{}` is declared twice", script.name));
-        }
-        if !scripts.contains(&script) {
-            scripts.push(script);
+        match known.get(&script.name) {
+            None => {
+                known.insert(script.name.clone(), scripts.len());
+                scripts.push(script);
+            }
+            Some(&at) if scripts[at] == script => {}
+            Some(_) => return Err(format!("entry point `{}` is declared twice", script.name)),
         }
     }
     name_pip(&mut scripts, python);
@@ -135,6 +141,12 @@ d = pkg:gui
             "#!/usr/bin/python3.11\n# -*- coding: utf-8 -*-\nimport sys\nfrom pkg import Class\n"
         ));
         assert!(text.ends_with("    sys.exit(Class.run())\n"));
+    }
+
+    #[test]
+    fn many_scripts_take_no_longer_each() {
+        let lines = (0..100_000).map(|n| format!("s{n} = m:f\n")).collect::<String>();
+        assert_eq!(parse(&format!("[console_scripts]\n{lines}{lines}"), (3, 11)).unwrap().len(), 100_000);
     }
 
     #[test]

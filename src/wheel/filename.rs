@@ -8,6 +8,10 @@ pub struct FileName {
     pub name: String,
     /// As written.
     pub version: String,
+    /// Empty when there is none.
+    pub build: String,
+    /// `py2.py3-none-any`: each part may stand for several.
+    pub tags: String,
 }
 
 impl FileName {
@@ -23,8 +27,29 @@ impl FileName {
         if !parts[0].bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.')) {
             return None;
         }
-        Some(Self { name: normal_name(parts[0]), version: parts[1].to_owned() })
+        Some(Self {
+            name: normal_name(parts[0]),
+            version: parts[1].to_owned(),
+            build: if parts.len() == 6 { parts[2].to_owned() } else { String::new() },
+            tags: parts[parts.len() - 3..].join("-"),
+        })
     }
+}
+
+/// Whether two compressed tag sets (`py2.py3-none-any`, as in a file name) have one tag in common, by Python, ABI and
+/// machine. Which manylinux a wheel is for is corrected by renaming it now and then, so that does not count.
+pub fn tags_meet(a: &str, b: &str) -> bool {
+    let parts = |tags: &str| -> Vec<Vec<String>> {
+        let machine = |part: &str| match part.rsplit_once("linux") {
+            Some((_, rest)) => rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_').to_owned(),
+            None => part.to_owned(),
+        };
+        tags.split('-')
+            .map(|part| part.split('.').map(|part| machine(&part.to_ascii_lowercase())).collect())
+            .collect()
+    };
+    let (a, b) = (parts(a), parts(b));
+    a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.iter().any(|part| b.contains(part)))
 }
 
 /// PEP 503: lower case, runs of `-`, `_` and `.` as one `-`.
@@ -158,11 +183,36 @@ mod tests {
     #[test]
     fn file_names() {
         let parsed = FileName::parse("Torch_Audio-2.9.1+cu128-1-cp311-cp311-manylinux_2_28_x86_64.whl");
-        assert_eq!(parsed, Some(FileName { name: "torch-audio".into(), version: "2.9.1+cu128".into() }));
+        assert_eq!(
+            parsed,
+            Some(FileName {
+                name: "torch-audio".into(),
+                version: "2.9.1+cu128".into(),
+                build: "1".into(),
+                tags: "cp311-cp311-manylinux_2_28_x86_64".into(),
+            })
+        );
         for wrong in
             ["x-1-py3-none-any.zip", "x-1-none-any.whl", "x-1-b-py3-none-any.whl", "-1-py3-none-any.whl"]
         {
             assert_eq!(FileName::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tags() {
+        for (a, b, meet) in [
+            ("py3-none-any", "py3-none-any", true),
+            ("py2.py3-none-any", "py3-none-any", true),
+            ("py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64", "py3-none-linux_x86_64", true),
+            ("cp311-cp311-manylinux_2_28_x86_64", "cp311-cp311-manylinux_2_28_aarch64", false),
+            ("cp311-cp311-musllinux_1_2_x86_64", "cp311-cp311-win_amd64", false),
+            ("cp311-cp311-linux_x86_64", "cp312-cp312-linux_x86_64", false),
+            ("cp38-abi3-linux_x86_64", "cp38-cp38-linux_x86_64", false),
+            ("py3-none-any", "py3-none", false),
+        ] {
+            assert_eq!(tags_meet(a, b), meet, "{a} {b}");
+            assert_eq!(tags_meet(b, a), meet, "{b} {a}");
         }
     }
 

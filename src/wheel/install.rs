@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::open::{Wheel, begin, inflate};
+use super::open::{Wheel, begin, digest, inflate};
 use super::record::{self, Row, Rows};
+use super::waivers::Waivers;
 use super::zip::Member;
 use super::{WheelError, entry_points, normal_name};
 use crate::blob::ReadAt;
 use crate::digest::Digest;
 use crate::lock::model::PythonLock;
-use crate::spec::model::Prune;
+use crate::spec::model::{Prune, WheelRule};
 use crate::tree::{Content, Node, Tree, TreePath};
 
 /// Content of `INSTALLER`.
@@ -106,17 +107,19 @@ pub fn install(
         record_path: dist_info.join("RECORD")?,
         rows: Rows::new(),
     };
-    let mut unseen: BTreeSet<&str> = wheel.rows.keys().map(String::as_str).collect();
+    let mut waivers = wheel.waivers.clone();
+    let launchers: BTreeSet<&str> = scripts.iter().map(|script| script.name.as_str()).collect();
+    let mut absent: BTreeSet<&str> = wheel.rows.keys().map(String::as_str).collect();
     for member in &wheel.members {
-        unseen.remove(member.path.as_str());
+        absent.remove(member.path.as_str());
         let Some(place) = place(wheel, member, scheme)? else { continue };
-        let row = checked_row(wheel, member)?;
+        let row = checked_row(wheel, member, blob, &mut waivers)?;
         if place.script {
             let name = member.path.name();
             entry_points::check_name(name)
                 .map_err(|rule| WheelError::Data { path: member.path.clone(), rule })?;
             let stem = [".exe", "-script.py", ".pya"].iter().find_map(|end| name.strip_suffix(end));
-            if scripts.iter().any(|script| script.name == stem.unwrap_or(name)) {
+            if launchers.contains(stem.unwrap_or(name)) {
                 continue;
             }
         }
@@ -137,11 +140,14 @@ pub fn install(
             }
         }
     }
-    unseen.retain(|path| !is_unhashed(wheel, path));
-    if !unseen.is_empty() {
-        let first = unseen.first().copied().unwrap_or_default();
-        installed.notes.push(format!("RECORD lists {} files that are not there, e.g. {first}", unseen.len()));
+    // A directory is no file that could be missing.
+    let missing = absent.into_iter().find(|path| !is_unhashed(wheel, path) && !path.ends_with('/'));
+    if let Some(path) = missing
+        && !waivers.take(WheelRule::RecordAbsent)
+    {
+        return Err(WheelError::Absent(path.to_owned()));
     }
+    installed.notes.extend(waivers.notes(&wheel.file_name));
     for script in &scripts {
         let text = entry_points::launcher(script, &scheme.executable);
         installed.add(scheme.scripts.join(&script.name)?, 0o755, text.into_bytes())?;
@@ -225,13 +231,13 @@ fn place(wheel: &Wheel, member: &Member, scheme: &Scheme) -> Result<Option<Place
             _ => in_site(path, true),
         };
     }
-    let is_data = top.strip_suffix(".data").is_some_and(|stem| {
-        wheel.dist_info.strip_suffix(".dist-info").is_some_and(|own| normal_name(own) == normal_name(stem))
-    });
-    if !is_data {
-        return in_site(path, false);
-    }
+    let Some(stem) = top.strip_suffix(".data") else { return in_site(path, false) };
     let data = |rule: &str| WheelError::Data { path: member.path.clone(), rule: rule.to_owned() };
+    let own = wheel.dist_info.strip_suffix(".dist-info").unwrap_or_default();
+    if normal_name(own) != normal_name(stem) {
+        // To some installers these are data, to others files of a package.
+        return Err(data("a `.data` directory of another distribution"));
+    }
     let (key, rest) = rest.split_once('/').ok_or_else(|| data("a file directly in the `.data` directory"))?;
     let (path, script) = match key {
         "purelib" | "platlib" => (scheme.site_packages.join(rest)?, false),
@@ -245,25 +251,54 @@ fn place(wheel: &Wheel, member: &Member, scheme: &Scheme) -> Result<Option<Place
         "scripts" => (scheme.scripts.join(rest)?, true),
         _ => return Err(data("an unknown kind of `.data` directory")),
     };
+    let below_site = path.as_str().strip_prefix(scheme.site_packages.as_str());
+    let in_site = below_site.and_then(|below| below.strip_prefix('/')?.split('/').next());
+    if in_site.is_some_and(|top| top.ends_with(".dist-info")) {
+        return Err(data("a `.dist-info` directory among the data"));
+    }
     if !script && parent(&path) == Some(scheme.scripts.as_str()) {
         entry_points::check_name(path.name()).map_err(|rule| data(&rule))?;
     }
     Ok(Some(Place { path, script, metadata: false }))
 }
 
-/// The member's row of `RECORD`, which must be there, have a hash and agree with the archive.
-fn checked_row(wheel: &Wheel, member: &Member) -> Result<Row, WheelError> {
+/// The member's row of `RECORD`, which must be there, have a hash and agree with the archive. What is waived is made
+/// right; whether the hash is, as long as nothing is waived, is seen when the layer is measured.
+fn checked_row(
+    wheel: &Wheel,
+    member: &Member,
+    blob: &dyn ReadAt,
+    waivers: &mut Waivers,
+) -> Result<Row, WheelError> {
     let path = || member.path.clone();
-    let row = wheel.rows.get(member.path.as_str()).ok_or_else(|| WheelError::Unlisted(path()))?;
+    let actual = || Ok(Row { sha256: Some(digest(member, blob)?), size: Some(member.size) });
+    let Some(row) = wheel.rows.get(member.path.as_str()) else {
+        return if waivers.take(WheelRule::RecordUnlisted) {
+            actual()
+        } else {
+            Err(WheelError::Unlisted(path()))
+        };
+    };
+    if let Some(listed) = row.size.filter(|listed| *listed != member.size)
+        && !waivers.take(WheelRule::RecordMismatch)
+    {
+        return Err(WheelError::Size { path: path(), listed, actual: member.size });
+    }
     if row.sha256.is_none() {
-        return Err(WheelError::Unhashed { path: path() });
+        return if waivers.take(WheelRule::RecordHash) {
+            actual()
+        } else {
+            Err(WheelError::Unhashed { path: path() })
+        };
     }
-    match row.size {
-        Some(listed) if listed != member.size => {
-            Err(WheelError::Size { path: path(), listed, actual: member.size })
+    if waivers.allows(WheelRule::RecordMismatch) {
+        let actual = actual()?;
+        if actual.sha256 != row.sha256 {
+            waivers.take(WheelRule::RecordMismatch);
         }
-        _ => Ok(Row { size: Some(member.size), ..*row }),
+        return Ok(actual);
     }
+    Ok(Row { size: Some(member.size), ..*row })
 }
 
 /// `RECORD` itself and its signatures have rows without hashes, or none.
@@ -352,7 +387,7 @@ mod tests {
     }
 
     fn try_install(archive: &Vec<u8>, name: &str, prune: Prune) -> Result<Installed, WheelError> {
-        let wheel = open(name, Digest::of(archive), archive)?;
+        let wheel = open(name, Digest::of(archive), archive, Waivers::default())?;
         install(&wheel, archive, &scheme(), prune)
     }
 
@@ -412,7 +447,11 @@ mod tests {
         assert_eq!(installed.notes, Vec::<String>::new());
         // Every file has its row, every row its file.
         let site = "usr/local/lib/python3.11/dist-packages";
-        let rows = record::parse(&text(&installed, &format!("{site}/demo-1.0.dist-info/RECORD"))).unwrap();
+        let rows = record::parse(
+            &text(&installed, &format!("{site}/demo-1.0.dist-info/RECORD")),
+            &mut Waivers::default(),
+        )
+        .unwrap();
         let paths: BTreeSet<String> =
             installed.tree.keys().map(|path| relative(&scheme().site_packages, path)).collect();
         assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), paths);
@@ -436,7 +475,8 @@ mod tests {
 
         let root = tempfile::tempdir().unwrap();
         let unpacked = root.path().join("unpacked");
-        let wheel = open("demo-1.0-py3-none-any.whl", Digest::of(&archive), &archive).unwrap();
+        let wheel =
+            open("demo-1.0-py3-none-any.whl", Digest::of(&archive), &archive, Waivers::default()).unwrap();
         for member in &wheel.members {
             let path = unpacked.join(member.path.as_str());
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -473,10 +513,10 @@ mod tests {
         // Two known differences: uv leaves the row of a script that an entry point replaces, and it writes REQUESTED.
         let record_path = "usr/local/lib/python3.11/dist-packages/demo-1.0.dist-info/RECORD";
         let theirs = std::fs::read_to_string(root.path().join(record_path)).unwrap();
-        let mut theirs = record::parse(&theirs).unwrap();
+        let mut theirs = record::parse(&theirs, &mut Waivers::default()).unwrap();
         assert!(theirs.remove("demo-1.0.data/scripts/launch").is_some());
         assert!(theirs.remove("demo-1.0.dist-info/REQUESTED").is_some());
-        assert_eq!(record::parse(&text(&ours, record_path)).unwrap(), theirs);
+        assert_eq!(record::parse(&text(&ours, record_path), &mut Waivers::default()).unwrap(), theirs);
         for path in ours.tree.keys() {
             let on_disk = std::fs::read(at(path)).unwrap();
             if path.as_str() != record_path {
@@ -555,7 +595,8 @@ mod tests {
         assert!(try_install(&wheel(&|_| {}), "m-1.0-py3-none-any.whl", Prune::default()).is_ok());
         let long = Scheme { executable: format!("/{}", "p".repeat(124)), ..scheme() };
         let archive = wheel(&|_| {});
-        let opened = open("m-1.0-py3-none-any.whl", Digest::of(&archive), &archive).unwrap();
+        let opened =
+            open("m-1.0-py3-none-any.whl", Digest::of(&archive), &archive, Waivers::default()).unwrap();
         let error = install(&opened, &archive, &long, Prune::default()).unwrap_err();
         assert!(error.to_string().contains("does not fit a script's first line"));
     }

@@ -20,6 +20,10 @@ pub struct WheelFile {
     pub major: Option<u32>,
     /// `Root-Is-Purelib`.
     pub pure: bool,
+    /// `Build`, empty when there is none.
+    pub build: String,
+    /// Each `Tag`.
+    pub tags: Vec<String>,
 }
 
 impl WheelFile {
@@ -28,20 +32,23 @@ impl WheelFile {
         Self {
             major: version.and_then(|version| version.split('.').next()?.parse().ok()),
             pure: header(text, "Root-Is-Purelib").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            build: header(text, "Build").unwrap_or_default(),
+            tags: headers(text, "Tag").filter(|value| !value.is_empty()).collect(),
         }
     }
 }
 
 /// The first value of a header, up to the first empty line; names are compared without case.
 fn header(text: &str, name: &str) -> Option<String> {
+    headers(text, name).next().filter(|value| !value.is_empty())
+}
+
+fn headers<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    text.lines()
-        .take_while(|line| !line.trim().is_empty())
-        .find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-        })
-        .filter(|value| !value.is_empty())
+    text.lines().take_while(|line| !line.trim().is_empty()).filter_map(move |line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -54,7 +61,7 @@ mod tests {
         assert_eq!(metadata, Metadata { name: Some("A_b".into()), version: None });
         // mkl_fft once had two; the first counts, as in pip.
         let wheel = WheelFile::parse("Wheel-Version: 1.0\nWheel-Version: 2.0\nRoot-Is-Purelib: True\n");
-        assert_eq!(wheel, WheelFile { major: Some(1), pure: true });
+        assert_eq!(wheel, WheelFile { major: Some(1), pure: true, build: String::new(), tags: Vec::new() });
         assert_eq!(WheelFile::parse("Wheel-Version: x").major, None);
     }
 }

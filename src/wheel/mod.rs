@@ -7,9 +7,12 @@
 //! `RECORD`, `entry_points.txt` and scripts that begin with `#!python`.
 //!
 //! Deviations from the specifications, all towards refusing: symbolic links, other hashes than SHA-256 in `RECORD`,
-//! files that `RECORD` does not list, and script names that stand for the interpreter are errors. Empty directories
-//! are dropped (as pip does), `RECORD.jws` and `RECORD.p7s` too, since a rewritten `RECORD` voids the signature.
-//! `RECORD` rows without a file are dropped with a note. No bytecode is made.
+//! files that `RECORD` does not list and rows without a file, script names that stand for the interpreter, `.data`
+//! directories of another distribution and `.dist-info` directories below them are errors. Empty directories are
+//! dropped (as pip does), `RECORD.jws` and `RECORD.p7s` too, since a rewritten `RECORD` voids the signature. No bytecode
+//! is made.
+//!
+//! Some of the rules can be waived for one file in the spec ([`Waivers`]).
 
 mod collide;
 mod entry_points;
@@ -20,18 +23,21 @@ mod open;
 mod record;
 #[cfg(test)]
 pub(crate) mod testing;
+mod waivers;
 pub mod zip;
 
 /// Version of everything that decides which files a wheel becomes: install rules, launchers, metadata, modes, what each
 /// kind of `[prune]` leaves out. Part of a layer's key; a change of any of them needs a new one.
-pub const INSTALL: u32 = 1;
+pub const INSTALL: u32 = 2;
 
 pub use collide::{Collision, merge};
 pub use filename::{FileName, normal_name};
 pub use install::{Installed, Pruned, Scheme, install};
 pub use open::{Wheel, open};
+pub use waivers::Waivers;
 
 use crate::digest::Digest;
+use crate::spec::model::WheelRule;
 use crate::tree::{PathError, TreePath};
 
 /// Why a wheel cannot be installed. Messages do not repeat the wheel's file name; the caller says it.
@@ -53,15 +59,21 @@ pub enum WheelError {
     DistInfo(String),
     #[error("the wheel has no {0}")]
     Missing(String),
-    #[error("{file} says {what} `{found}`, the file name says `{expected}`")]
-    Disagrees { file: String, what: &'static str, found: String, expected: String },
+    #[error("{file} says name `{found}`, the file name says `{expected}`")]
+    Disagrees { file: String, found: String, expected: String },
+    #[error("{file} says version `{found}`, the file name says `{expected}`")]
+    OtherVersion { file: String, found: String, expected: String },
+    #[error("{file} is for `{found}`, the file name says `{expected}`")]
+    Tags { file: String, found: String, expected: String },
     #[error("unsupported Wheel-Version: only 1.x is known")]
     Version,
     #[error(transparent)]
     Record(#[from] record::RecordError),
     #[error("RECORD does not list {0}")]
     Unlisted(TreePath),
-    #[error("RECORD gives {path} no hash")]
+    #[error("RECORD lists {0}, which is not there")]
+    Absent(String),
+    #[error("RECORD gives {path} no SHA-256")]
     Unhashed { path: TreePath },
     #[error("RECORD gives {path} {listed} bytes, the archive {actual}")]
     Size { path: TreePath, listed: u64, actual: u64 },
@@ -77,4 +89,22 @@ pub enum WheelError {
     Shebang(String),
     #[error("unusable path")]
     Path(#[from] PathError),
+}
+
+impl WheelError {
+    /// The rule that a spec may waive.
+    pub fn waivable(&self) -> Option<WheelRule> {
+        match self {
+            Self::Zip(error) => error.waivable(),
+            Self::OtherVersion { .. } => Some(WheelRule::Version),
+            Self::Tags { .. } => Some(WheelRule::Tags),
+            Self::Record(record::RecordError::Hash { .. }) | Self::Unhashed { .. } => {
+                Some(WheelRule::RecordHash)
+            }
+            Self::Unlisted(_) => Some(WheelRule::RecordUnlisted),
+            Self::Absent(_) => Some(WheelRule::RecordAbsent),
+            Self::Hash { .. } | Self::Size { .. } => Some(WheelRule::RecordMismatch),
+            _ => None,
+        }
+    }
 }

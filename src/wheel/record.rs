@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::waivers::Waivers;
 use crate::digest::Digest;
+use crate::spec::model::WheelRule;
 
 /// The rows by path as written. No hash and no size for `RECORD` itself.
 pub type Rows = BTreeMap<String, Row>;
@@ -31,7 +33,7 @@ pub enum RecordError {
 }
 
 /// Reads a wheel's `RECORD`.
-pub fn parse(text: &str) -> Result<Rows, RecordError> {
+pub fn parse(text: &str, waivers: &mut Waivers) -> Result<Rows, RecordError> {
     let mut rows = Rows::new();
     for (line, fields) in csv(text) {
         let fields = fields.ok_or(RecordError::Shape(line))?;
@@ -44,9 +46,11 @@ pub fn parse(text: &str) -> Result<Rows, RecordError> {
         let path = path.trim_start_matches('/').trim_start_matches("./").to_owned();
         let sha256 = match hash {
             "" => None,
-            _ => Some(
-                sha256(hash).ok_or_else(|| RecordError::Hash { path: path.clone(), hash: hash.into() })?,
-            ),
+            _ => match sha256(hash) {
+                Some(sha256) => Some(sha256),
+                None if waivers.take(WheelRule::RecordHash) => None,
+                None => return Err(RecordError::Hash { path, hash: hash.into() }),
+            },
         };
         let size = match size {
             "" => None,
@@ -184,14 +188,14 @@ mod tests {
         }
         rows.insert("x-1.dist-info/RECORD".into(), Row { sha256: None, size: None });
         let text = write(&rows);
-        assert_eq!(parse(&text).unwrap(), rows);
+        assert_eq!(parse(&text, &mut Waivers::default()).unwrap(), rows);
         assert!(text.contains("\"a,b.py\",sha256="), "{text}");
     }
 
     #[test]
     fn hashes_are_as_pypa_writes_them() {
         let text = "empty,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\r\n/lead/x.py,,\r\n";
-        let rows = parse(text).unwrap();
+        let rows = parse(text, &mut Waivers::default()).unwrap();
         assert_eq!(rows["empty"], Row::of(b""));
         assert_eq!(rows["lead/x.py"], Row { sha256: None, size: None });
         assert!(write(&rows).starts_with("empty,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\nlead"));
@@ -210,7 +214,7 @@ mod tests {
             (&format!("a,{},0", good.replace("FU", "FV")), "only `sha256=` is accepted"),
             (&format!("a,{good},0\na,,0"), "RECORD lists \"a\" twice with different hashes"),
         ] {
-            let error = parse(text).unwrap_err().to_string();
+            let error = parse(text, &mut Waivers::default()).unwrap_err().to_string();
             assert!(error.contains(message), "{text:?}: {error}");
         }
     }

@@ -3,6 +3,8 @@
 //! Depends on nothing of this crate, `RECORD` included, so that it is a second opinion on it; `tests/it` includes this
 //! file by its path.
 
+use std::collections::BTreeMap;
+
 use sha2::Digest as _;
 
 /// One member as it is written; the fields are what may be lied about.
@@ -14,6 +16,8 @@ pub struct File {
     pub bytes: Vec<u8>,
     pub stored: bool,
     pub mode: u32,
+    /// The system that made it, 3 for Unix.
+    pub maker: u8,
     pub flags: u16,
     pub method: Option<u16>,
     pub crc32: Option<u32>,
@@ -55,6 +59,7 @@ pub fn file(name: &str, bytes: impl AsRef<[u8]>) -> File {
         name: name.to_owned(),
         bytes: bytes.as_ref().to_vec(),
         mode: if name.ends_with('/') { 0o040_755 } else { 0o100_644 },
+        maker: 3,
         flags: if name.is_ascii() { 0 } else { 1 << 11 },
         ..File::default()
     }
@@ -188,7 +193,7 @@ impl<'a> Record<'a> {
 
     fn central(&self, out: &mut Vec<u8>, at: u32) {
         let (extra, packed, size) = self.sizes(self.file.size64);
-        put(out, &[&0x0201_4b50_u32.to_le_bytes(), &[20, 3, 20, 0]]);
+        put(out, &[&0x0201_4b50_u32.to_le_bytes(), &[20, self.file.maker, 20, 0]]);
         put(out, &[&self.flags.to_le_bytes(), &self.method.to_le_bytes(), &[0; 4]]);
         [self.crc32, packed, size].iter().for_each(|value| out.extend(value.to_le_bytes()));
         put(out, &[&(self.name.len() as u16).to_le_bytes(), &(extra.len() as u16).to_le_bytes(), &[0; 6]]);
@@ -213,10 +218,11 @@ pub fn wheel_files(name: &str, version: &str, files: &[File]) -> Vec<File> {
     let record_path = format!("{dist_info}/RECORD");
     if !has(&all, &record_path) {
         let listed = all.iter().filter(|file| !file.name.ends_with('/'));
-        let mut rows: Vec<String> = listed.map(|file| row(&file.name, &file.bytes)).collect();
-        rows.push(format!("{record_path},,\n"));
-        rows.dedup();
-        all.push(file(&record_path, rows.concat()));
+        let mut rows: BTreeMap<&str, String> =
+            listed.map(|file| (file.name.as_str(), row(&file.name, &file.bytes))).collect();
+        rows.insert(&record_path, format!("{record_path},,\n"));
+        let text: String = rows.into_values().collect();
+        all.push(file(&record_path, text));
     }
     all
 }

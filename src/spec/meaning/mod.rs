@@ -9,6 +9,7 @@ mod content;
 mod image;
 mod later;
 mod python;
+mod wheel;
 mod words;
 
 use toml::de::DeTable;
@@ -64,7 +65,11 @@ fn bounded(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
 fn spec(wire: wire::Spec, table: &DeTable<'_>, found: &mut Vec<Diagnostic>) -> model::Spec {
     let root = Place::root(table);
     if wire.python.is_none() {
-        for (used, key) in [(!wire.index.is_empty(), "index"), (root.has("prune"), "prune")] {
+        for (used, key) in [
+            (!wire.index.is_empty(), "index"),
+            (!wire.wheel.is_empty(), "wheel"),
+            (root.has("prune"), "prune"),
+        ] {
             if used {
                 let message = format!("`{key}` says nothing to an image without [python]");
                 found.push(Diagnostic::warning(message, root.get(key).key_span()));
@@ -77,6 +82,7 @@ fn spec(wire: wire::Spec, table: &DeTable<'_>, found: &mut Vec<Diagnostic>) -> m
     model::Spec {
         image: image::image(wire.image, &base, &root.get("image"), found),
         indexes: python::indexes(wire.index, &root.get("index"), found),
+        wheels: wheel::exceptions(wire.wheel, &root.get("wheel"), found),
         copies: content::copies(wire.copy, &root.get("copy"), found),
         prune: model::Prune {
             tests: wire.prune.tests,
