@@ -38,10 +38,11 @@ impl ReadAt for Counted {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         let hole = self.size - self.end.len() as u64;
-        for (at, byte) in buffer.iter_mut().enumerate() {
-            let position = offset + at as u64;
-            *byte = if position < hole { 0 } else { self.end[(position - hole) as usize] };
-        }
+        let zeros = hole.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        let from = offset.saturating_sub(hole) as usize;
+        buffer[..zeros].fill(0);
+        let rest = buffer.len() - zeros;
+        buffer[zeros..].copy_from_slice(&self.end[from..from + rest]);
         Ok(())
     }
 }
@@ -101,7 +102,7 @@ fn seventy_thousand_members_are_read_once() {
 #[test]
 fn members_beyond_the_count_are_not_read() {
     let files: Vec<File> =
-        (0..50_000).map(|n| File { stored: true, ..file(&format!("pkg/{n}"), b"x") }).collect();
+        (0..5_000).map(|n| File { stored: true, ..file(&format!("pkg/{n}"), b"x") }).collect();
     let bytes = framed_zip(&files, &Frame { zip64: true, entries: Some(10), ..Frame::default() });
     let archive = Counted::new(bytes.len() as u64, bytes);
     assert_eq!(archive.message(), "the archive has another number of members than its end record says");

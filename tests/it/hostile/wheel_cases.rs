@@ -304,6 +304,15 @@ fn kinds() -> Vec<Case> {
             &["\"pkg/d/\"", "is a directory with content"],
         ),
         case(
+            "directory with hidden content",
+            |p| {
+                p.add("pkg/d/", "");
+                p.files[3].smuggled = b"hidden".to_vec();
+            },
+            |p| p.add("pkg/d/", ""),
+            &["\"pkg/d/\"", "is a directory with content"],
+        ),
+        case(
             "set-uid",
             |p| p.odd().mode = 0o104_755,
             |p| p.odd().mode = 0o100_755,
@@ -387,24 +396,29 @@ fn kinds() -> Vec<Case> {
                 p.add(
                     "m-1.0.dist-info/METADATA",
                     &format!("Name: m\nVersion: 1.0\n{}", "\n".repeat(33 << 20)),
-                )
+                );
+                p.files[3].stored = true;
             },
             |p| {
-                p.add("m-1.0.dist-info/METADATA", &format!("Name: m\nVersion: 1.0\n{}", "\n".repeat(3 << 20)))
+                p.add(
+                    "m-1.0.dist-info/METADATA",
+                    &format!("Name: m\nVersion: 1.0\n{}", "\n".repeat(3 << 20)),
+                );
+                p.files[3].stored = true;
             },
             &["m-1.0.dist-info/METADATA", "too large to be read into memory"],
         ),
         case(
             "bomb",
-            |p| p.odd().bytes = vec![0; 68 << 20],
-            |p| p.odd().bytes = vec![0; 16 << 20],
-            &["\"pkg/odd.py\"", "unpacks to 713", "more than 100 times its size"],
+            |p| p.odd().bytes = vec![0; 17 << 20],
+            |p| p.odd().bytes = vec![0; 15 << 20],
+            &["\"pkg/odd.py\"", "unpacks to 178", "more than 100 times its size"],
         )
         .waived_by(WheelRule::Ratio),
         case(
             "bomb that claims little",
             |p| {
-                p.odd().bytes = vec![0; 128 << 20];
+                p.odd().bytes = vec![0; 48 << 20];
                 p.odd().size = Some(1 << 20);
                 p.record = |text| Some(replace_odd(&text, row("pkg/odd.py", &vec![0; 1 << 20]).trim()));
             },
