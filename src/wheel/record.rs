@@ -180,6 +180,10 @@ fn base64url(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Rows, RecordError> {
+        super::parse(text, &mut Waivers::default())
+    }
+
     #[test]
     fn reads_what_it_writes() {
         let mut rows = Rows::new();
@@ -188,14 +192,14 @@ mod tests {
         }
         rows.insert("x-1.dist-info/RECORD".into(), Row { sha256: None, size: None });
         let text = write(&rows);
-        assert_eq!(parse(&text, &mut Waivers::default()).unwrap(), rows);
+        assert_eq!(parse(&text).unwrap(), rows);
         assert!(text.contains("\"a,b.py\",sha256="), "{text}");
     }
 
     #[test]
     fn hashes_are_as_pypa_writes_them() {
         let text = "empty,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\r\n/lead/x.py,,\r\n";
-        let rows = parse(text, &mut Waivers::default()).unwrap();
+        let rows = parse(text).unwrap();
         assert_eq!(rows["empty"], Row::of(b""));
         assert_eq!(rows["lead/x.py"], Row { sha256: None, size: None });
         assert!(write(&rows).starts_with("empty,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\nlead"));
@@ -214,7 +218,7 @@ mod tests {
             (&format!("a,{},0", good.replace("FU", "FV")), "only `sha256=` is accepted"),
             (&format!("a,{good},0\na,,0"), "RECORD lists \"a\" twice with different hashes"),
         ] {
-            let error = parse(text, &mut Waivers::default()).unwrap_err().to_string();
+            let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(message), "{text:?}: {error}");
         }
     }
