@@ -14,7 +14,7 @@
 //! |---|---|
 //! | shell | `cli` |
 //! | engine | `engine` |
-//! | edges | `http` `context` `archive` `store` `fetch` `export` |
+//! | edges | `scratch` `http` `context` `archive` `store` `fetch` `export` |
 //! | stages | `spec` `resolve` `elf` `debian` `python` `wheel` `layer` `lock` `plan` `image` |
 //! | vocabulary | `digest` `blob` `diagnostic` `epoch` `size` `tree` `oci` |
 //!
@@ -62,6 +62,7 @@ pub mod context;
 pub mod export;
 pub mod fetch;
 pub mod http;
+pub mod scratch;
 pub mod store;
 
 // engine and shell

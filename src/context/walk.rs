@@ -14,6 +14,7 @@ use ignore::gitignore::Gitignore;
 use super::file::{self, Budget};
 use super::rules::{self, Rules};
 use super::{ContextError, io_error};
+use crate::scratch;
 use crate::spec::model::Copy;
 use crate::tree::{Node, PathError, TreePath};
 
@@ -79,6 +80,13 @@ pub fn find(root: &Path, from: &str) -> Result<PathBuf, ContextError> {
     Ok(start)
 }
 
+/// Git's own directory, and what mlbuild is writing now or a killed one has left.
+fn is_never_taken(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name == ".git" || scratch::is_scratch(name))
+}
+
 /// The ignore files from `root` down to the parent of `start`.
 fn rules_above(root: &Path, start: &Path) -> Result<Option<Arc<Rules>>, ContextError> {
     let mut rules = None;
@@ -113,7 +121,7 @@ impl Walk<'_, '_> {
             let rules = Rules::enter(above, &directory, self.root)?;
             let mut below = Vec::new();
             for (path, kind) in self.entries(&directory)? {
-                if path.file_name().is_some_and(|name| name == ".git") || self.own.contains(&path) {
+                if is_never_taken(&path) || self.own.contains(&path) {
                     continue;
                 }
                 if rules.leave_out(&self.exclude, &path, kind.is_dir()) {

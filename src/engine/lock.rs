@@ -12,6 +12,7 @@ use crate::blob::ReadAt as _;
 use crate::digest::Digest;
 use crate::lock::model::{DebLock, Inputs, Lock, PythonLock, SuiteLock};
 use crate::lock::{self, Drift, LockDiff};
+use crate::scratch;
 use crate::spec::model::{Base, PythonProvider};
 use crate::store::Store;
 
@@ -112,11 +113,9 @@ impl Engine {
         }
         let path = project.lock_path();
         let failed = |source| EngineError::Write { path: path.clone(), source };
-        let mut file = tempfile::Builder::new()
-            .prefix(".mlbuild.lock.")
-            .permissions(permissions())
-            .tempfile_in(&project.directory)
-            .map_err(failed)?;
+        scratch::sweep(&project.directory, scratch::is_scratch);
+        // The lock is a file like any other of the project, not a private one.
+        let mut file = scratch::create(&project.directory, 0o644).map_err(failed)?;
         std::io::Write::write_all(&mut file, locked.text.as_bytes()).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;
@@ -216,10 +215,4 @@ fn same_base(old: &Inputs, new: &Inputs) -> bool {
         )
     };
     part(old) == part(new)
-}
-
-/// The lock is a file like any other of the project, not a private one.
-fn permissions() -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::Permissions::from_mode(0o644)
 }

@@ -20,6 +20,7 @@ use super::verify::Verifier;
 use super::{Export, ExportError, LayerSource, Progress, tar};
 use crate::digest::Digest;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, Reference, canonical};
+use crate::scratch;
 
 /// Bytes between the archive's parts and its file.
 const BUFFER: usize = 1 << 20;
@@ -138,6 +139,7 @@ fn to_path(
         return stream(file, entries, layers, progress, |error| failed("write", path)(error));
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    scratch::sweep(parent, scratch::is_scratch);
     let file = layout::temporary(parent).map_err(failed("create a file in", parent))?;
     stream(file.as_file(), entries, layers, progress, |error| failed("write", path)(error))?;
     file.as_file().sync_all().map_err(failed("write", path))?;

@@ -9,7 +9,9 @@
 //! **Writing into a layout that exists** keeps its other images, whoever made them: entries of `index.json` are
 //! carried over as JSON values, with fields that we do not know. An entry of the same name is replaced, and so is an
 //! entry without a name for the same digest. `index.json` is replaced last, by a rename, so that a reader sees the
-//! old state or the new one, and an interrupted export adds nothing but unreferenced blobs. Two exporters take turns
+//! old state or the new one. An interrupted export adds nothing but whole blobs that nothing refers to yet; they stay,
+//! since the next export goes on from them. A killed one may leave files of [`scratch`], which the next export removes.
+//! Two exporters take turns
 //! by an advisory lock on the directory, where its file system has such locks. A directory that holds other things
 //! is refused.
 //!
@@ -19,12 +21,12 @@
 //! **Names**: `org.opencontainers.image.ref.name` is the tag, which skopeo, podman and umoci look for;
 //! `io.containerd.image.name` is the whole reference.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -33,11 +35,14 @@ use super::{Export, ExportError, LayerSource, Progress};
 use crate::digest::{Digest, Mismatch, hash_reader};
 use crate::image::annotation;
 use crate::oci::{Descriptor, MediaType, Reference, canonical};
+use crate::scratch;
 
 /// Content of the file `oci-layout`.
 pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Bytes between a layer's stream and the file.
 const BUFFER: usize = 1 << 20;
+/// How often an export that waits for another looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The largest `index.json` that is extended, in bytes.
 const MAX_INDEX: u64 = 64 << 20;
 
@@ -54,16 +59,18 @@ pub(super) fn write(
     let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(failed("create", &blobs))?;
     let guard = File::open(directory).map_err(failed("open", directory))?;
-    if guard.lock().is_ok() {
-        remove_leftovers(directory)?;
-    }
+    take_turn(&guard, layers).map_err(failed("lock", directory))?;
+    // What a killed export has left.
+    scratch::sweep(directory, scratch::is_scratch);
     let index = existing_index(directory)?;
+    let go_on = || layers.go_on();
     for (digest, bytes) in image.documents {
         let promised = (*digest, bytes.len() as u64);
-        write_blob(directory, promised, &|out| out.write_all(bytes), &|_| ())?;
+        write_blob(directory, promised, &|out| out.write_all(bytes), &go_on, &|_| ())?;
     }
     write_layers(directory, image, layers, jobs, progress)?;
     sync_directory(&blobs)?;
+    sync_directory(&directory.join("blobs"))?;
     replace(&directory.join("oci-layout"), LAYOUT.as_bytes())?;
     replace(&directory.join("index.json"), &with_entry(index, &entry)?)?;
     sync_directory(directory)
@@ -128,7 +135,8 @@ fn refuse_other_directory(directory: &Path) -> Result<(), ExportError> {
     };
     let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let names: Vec<String> = names.collect::<io::Result<_>>().map_err(failed("read", directory))?;
-    let is_ours = |name: &String| matches!(name.as_str(), "blobs" | "index.json") || is_temporary(name);
+    let is_ours =
+        |name: &String| matches!(name.as_str(), "blobs" | "index.json") || scratch::is_scratch(name);
     match names.iter().any(|name| name == "oci-layout") || names.iter().all(is_ours) {
         true => Ok(()),
         false => Err(ExportError::NoLayout {
@@ -136,17 +144,6 @@ fn refuse_other_directory(directory: &Path) -> Result<(), ExportError> {
             problem: "it holds other files".to_owned(),
         }),
     }
-}
-
-/// What a killed export left; the lock on the directory is held, so nobody writes it now.
-fn remove_leftovers(directory: &Path) -> Result<(), ExportError> {
-    for entry in fs::read_dir(directory).map_err(failed("read", directory))? {
-        let entry = entry.map_err(failed("read", directory))?;
-        if is_temporary(&entry.file_name().to_string_lossy()) {
-            fs::remove_file(entry.path()).map_err(failed("remove", entry.path()))?;
-        }
-    }
-    Ok(())
 }
 
 fn existing_index(directory: &Path) -> Result<Option<Map<String, Value>>, ExportError> {
@@ -193,7 +190,7 @@ fn write_layers(
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(promised) = wanted.get(at) else { break };
             let produce = |out: &mut dyn Write| layers.write_layer(&promised.0, out);
-            if let Err(error) = write_blob(directory, *promised, &produce, progress) {
+            if let Err(error) = write_blob(directory, *promised, &produce, &|| layers.go_on(), progress) {
                 stop.store(true, Ordering::Relaxed);
                 let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 if first.as_ref().is_none_or(|(before, _)| at < *before) {
@@ -219,10 +216,11 @@ fn write_blob(
     directory: &Path,
     (digest, size): (Digest, u64),
     produce: &dyn Fn(&mut dyn Write) -> io::Result<()>,
+    go_on: &dyn Fn() -> io::Result<()>,
     progress: &Progress<'_>,
 ) -> Result<(), ExportError> {
     let path = directory.join("blobs/sha256").join(digest.hex());
-    if is_whole(&path, digest, size) {
+    if is_whole(&path, digest, size, go_on) {
         progress(size);
         return Ok(());
     }
@@ -250,25 +248,37 @@ pub(super) fn settle<W: Write>(
     }
 }
 
-fn is_whole(path: &Path, digest: Digest, size: u64) -> bool {
+fn is_whole(path: &Path, digest: Digest, size: u64, go_on: &dyn Fn() -> io::Result<()>) -> bool {
     let Ok(file) = File::open(path) else { return false };
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == size)
-        && hash_reader(file).is_ok_and(|found| found == (digest, size))
+        && hash_reader(Stoppable { file, go_on }).is_ok_and(|found| found == (digest, size))
 }
 
-const TEMPORARY: (&str, &str) = (".mlbuild-", ".part");
+/// A file that cannot be read any more once the work is to stop.
+struct Stoppable<'a> {
+    file: File,
+    go_on: &'a dyn Fn() -> io::Result<()>,
+}
 
-fn is_temporary(name: &str) -> bool {
-    name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
+impl Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (self.go_on)()?;
+        self.file.read(buffer)
+    }
+}
+
+/// Waits for other exporters into the directory. Where its file system has no locks, everybody goes at once.
+fn take_turn(guard: &File, layers: &dyn LayerSource) -> io::Result<()> {
+    while let Err(TryLockError::WouldBlock) = guard.try_lock() {
+        layers.go_on()?;
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
 }
 
 /// A file beside its final place, with the permissions that the user's mask leaves: others may read images.
 pub(super) fn temporary(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(TEMPORARY.0)
-        .suffix(TEMPORARY.1)
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(directory)
+    scratch::create(directory, 0o666)
 }
 
 /// Puts `bytes` at `path` so that a reader sees the old file or the new one.

@@ -42,6 +42,11 @@ pub struct Export<'a> {
 pub trait LayerSource: Sync {
     /// Streams the layer as it is stored in an image, from first byte to last.
     fn write_layer(&self, digest: &Digest, out: &mut dyn io::Write) -> io::Result<()>;
+
+    /// Asked between layers and while the export waits or reads: an error ends it.
+    fn go_on(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Called with the number of layer bytes written since the last call, from any thread.
