@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -19,17 +18,11 @@ use super::deb::{Deb, DebError};
 use super::emulate::{self, EmulateError, Package, Root, contents_equal};
 use super::relation;
 use super::spool::Budget;
-use crate::blob::ReadAt;
+use crate::blob::BlobSource;
 use crate::lock::model::{DebLayer, DebLock};
 use crate::oci::Platform;
 use crate::spec::model::Suite;
 use crate::tree::{Node, Tree, TreePath};
-
-/// One .deb and the line of the lock that names it. Whoever hands out `file` has verified its digest.
-pub struct DebInput<'a> {
-    pub lock: &'a DebLock,
-    pub file: Arc<dyn ReadAt>,
-}
 
 /// The layers' trees.
 #[derive(Debug)]
@@ -46,6 +39,8 @@ pub struct Composition {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
+    #[error("cannot open package {name}")]
+    Open { name: String, source: std::io::Error },
     #[error("package {name}")]
     Deb { name: String, source: DebError },
     #[error("package {0} is there twice")]
@@ -62,9 +57,11 @@ pub enum ComposeError {
     Emulate(#[from] EmulateError),
 }
 
-/// The trees that `debs` make for `platform`. What is too much for memory goes to files without a name in `spill`.
+/// The trees that `debs`, which are found in `blobs`, make for `platform`. What is too much for memory goes to files
+/// without a name in `spill`.
 pub fn compose(
-    debs: &[DebInput<'_>],
+    debs: &[&DebLock],
+    blobs: &dyn BlobSource,
     suite: Suite,
     platform: Platform,
     spill: &Path,
@@ -72,7 +69,7 @@ pub fn compose(
     let budget = Budget::new(spill);
     let mut unpacked: Vec<(&DebLock, Deb)> = debs
         .par_iter()
-        .map(|input| Ok((input.lock, unpack(input, platform, &budget)?)))
+        .map(|&lock| Ok((lock, unpack(lock, blobs, platform, &budget)?)))
         .collect::<Result<_, ComposeError>>()?;
     unpacked.sort_by(|a, b| a.0.name.cmp(&b.0.name));
     if let Some(pair) = unpacked.windows(2).find(|pair| pair[0].0.name == pair[1].0.name) {
@@ -101,8 +98,12 @@ pub fn compose(
 /// Which package brings a path, and as what.
 type Owners<'a> = BTreeMap<TreePath, (&'a str, &'a Deb)>;
 
-fn unpack(input: &DebInput<'_>, platform: Platform, budget: &Budget) -> Result<Deb, ComposeError> {
-    let lock = input.lock;
+fn unpack(
+    lock: &DebLock,
+    blobs: &dyn BlobSource,
+    platform: Platform,
+    budget: &Budget,
+) -> Result<Deb, ComposeError> {
     if lock.platform != platform || ![platform.architecture(), "all"].contains(&lock.architecture.as_str()) {
         let (name, found) = (lock.name.clone(), lock.architecture.clone());
         return Err(ComposeError::Platform { name, found, wanted: platform });
@@ -112,7 +113,10 @@ fn unpack(input: &DebInput<'_>, platform: Platform, budget: &Budget) -> Result<D
         ("Version", lock.version.as_str()),
         ("Architecture", lock.architecture.as_str()),
     ];
-    Deb::read(&*input.file, budget)
+    // Closed when it is unpacked: there may be more packages than files that may be open.
+    let file =
+        blobs.open(&lock.sha256).map_err(|source| ComposeError::Open { name: lock.name.clone(), source })?;
+    Deb::read(&*file, budget)
         .and_then(|deb| deb.check_identity(wanted).map(|()| deb))
         .map_err(|source| ComposeError::Deb { name: lock.name.clone(), source })
 }

@@ -1,6 +1,7 @@
 use super::super::deb::tests::{control, deb, file};
 use super::super::tarfile::tests::entry;
 use super::*;
+use crate::blob::MemoryBlobs;
 use crate::digest::Digest;
 
 const SUITE: Suite = Suite::Bookworm;
@@ -30,9 +31,12 @@ fn made(name: &str, layer: DebLayer, more: &str, postinst: &str, entries: &[Vec<
 }
 
 fn composed(debs: &[Made]) -> Result<Composition, String> {
-    let inputs: Vec<_> =
-        debs.iter().map(|made| DebInput { lock: &made.lock, file: Arc::new(made.bytes.clone()) }).collect();
-    compose(&inputs, SUITE, PLATFORM, &tempfile::env::temp_dir()).map_err(|error| error.to_string())
+    let mut blobs = MemoryBlobs::default();
+    for made in debs {
+        blobs.insert(made.bytes.clone());
+    }
+    let locks: Vec<_> = debs.iter().map(|made| &made.lock).collect();
+    compose(&locks, &blobs, SUITE, PLATFORM, &tempfile::env::temp_dir()).map_err(|error| error.to_string())
 }
 
 /// Every path with what stands there, content included.

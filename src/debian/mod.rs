@@ -22,7 +22,7 @@ mod ar;
 mod spool;
 mod tarfile;
 
-pub use compose::{ComposeError, Composition, DebInput, compose};
+pub use compose::{ComposeError, Composition, compose};
 
 /// Version of everything that decides which bytes a set of .debs becomes: filters, emulations, modes. A change of
 /// any of them changes layer digests, so it raises this number, which is part of a layer's key.

@@ -31,6 +31,25 @@ impl Budget {
     fn give_back(&self, bytes: u64) {
         self.left.fetch_add(bytes, Ordering::Relaxed);
     }
+
+    /// Copies `reader` into the nameless `file`.
+    fn spill_from(&self, reader: &mut impl Read, file: &mut File) -> io::Result<u64> {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut copied = 0;
+        loop {
+            let read = reader.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(copied);
+            }
+            file.write_all(&buffer[..read]).map_err(|error| self.blame(error))?;
+            copied += read as u64;
+        }
+    }
+
+    /// A file without a name cannot say which disk is full.
+    fn blame(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("cannot write a file in {}: {error}", self.spill.display()))
+    }
 }
 
 /// The files of one package, one behind the other.
@@ -51,14 +70,14 @@ impl<'a> Spool<'a> {
         let offset = self.len;
         if self.file.is_none() && !self.budget.take(size) {
             let mut file = tempfile::tempfile_in(&self.budget.spill)?;
-            file.write_all(&self.memory)?;
+            file.write_all(&self.memory).map_err(|error| self.budget.blame(error))?;
             self.budget.give_back(self.memory.len() as u64);
             self.memory = Vec::new();
             self.file = Some(file);
         }
         let mut reader = reader.take(size);
         let copied = match &mut self.file {
-            Some(file) => io::copy(&mut reader, file)?,
+            Some(file) => self.budget.spill_from(&mut reader, file)?,
             None => reader.read_to_end(&mut self.memory)? as u64,
         };
         self.len += copied;

@@ -10,7 +10,7 @@ use super::build::Work;
 use super::cancel::{CancellableBlobs, CancellableWriter};
 use super::{Engine, EngineError};
 use crate::blob::BlobSource as _;
-use crate::debian::{self, Composition, DebInput};
+use crate::debian::{self, Composition};
 use crate::digest::Digest;
 use crate::elf::ElfFacts;
 use crate::epoch::Epoch;
@@ -51,16 +51,10 @@ impl LayerExtra {
 impl Engine {
     /// The trees of the Debian layers up to `part`.
     pub(super) fn compose(&self, plan: &Plan, part: DebLayer) -> Result<Composition, EngineError> {
-        let blobs = self.blobs();
-        let mut debs = Vec::new();
-        for lock in plan.debs_of(part) {
-            let file = blobs
-                .open(&lock.sha256)
-                .map_err(|source| EngineError::Blob { name: lock.filename.clone(), source })?;
-            debs.push(DebInput { lock, file });
-        }
+        let debs: Vec<_> = plan.debs_of(part).collect();
         let suite = plan.suite.expect("a plan with a Debian layer has a suite");
-        debian::compose(&debs, suite, plan.platform, self.store.root()).map_err(EngineError::Compose)
+        debian::compose(&debs, &self.blobs(), suite, plan.platform, &self.store.scratch_dir())
+            .map_err(EngineError::Compose)
     }
 
     pub(super) fn form_debian(

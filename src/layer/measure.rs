@@ -49,7 +49,7 @@ pub fn measure(
     }
     let entries = tar::entries(tree)?;
     let mut source = Source {
-        reader: recipe.reader(blobs).map_err(LayerError::ReadBlob)?,
+        reader: recipe.reader(blobs),
         layer: Hasher::new(),
         shadow: Shadow::new(unproven, blobs),
     };

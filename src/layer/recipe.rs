@@ -134,7 +134,7 @@ impl Recipe {
 
     /// Writes the layer's bytes.
     pub fn write_to(&self, blobs: &dyn BlobSource, out: &mut dyn Write) -> Result<(), LayerError> {
-        let mut reader = self.reader(blobs).map_err(LayerError::ReadBlob)?;
+        let mut reader = self.reader(blobs);
         let mut chunk = Vec::with_capacity(CHUNK);
         while reader.fill(&mut chunk).map_err(LayerError::ReadBlob)? {
             out.write_all(&chunk).map_err(LayerError::Write)?;
@@ -142,9 +142,9 @@ impl Recipe {
         Ok(())
     }
 
-    pub(super) fn reader<'a>(&'a self, blobs: &dyn BlobSource) -> io::Result<Reader<'a>> {
-        let opened = self.blobs.iter().map(|digest| blobs.open(digest)).collect::<io::Result<_>>()?;
-        Ok(Reader { blobs: opened, parts: self.parts.iter(), literals: &self.literals, part: None })
+    pub(super) fn reader<'a>(&'a self, source: &'a dyn BlobSource) -> Reader<'a> {
+        let (blobs, literals) = (&self.blobs, self.literals.as_slice());
+        Reader { source, blobs, open: None, parts: self.parts.iter(), literals, part: None }
     }
 
     fn begin_member(&mut self, pending: &[u8]) {
@@ -182,9 +182,12 @@ impl Recipe {
     }
 }
 
-/// Yields a recipe's bytes in chunks.
+/// Yields a recipe's bytes in chunks. One blob is open at a time, since a layer may have more of them than a process may
+/// have open files; the ranges of one wheel follow each other.
 pub(super) struct Reader<'a> {
-    blobs: Vec<Arc<dyn ReadAt>>,
+    source: &'a dyn BlobSource,
+    blobs: &'a [Digest],
+    open: Option<(usize, Arc<dyn ReadAt>)>,
     parts: std::slice::Iter<'a, Part>,
     literals: &'a [u8],
     /// The part begun.
@@ -210,13 +213,21 @@ impl Reader<'_> {
                     let taken = len.min(room as u64);
                     let start = chunk.len();
                     chunk.resize(start + taken as usize, 0);
-                    self.blobs[blob].read_exact_at(&mut chunk[start..], offset)?;
+                    self.blob(blob)?.read_exact_at(&mut chunk[start..], offset)?;
                     self.part =
                         (taken < len).then(|| Part::Range { blob, offset: offset + taken, len: len - taken });
                 }
             }
         }
         Ok(!chunk.is_empty())
+    }
+
+    fn blob(&mut self, at: usize) -> io::Result<&dyn ReadAt> {
+        if self.open.as_ref().is_none_or(|(open, _)| *open != at) {
+            self.open = None;
+            self.open = Some((at, self.source.open(&self.blobs[at])?));
+        }
+        Ok(&*self.open.as_ref().expect("it was opened above").1)
     }
 }
 
