@@ -20,8 +20,14 @@ pub enum Exit {
     Network = 5,
     /// This host cannot do it.
     Host = 6,
-    /// Interrupted by a signal (128 + SIGINT).
+    /// Stopped by a signal: 128 + SIGHUP.
+    HungUp = 129,
+    /// 128 + SIGINT.
     Interrupted = 130,
+    /// 128 + SIGQUIT.
+    Quit = 131,
+    /// 128 + SIGTERM.
+    Terminated = 143,
 }
 
 impl From<Exit> for ExitCode {

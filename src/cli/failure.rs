@@ -4,11 +4,12 @@ use std::error::Error;
 
 use crate::cli::exit::Exit;
 use crate::cli::report;
+use crate::cli::signals;
 use crate::cli::text::printable;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{EngineError, ErrorKind};
 use crate::spec::model::WheelException;
-use crate::store::StoreError;
+use crate::store::{self, StoreError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +43,7 @@ impl Failure {
                 ErrorKind::LockOutOfDate => Exit::LockOutOfDate,
                 ErrorKind::Integrity => Exit::Integrity,
                 ErrorKind::Network => Exit::Network,
-                ErrorKind::Cancelled => Exit::Interrupted,
+                ErrorKind::Cancelled => signals::exit(),
             },
             Self::Request { .. } => Exit::Request,
             Self::Integrity(_) => Exit::Integrity,
@@ -56,7 +57,7 @@ impl Failure {
             Self::Engine(EngineError::Spec { path, text, diagnostics }) => {
                 report::render(diagnostics, &path.display().to_string(), text, color)
             }
-            Self::Engine(EngineError::Cancelled) => "cancelled\n".to_owned(),
+            Self::Engine(error) if error.kind() == ErrorKind::Cancelled => "cancelled\n".to_owned(),
             error => self.text(error, color),
         };
         eprint!("{text}");
@@ -103,7 +104,7 @@ impl Failure {
                 }
                 EngineError::Wheel { exception: Some(exception), .. }
                 | EngineError::WheelContent { exception: Some(exception), .. } => hint(&allow(exception)),
-                _ => Vec::new(),
+                _ => hint_of_the_system(error).into_iter().collect(),
             },
             Self::Request { hint, .. } => hint.iter().cloned().collect(),
             Self::Integrity(_) | Self::Io { .. } => Vec::new(),
@@ -120,6 +121,27 @@ fn allow(exception: &WheelException) -> String {
         exception.sha256.hex(),
         rules.join(", ")
     )
+}
+
+/// What helps against a store that takes nothing more, and against a limit of the system.
+fn hint_of_the_system(error: &EngineError) -> Option<String> {
+    let causes = match error {
+        EngineError::Fetch(errors) => errors.iter().map(|error| error as &(dyn Error + 'static)).collect(),
+        error => vec![error as &(dyn Error + 'static)],
+    };
+    let store = || causes.iter().find_map(|cause| store::behind(*cause));
+    if store().is_some_and(StoreError::is_full) {
+        Some(
+            "`mlbuild cache prune` frees what no image needs; MLBUILD_HOME puts the store on another disk"
+                .to_owned(),
+        )
+    } else if store().is_some_and(StoreError::is_read_only) {
+        Some("a store that cannot be written to serves a build that needs nothing new; MLBUILD_HOME names another".to_owned())
+    } else if causes.iter().any(|cause| chain(*cause).contains("(os error 24)")) {
+        Some("`ulimit -n` raises the limit of open files".to_owned())
+    } else {
+        None
+    }
 }
 
 /// An error with its causes, one a line, none said twice.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::build::{BuiltImage, BuiltLayer, Work};
 use super::files::FilesLayer;
-use super::{Engine, EngineError, Project};
+use super::{Engine, EngineError, Event, Project};
 use crate::digest::Digest;
 use crate::image::{self, Image, ImageLayer, ImageRequest};
 use crate::lock::model::Lock;
@@ -104,18 +104,18 @@ impl Documents {
 }
 
 impl Engine {
-    /// Keeps the documents, and the image under its name if it has one.
+    /// Keeps the documents, and the image under its name if it has one. In a store that cannot be written to the name is
+    /// lost, which is no matter when the image is `exported`, or is there under that name already.
     pub(super) fn save(
         &self,
         project: &Project,
         reference: Option<&Reference>,
         images: &[Assembled],
         documents: &Documents,
+        exported: bool,
     ) -> Result<(), EngineError> {
-        for (digest, bytes) in &documents.by_digest {
-            if !self.store.has(digest) {
-                self.store.put_bytes(bytes)?;
-            }
+        for bytes in documents.by_digest.values() {
+            self.store.put_bytes(bytes)?;
         }
         let Some(reference) = reference else { return Ok(()) };
         let record = ImageRecord {
@@ -129,10 +129,20 @@ impl Engine {
             size: documents.layers.values().sum(),
         };
         // A record that cannot be read is as good as none.
-        if self.store.image(&record.reference).ok().flatten().as_ref() != Some(&record) {
-            self.store.put_image(&record)?;
+        let before = self.store.image(&record.reference).ok().flatten();
+        if before.as_ref() == Some(&record) {
+            return Ok(());
         }
-        Ok(())
+        let same = before.is_some_and(|before| before.digest == record.digest);
+        match self.store.put_image(&record) {
+            Err(error) if error.is_read_only() && same => Ok(()),
+            Err(error) if error.is_read_only() && exported => {
+                let text = format!("the store cannot be written to: it does not know {}", record.reference);
+                self.reporter.event(Event::Warning(text));
+                Ok(())
+            }
+            done => Ok(done?),
+        }
     }
 }
 

@@ -174,8 +174,8 @@ impl Engine {
             };
             match self.damage(&failed) {
                 // Damaged twice: the disk is not to be trusted.
-                Some(digest) if damaged.insert(digest) => {
-                    let text = format!("the store's blob {digest} was damaged: making it again");
+                Some(what) if damaged.insert(what.clone()) => {
+                    let text = format!("the store's {what} was damaged: making it again");
                     self.reporter.event(Event::Warning(text));
                 }
                 _ => return Err(failed),
@@ -207,7 +207,7 @@ impl Engine {
             images.push(Assembled::new(project, lock, work, &files, pruned)?);
         }
         let documents = Documents::new(&images)?;
-        self.save(project, reference, &images, &documents)?;
+        self.save(project, reference, &images, &documents, !request.targets.is_empty())?;
         self.export(&request.targets, reference, &documents)?;
         Ok(Built {
             digest: documents.root.digest,
@@ -237,22 +237,26 @@ impl Engine {
         Ok(Work { plan, known, reused, installed, merged: Mutex::default() })
     }
 
-    /// The damaged blob behind `error`, moved out of the way.
-    fn damage(&self, error: &EngineError) -> Option<Digest> {
+    /// The damaged blob or layer of the store that is behind `error`, out of the way.
+    fn damage(&self, error: &EngineError) -> Option<String> {
         if let Some(digest) = corrupt_blob(error) {
-            return Some(digest);
+            return Some(format!("blob {digest}"));
         }
         let EngineError::Export { source, .. } = error else { return None };
         let (ExportError::Integrity { digest, .. } | ExportError::Layer { digest, .. }) = source else {
             return None;
         };
+        let Some(record) = self.store.layer_by_digest(digest).ok().flatten() else {
+            return self.store.forget_layer(digest).ok().map(|()| format!("record of layer {digest}"));
+        };
         // An export reads blobs unverified, since it verifies what they make: look which one is to blame.
-        let facts = self.store.layer_by_digest(digest).ok().flatten()?.facts;
-        let blobs = if facts.sources.is_empty() { vec![*digest] } else { facts.sources };
-        blobs.into_iter().find(|blob| match self.store.get(blob) {
+        let sources = record.facts.sources;
+        let blobs = if sources.is_empty() { vec![*digest] } else { sources };
+        let blamed = blobs.into_iter().find(|blob| match self.store.get(blob) {
             Ok(_) => false,
             Err(error) => corrupt_blob(&error).is_some() || matches!(error, StoreError::Missing { .. }),
-        })
+        });
+        blamed.map(|blob| format!("blob {blob}"))
     }
 
     fn lock_for_build(&self, project: &Project, request: &BuildRequest) -> Result<(Lock, bool), EngineError> {
@@ -288,7 +292,7 @@ impl Engine {
 
     /// What is known of the layer, if it can be used as it is.
     pub(super) fn known(&self, layer: &LayerPlan) -> Result<Option<LayerFacts>, EngineError> {
-        let facts = self.store.layer_facts(&layer.key)?;
+        let facts = self.store.formed_layer(&layer.key)?;
         // A layer that is no recipe is a blob, which may have been lost.
         let there = |facts: &LayerFacts| !facts.sources.is_empty() || self.store.has(&facts.digest);
         // One that an older program wrote in another form is made again.

@@ -20,6 +20,11 @@ impl Cancel {
         self.0.store(true, Ordering::SeqCst);
     }
 
+    /// The flag itself, for modules that stand below.
+    pub fn flag(&self) -> &Arc<AtomicBool> {
+        &self.0
+    }
+
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -28,7 +33,8 @@ impl Cancel {
         io::Error::other("cancelled")
     }
 
-    fn check(&self) -> io::Result<()> {
+    /// An error once the flag is set.
+    pub(super) fn check(&self) -> io::Result<()> {
         if self.is_cancelled() { Err(Self::error()) } else { Ok(()) }
     }
 

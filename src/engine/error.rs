@@ -148,7 +148,10 @@ impl EngineError {
             Self::Layer { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::Export { source, .. } if source.is_integrity() => ErrorKind::Integrity,
             Self::Export { source: ExportError::SeveralPlatforms { .. }, .. } => ErrorKind::Request,
-            Self::Store(StoreError::Corrupt { .. } | StoreError::Mismatch(_)) => ErrorKind::Integrity,
+            Self::Store(StoreError::Corrupt { .. } | StoreError::Stuck { .. } | StoreError::Mismatch(_)) => {
+                ErrorKind::Integrity
+            }
+            Self::Store(StoreError::Stopped) => ErrorKind::Cancelled,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Blob { source, .. } => of_chain(source, ErrorKind::Failed),
             Self::Write { .. }
@@ -162,7 +165,7 @@ impl EngineError {
 
 /// `otherwise`, unless the disk is to blame, or a damaged blob.
 fn of_chain(error: &(dyn Error + 'static), otherwise: ErrorKind) -> ErrorKind {
-    if crate::store::corrupt_blob(error).is_some() {
+    if let Some(StoreError::Corrupt { .. } | StoreError::Stuck { .. }) = crate::store::behind(error) {
         return ErrorKind::Integrity;
     }
     let mut next = Some(error);

@@ -74,6 +74,10 @@ impl LayerSource for StoredLayers {
         }
         Ok(())
     }
+
+    fn go_on(&self) -> io::Result<()> {
+        self.cancel.check()
+    }
 }
 
 /// Blobs without a check of their own: the digest of the layer that is made of them is checked by whoever receives it.

@@ -88,7 +88,7 @@ impl Engine {
             key = key.field("path", path).field("node", text);
         }
         let key = key.finish();
-        let known = self.store.layer_facts(&key)?.filter(|facts| self.store.has(&facts.digest));
+        let known = self.store.formed_layer(&key)?.filter(|facts| self.store.has(&facts.digest));
         let reused = known.is_some();
         let facts = match known {
             Some(facts) => facts,

@@ -201,7 +201,7 @@ impl Engine {
     pub(super) fn standalone_tree(&self, archive: &PythonArchive) -> Result<Standalone, EngineError> {
         let unread = |source| EngineError::Blob { name: archive.name.clone(), source };
         let blob = self.blobs().open(&archive.sha256).map_err(unread)?;
-        let spill = tempfile::tempfile_in(self.store.root()).map_err(unread)?;
+        let spill = tempfile::tempfile_in(self.store.scratch_dir()).map_err(unread)?;
         python::tree(&archive.name, RangeReader::all(&*blob), spill)
             .map_err(|source| EngineError::Standalone { name: archive.name.clone(), source })
     }

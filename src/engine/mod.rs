@@ -31,12 +31,18 @@ pub use lock::{LockRequest, Locked};
 pub use project::Project;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::http::{Client, ClientOptions};
 use crate::store::Store;
 
 /// Files downloaded at the same time.
 const DOWNLOADS: usize = 8;
+
+/// How long the end waits for threads that look up a name or write the last bytes of a download.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Descriptors that downloads and the process itself may have open, and those of one job.
+const DESCRIPTORS: (u64, u64) = (44, 3);
 
 /// What every job needs. Made once for each run of the program.
 pub struct Engine {
@@ -60,6 +66,7 @@ impl Engine {
         jobs: Option<usize>,
     ) -> Self {
         let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
+        let jobs = jobs.min(affordable_jobs());
         Self { store, reporter, cancel, offline, jobs, pool: OnceLock::new(), runtime: OnceLock::new() }
     }
 
@@ -112,4 +119,22 @@ impl Engine {
             }
         })
     }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(PATIENCE);
+        }
+    }
+}
+
+/// As many jobs as the limit of open files admits.
+fn affordable_jobs() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let (others, one) = DESCRIPTORS;
+    let jobs = limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit.saturating_sub(others) / one).unwrap_or(usize::MAX)
+    });
+    jobs.max(1)
 }

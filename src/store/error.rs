@@ -29,23 +29,58 @@ pub enum StoreError {
     Missing { digest: Digest },
     #[error("the stored blob {digest} is damaged: its bytes are {actual}; it was moved away")]
     Corrupt { digest: Digest, actual: Digest },
+    #[error(
+        "the stored blob {digest} is damaged: its bytes are {actual}; {} cannot be moved away", path.display()
+    )]
+    Stuck { digest: Digest, actual: Digest, path: PathBuf, source: io::Error },
     #[error("content is not what was promised")]
     Mismatch(#[source] Mismatch),
     #[error("a record for {name} does not fit: {rule}")]
     Record { name: String, rule: &'static str },
+    #[error("stopped while another mlbuild has the store for itself")]
+    Stopped,
+}
+
+impl StoreError {
+    /// The store, or the file system that it lies on, cannot be written to by this user.
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::Create { source, .. } | Self::Write { source, .. } => is_read_only(source),
+            _ => false,
+        }
+    }
+
+    /// The file system is full, or the user's share of it is.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Create { source, .. } | Self::Write { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+}
+
+pub(super) fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 impl From<StoreError> for io::Error {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
             StoreError::Missing { .. } => io::ErrorKind::NotFound,
-            StoreError::Corrupt { .. } | StoreError::Mismatch(_) => io::ErrorKind::InvalidData,
+            StoreError::Corrupt { .. } | StoreError::Stuck { .. } | StoreError::Mismatch(_) => {
+                io::ErrorKind::InvalidData
+            }
             StoreError::Create { source, .. }
             | StoreError::Lock { source, .. }
             | StoreError::Read { source, .. }
             | StoreError::Write { source, .. }
             | StoreError::Remove { source, .. } => source.kind(),
-            StoreError::Home | StoreError::Version { .. } | StoreError::Record { .. } => io::ErrorKind::Other,
+            StoreError::Home
+            | StoreError::Version { .. }
+            | StoreError::Record { .. }
+            | StoreError::Stopped => io::ErrorKind::Other,
         };
         Self::new(kind, error)
     }
@@ -53,10 +88,20 @@ impl From<StoreError> for io::Error {
 
 /// The blob whose damage is behind `error`, however deep: fetch it again and repeat the work.
 pub fn corrupt_blob(error: &(dyn Error + 'static)) -> Option<Digest> {
+    match behind(error)? {
+        StoreError::Corrupt { digest, .. } => Some(*digest),
+        _ => None,
+    }
+}
+
+/// The trouble with the store that is behind `error`, however deep.
+pub fn behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StoreError> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(StoreError::Corrupt { digest, .. }) = error.downcast_ref() {
-            return Some(*digest);
+        if let Some(found) = error.downcast_ref::<StoreError>() {
+            // One may be inside another's reading.
+            let deeper = error.source().and_then(behind);
+            return Some(deeper.unwrap_or(found));
         }
         // `io::Error::source` skips the error inside.
         let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

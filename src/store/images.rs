@@ -1,7 +1,8 @@
 //! The images made on this machine, by reference. They are what [`super::gc`] keeps things for.
 //!
 //! One JSON file per reference, `version` 1; a newer one is an error of its own, so that pruning by an older mlbuild
-//! does not take an image's content away.
+//! does not take an image's content away. `checksum` is the SHA-256 of the record's JSON without version and checksum; a
+//! record that it does not fit is an error too.
 
 use std::fs;
 use std::io;
@@ -37,6 +38,8 @@ pub struct ImageRecord {
 #[derive(Serialize, Deserialize)]
 struct Wire {
     version: u32,
+    /// Absent in records of the first development versions.
+    checksum: Option<Digest>,
     #[serde(flatten)]
     image: ImageRecord,
 }
@@ -49,7 +52,7 @@ struct Versioned {
 impl Store {
     /// Names an image; the same reference before it is replaced.
     pub fn put_image(&self, image: &ImageRecord) -> Result<(), StoreError> {
-        let wire = Wire { version: VERSION, image: image.clone() };
+        let wire = Wire { version: VERSION, checksum: Some(checksum(image)), image: image.clone() };
         let mut json = serde_json::to_vec_pretty(&wire).map_err(|_| StoreError::Record {
             name: image.reference.clone(),
             rule: "it cannot be written as JSON",
@@ -102,7 +105,12 @@ impl Store {
         let directory = self.root().join(layout::IMAGES);
         let failed = |source| StoreError::Read { path: directory.clone(), source };
         let mut paths = Vec::new();
-        for entry in fs::read_dir(&directory).map_err(failed)? {
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(paths),
+            Err(source) => return Err(failed(source)),
+        };
+        for entry in entries {
             paths.push(entry.map_err(failed)?.path());
         }
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
@@ -123,7 +131,15 @@ pub(super) fn parse(bytes: &[u8], name: &str) -> Result<ImageRecord, StoreError>
         Err(_) => return Err(refused("it is not the JSON of an image")),
     }
     let wire = serde_json::from_slice::<Wire>(bytes);
-    wire.map(|wire| wire.image).map_err(|_| refused("it is not the JSON of an image"))
+    let wire = wire.map_err(|_| refused("it is not the JSON of an image"))?;
+    match wire.checksum.is_none_or(|promised| promised == checksum(&wire.image)) {
+        true => Ok(wire.image),
+        false => Err(refused("its checksum does not fit: build the image again")),
+    }
+}
+
+fn checksum(image: &ImageRecord) -> Digest {
+    Digest::of(serde_json::to_vec(image).expect("texts and numbers"))
 }
 
 #[cfg(test)]
@@ -147,6 +163,26 @@ mod tests {
         assert!(store.remove_image("b.example/x:1").unwrap());
         assert!(!store.remove_image("b.example/x:1").unwrap());
         assert_eq!(store.image("b.example/x:1").unwrap(), None);
+    }
+
+    #[test]
+    fn a_flipped_byte_is_noticed() {
+        let (_home, store) = store();
+        let image = image("a.example/x:1", &[Digest::of(b"layer")], &[Digest::of(b"config")]);
+        store.put_image(&image).unwrap();
+        let path = store.image_path(&image.reference);
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            // A flip in the word `checksum` or in white space changes nothing that is said.
+            assert!(
+                store.image(&image.reference).is_ok_and(|found| found.as_ref() == Some(&image))
+                    || store.image(&image.reference).is_err(),
+                "byte {at} flipped"
+            );
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest};
 
-use super::{Store, StoreError, layout};
+use super::{Store, StoreError, layout, write};
 
 const MAGIC: &[u8] = b"mlbuild-layer 1\n";
 /// Magic, length and checksum.
@@ -88,6 +88,22 @@ impl Store {
     /// The facts of the layer with that key.
     pub fn layer_facts(&self, key: &Digest) -> Result<Option<LayerFacts>, StoreError> {
         Ok(open_record(&self.layer_path(key))?.map(|(head, _)| head.facts))
+    }
+
+    /// The facts of the layer with that key, if it can also be found by its digest: a build that was killed between the
+    /// two records, or a power cut that kept one of them, has not formed the layer.
+    pub fn formed_layer(&self, key: &Digest) -> Result<Option<LayerFacts>, StoreError> {
+        let Some(facts) = self.layer_facts(key)? else { return Ok(None) };
+        let found = match self.layer_key(&facts.digest)? {
+            Some(other) if other != *key => self.layer_facts(&other)?.map(|other| other.digest),
+            same => same.map(|_| facts.digest),
+        };
+        Ok((found == Some(facts.digest)).then_some(facts))
+    }
+
+    /// Lets the layer with that digest be formed again, whatever is known of it.
+    pub fn forget_layer(&self, digest: &Digest) -> Result<(), StoreError> {
+        write::remove(self.layer_digest_path(digest))
     }
 
     /// The layer with that key, with its recipe.
@@ -224,6 +240,25 @@ mod tests {
             std::fs::write(&path, &good[..at]).unwrap();
             assert_eq!(store.layer(&key).unwrap(), None, "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_layer_is_formed_when_both_records_are_there() {
+        let (_home, store) = store();
+        let (key, layer) = (Digest::of(b"key"), record(Some(b"recipe"), 1));
+        assert_eq!(store.formed_layer(&key).unwrap(), None);
+        store.put_layer(&key, &layer).unwrap();
+        assert_eq!(store.formed_layer(&key).unwrap().as_ref(), Some(&layer.facts));
+        // The same layer by another key counts as well.
+        let other = Digest::of(b"other key");
+        store.put_layer(&other, &layer).unwrap();
+        assert_eq!(store.formed_layer(&key).unwrap().as_ref(), Some(&layer.facts));
+        std::fs::write(store.layer_path(&other), "torn").unwrap();
+        assert_eq!(store.formed_layer(&key).unwrap(), None);
+        store.put_layer(&key, &layer).unwrap();
+        store.forget_layer(&layer.facts.digest).unwrap();
+        assert_eq!(store.formed_layer(&key).unwrap(), None);
+        assert_eq!(store.layer_facts(&key).unwrap(), Some(layer.facts));
     }
 
     #[test]

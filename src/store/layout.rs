@@ -1,4 +1,4 @@
-//! Where things lie in the store, which version that is, and what is swept when it is opened.
+//! Where things lie in the store, and which version of the layout that is.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 
 use super::StoreError;
+use super::error::is_read_only;
+use crate::scratch;
 
 /// The layout's number. Changing what a path or a file means takes a new one.
 pub const STORE_VERSION: u32 = 1;
@@ -53,30 +55,43 @@ pub(super) fn prepare(root: &Path) -> Result<File, StoreError> {
     let version = root.join(VERSION);
     match read_small(&version) {
         Ok(text) => match text.trim().parse::<u32>() {
-            // A directory that somebody has emptied by hand is no reason to fail.
-            Ok(STORE_VERSION) => directories(root).map_err(failed)?,
+            Ok(STORE_VERSION) => {}
             _ => {
                 let found = text.trim().chars().take(40).collect();
                 return Err(StoreError::Version { path: root.to_owned(), found });
             }
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = root.parent() {
-                fs::create_dir_all(parent).map_err(failed)?;
-            }
-            DirBuilder::new().mode(0o700).recursive(true).create(root).map_err(failed)?;
-            directories(root).map_err(failed)?;
-            fs::write(root.join("CACHEDIR.TAG"), CACHEDIR_TAG).map_err(failed)?;
-            // Last, and by rename: a version stands for a whole layout.
-            let mut file = tempfile::NamedTempFile::new_in(root.join(TMP)).map_err(failed)?;
-            writeln!(file, "{STORE_VERSION}").map_err(failed)?;
-            file.persist(&version).map_err(|error| failed(error.error))?;
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(root).map_err(failed)?,
         Err(source) => return Err(StoreError::Read { path: version, source }),
     }
     let path = root.join(LOCK);
-    let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    lock.map_err(|source| StoreError::Write { path, source })
+    match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path) {
+        Ok(lock) => {
+            // A directory that somebody has emptied by hand is no reason to fail.
+            directories(root).map_err(failed)?;
+            Ok(lock)
+        }
+        // Reading a store takes the same lock, for which a file need not be open for writing.
+        Err(error) if is_read_only(&error) => {
+            File::open(&path).map_err(|source| StoreError::Lock { path, source })
+        }
+        Err(source) => Err(StoreError::Write { path, source }),
+    }
+}
+
+fn make(root: &Path) -> io::Result<()> {
+    if let Some(parent) = root.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    DirBuilder::new().mode(0o700).recursive(true).create(root)?;
+    directories(root)?;
+    fs::write(root.join("CACHEDIR.TAG"), CACHEDIR_TAG)?;
+    // Last, and by rename, on the disk before it: a version stands for a whole layout.
+    let mut file = scratch::create(&root.join(TMP), 0o644)?;
+    writeln!(file, "{STORE_VERSION}")?;
+    file.as_file().sync_all()?;
+    file.persist(root.join(VERSION))?;
+    File::open(root)?.sync_all()
 }
 
 fn directories(root: &Path) -> io::Result<()> {
@@ -94,26 +109,6 @@ pub(super) fn read_small(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(200).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Removes the files of `directory` whose writer is gone: a writer holds the flock of its file from its making on.
-pub(super) fn remove_stale(directory: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Read { path: directory.to_owned(), source };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(failed(source)),
-    };
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        // Another process may be sweeping too; whatever cannot be removed now is left to the next.
-        if let Ok(file) = File::open(&path)
-            && file.try_lock().is_ok()
-        {
-            let _ = fs::remove_file(&path);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -147,19 +142,5 @@ mod tests {
             let error = prepare(home.path()).unwrap_err();
             assert!(matches!(error, StoreError::Version { .. }), "{version:?}: {error}");
         }
-    }
-
-    #[test]
-    fn only_files_without_a_writer_are_swept() {
-        let directory = tempfile::tempdir().unwrap();
-        let (stale, held) = (directory.path().join("stale"), directory.path().join("held"));
-        fs::write(&stale, "x").unwrap();
-        let file = File::create(&held).unwrap();
-        file.lock().unwrap();
-        remove_stale(directory.path()).unwrap();
-        assert!(!stale.exists() && held.exists());
-        drop(file);
-        remove_stale(directory.path()).unwrap();
-        assert!(!held.exists());
     }
 }

@@ -28,7 +28,10 @@
 //!
 //! **Killed at any moment** it needs no repair: blobs and images are synchronised before their rename; records and
 //! memos are not, their checksum finds a torn one and it is made again; files in `tmp/` that no process has locked are
-//! removed by the next [`Store::open`]; a partial download is hashed again before it goes on.
+//! removed by the next [`Store::open`]; a partial download is hashed again before it goes on. A layer counts as formed
+//! when both of its records are there.
+//!
+//! **Read-only**, because of its file system or its permissions, it serves whatever needs nothing new.
 
 mod error;
 pub mod gc;
@@ -42,15 +45,17 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::blob::{BlobSource, FileBlob, RangeReader, ReadAt};
 use crate::digest::{Digest, hash_reader};
+use crate::scratch;
 
-pub use error::{StoreError, corrupt_blob};
+pub use error::{StoreError, behind, corrupt_blob};
 pub use images::ImageRecord;
 pub use layers::{LayerFacts, LayerRecord, LayerSource};
 pub use layout::{STORE_VERSION, home};
@@ -60,6 +65,8 @@ pub(crate) use write::Writeback;
 
 /// A blob's time of last use is written at most once in this time, so that reading stays reading.
 const TOUCH_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// How often an open that waits for a prune looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// An open store. Cheap to clone; the shared lock is held until the last clone is dropped.
 #[derive(Clone)]
@@ -68,6 +75,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     lock: File,
+    /// Set when waiting and hashing are to end.
+    stop: Arc<AtomicBool>,
     /// Per digest, whether this process has verified it; the inner mutex makes concurrent users wait for one hashing.
     verified: Mutex<BTreeMap<Digest, Arc<Mutex<bool>>>>,
 }
@@ -75,26 +84,40 @@ struct Inner {
 impl Store {
     /// Opens the store at `home`, making it if it is not there. Waits while another process prunes it.
     pub fn open(home: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        Self::open_or_wait(home, &mut || {})
+        Self::open_or_wait(home, &Arc::default(), &mut || {})
     }
 
-    /// As [`Store::open`]; `waiting` is called once if another process has the store for itself.
-    pub fn open_or_wait(home: impl Into<PathBuf>, waiting: &mut dyn FnMut()) -> Result<Self, StoreError> {
+    /// As [`Store::open`]; `waiting` is called once if another process has the store for itself. Waiting for it, and
+    /// hashing later, end with an error once `stop` is set.
+    pub fn open_or_wait(
+        home: impl Into<PathBuf>,
+        stop: &Arc<AtomicBool>,
+        waiting: &mut dyn FnMut(),
+    ) -> Result<Self, StoreError> {
         let root = home.into();
         let lock = layout::prepare(&root)?;
-        let path = root.join(layout::LOCK);
-        match lock.try_lock_shared() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                waiting();
-                lock.lock_shared().map_err(|source| StoreError::Lock { path, source })?;
+        let mut waits = false;
+        loop {
+            match lock.try_lock_shared() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if !waits => {
+                    waits = true;
+                    waiting();
+                }
+                Err(TryLockError::WouldBlock) if stop.load(Ordering::Relaxed) => {
+                    return Err(StoreError::Stopped);
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_AGAIN),
+                // A file system without locks (some network ones) can be used, but not pruned.
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break,
+                Err(TryLockError::Error(source)) => {
+                    return Err(StoreError::Lock { path: root.join(layout::LOCK), source });
+                }
             }
-            // A file system without locks (some network ones) can be used, but not pruned.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(source)) => return Err(StoreError::Lock { path, source }),
         }
-        layout::remove_stale(&root.join(layout::TMP))?;
-        Ok(Self(Arc::new(Inner { root, lock, verified: Mutex::default() })))
+        let store = Self(Arc::new(Inner { root, lock, stop: Arc::clone(stop), verified: Mutex::default() }));
+        scratch::sweep(&store.scratch_dir(), |_| true);
+        Ok(store)
     }
 
     pub fn root(&self) -> &Path {
@@ -104,6 +127,11 @@ impl Store {
     /// The directory of the resolver's cache.
     pub fn index_dir(&self) -> PathBuf {
         self.0.root.join(layout::INDEX)
+    }
+
+    /// Where files are written that are not to stay, on the disk of the store.
+    pub fn scratch_dir(&self) -> PathBuf {
+        self.0.root.join(layout::TMP)
     }
 
     /// Where the blob is, or would be.
@@ -127,11 +155,14 @@ impl Store {
         let entry = self.entry(digest);
         let mut verified = entry.lock().unwrap_or_else(PoisonError::into_inner);
         if !*verified {
-            let hashed = hash_reader(io::BufReader::with_capacity(1 << 20, RangeReader::all(&blob)));
+            let bytes = Stoppable { bytes: RangeReader::all(&blob), stop: &self.0.stop };
+            let hashed = hash_reader(io::BufReader::with_capacity(1 << 20, bytes));
             let (actual, _) = hashed.map_err(|source| StoreError::Read { path: path.clone(), source })?;
             if actual != *digest {
-                self.move_away(&path, digest)?;
-                return Err(StoreError::Corrupt { digest: *digest, actual });
+                return Err(match self.move_away(&path, digest) {
+                    Ok(()) => StoreError::Corrupt { digest: *digest, actual },
+                    Err(source) => StoreError::Stuck { digest: *digest, actual, path, source },
+                });
             }
             *verified = true;
         }
@@ -180,12 +211,9 @@ impl Store {
         *self.entry(digest).lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    fn move_away(&self, path: &Path, digest: &Digest) -> Result<(), StoreError> {
-        let to = self.0.root.join(layout::CORRUPT).join(digest.hex());
-        match std::fs::rename(path, &to) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::Write { path: to, source })
-            }
+    fn move_away(&self, path: &Path, digest: &Digest) -> io::Result<()> {
+        match std::fs::rename(path, self.0.root.join(layout::CORRUPT).join(digest.hex())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             // Another process may have moved it first.
             _ => Ok(()),
         }
@@ -205,6 +233,21 @@ pub struct TrustedBlobs(Store);
 impl BlobSource for TrustedBlobs {
     fn open(&self, digest: &Digest) -> io::Result<Arc<dyn ReadAt>> {
         Ok(Arc::new(self.0.open_trusted(digest)?))
+    }
+}
+
+/// Bytes that cannot be read any more once the work is to stop.
+struct Stoppable<'a> {
+    bytes: RangeReader<'a>,
+    stop: &'a AtomicBool,
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("stopped")),
+            false => self.bytes.read(buffer),
+        }
     }
 }
 

@@ -9,11 +9,14 @@ use crate::digest::Digest;
 
 use super::{Store, StoreError, layout};
 
-/// Held by one writer through the file's flock, which ends with the last handle even if the process is killed.
+/// Held by one writer through the file's flock, which ends with the last handle even if the process is killed. Dropped
+/// before anything was written it leaves no file.
 pub(crate) struct Partial {
     store: Store,
     file: File,
     path: PathBuf,
+    /// The path is no longer this file's.
+    gone: bool,
 }
 
 impl Store {
@@ -36,7 +39,7 @@ impl Store {
                 file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
             };
             if fs::metadata(&path).is_ok_and(same) {
-                return Ok(Some(Partial { store: self.clone(), file, path }));
+                return Ok(Some(Partial { store: self.clone(), file, path, gone: false }));
             }
         }
     }
@@ -52,12 +55,23 @@ impl Partial {
     }
 
     /// The download is complete and its bytes are `digest`, as the caller has found by hashing them.
-    pub(crate) fn install(self, digest: &Digest) -> Result<(), StoreError> {
+    pub(crate) fn install(mut self, digest: &Digest) -> Result<(), StoreError> {
+        self.gone = true;
         self.store.install(&self.file, &self.path, digest)
     }
 
     /// Throws the bytes away.
-    pub(crate) fn remove(self) -> Result<(), StoreError> {
-        super::write::remove(self.path)
+    pub(crate) fn remove(mut self) -> Result<(), StoreError> {
+        self.gone = true;
+        super::write::remove(self.path.clone())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.gone && self.file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+            // With the lock held, so that it is nobody else's.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -11,6 +11,7 @@ use tempfile::NamedTempFile;
 use crate::digest::{Digest, Hasher, Mismatch};
 
 use super::{Store, StoreError, layout};
+use crate::scratch;
 
 /// After so many bytes written their way to the disk is begun, so that the wait at the end is short.
 const WRITEBACK: u64 = 64 << 20;
@@ -37,22 +38,10 @@ impl Store {
         Ok(BlobWriter { store: self.clone(), file, hasher: Hasher::new(), writeback: Writeback::default() })
     }
 
-    /// A locked file in `tmp/`, removed when it is dropped.
+    /// A file in `tmp/`, removed when it is dropped.
     pub(super) fn temporary(&self) -> Result<NamedTempFile, StoreError> {
-        let directory = self.root().join(layout::TMP);
-        let failed = |source| StoreError::Write { path: directory.clone(), source };
-        loop {
-            let file = NamedTempFile::new_in(&directory).map_err(failed)?;
-            match file.as_file().lock() {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(file),
-                Err(source) => return Err(failed(source)),
-            }
-            // A sweeper may have taken it for stale between its making and its lock.
-            if file.as_file().metadata().map_err(failed)?.nlink() > 0 {
-                return Ok(file);
-            }
-        }
+        let directory = self.scratch_dir();
+        scratch::create(&directory, 0o600).map_err(|source| StoreError::Write { path: directory, source })
     }
 
     /// Gives the file at `from`, whose bytes the caller has hashed, its name among the blobs.
@@ -122,9 +111,10 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.as_file_mut().write(bytes)?;
+        let failed = |source| StoreError::Write { path: self.file.path().to_owned(), source };
+        let written = self.file.as_file().write(bytes).map_err(failed)?;
         self.hasher.update(&bytes[..written]);
-        self.writeback.wrote(self.file.as_file(), written)?;
+        self.writeback.wrote(self.file.as_file(), written).map_err(failed)?;
         Ok(written)
     }
 

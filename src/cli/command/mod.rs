@@ -52,8 +52,12 @@ impl Session {
     }
 
     fn store(&self) -> Result<Store, Failure> {
+        self.stoppable_store(&Cancel::default())
+    }
+
+    fn stoppable_store(&self, cancel: &Cancel) -> Result<Store, Failure> {
         let mut waiting = || self.note("waiting for another mlbuild to prune the store");
-        Ok(Store::open_or_wait(self.home()?, &mut waiting)?)
+        Ok(Store::open_or_wait(self.home()?, cancel.flag(), &mut waiting)?)
     }
 
     /// A line that tells why nothing happens.
@@ -70,7 +74,8 @@ impl Session {
         signals::watch(&cancel)
             .map_err(|source| Failure::Io { what: "cannot watch signals".into(), source })?;
         let progress = Arc::new(Progress::new(self.global.quiet));
-        let engine = Engine::new(self.store()?, progress.clone(), cancel, offline, jobs);
+        let store = self.stoppable_store(&cancel)?;
+        let engine = Engine::new(store, progress.clone(), cancel, offline, jobs);
         Ok((engine, progress))
     }
 
