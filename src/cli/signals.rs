@@ -48,6 +48,7 @@ pub fn watch(cancel: &Cancel) -> io::Result<()> {
         FIRST.store(signal, Ordering::SeqCst);
         cancel.cancel();
         std::thread::sleep(PATIENCE);
+        eprintln!("cancelled");
         std::process::exit(exit() as i32);
     })?;
     Ok(())

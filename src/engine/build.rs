@@ -172,7 +172,7 @@ impl Engine {
                 Ok(built) => return Ok(Built { locked, ..built }),
                 Err(error) => error,
             };
-            match self.damage(&failed) {
+            match self.damage(&failed)? {
                 // Damaged twice: the disk is not to be trusted.
                 Some(what) if damaged.insert(what.clone()) => {
                     let text = format!("the store's {what} was damaged: making it again");
@@ -238,25 +238,31 @@ impl Engine {
     }
 
     /// The damaged blob or layer of the store that is behind `error`, out of the way.
-    fn damage(&self, error: &EngineError) -> Option<String> {
+    fn damage(&self, error: &EngineError) -> Result<Option<String>, EngineError> {
         if let Some(digest) = corrupt_blob(error) {
-            return Some(format!("blob {digest}"));
+            return Ok(Some(format!("blob {digest}")));
         }
-        let EngineError::Export { source, .. } = error else { return None };
+        let EngineError::Export { source, .. } = error else { return Ok(None) };
         let (ExportError::Integrity { digest, .. } | ExportError::Layer { digest, .. }) = source else {
-            return None;
+            return Ok(None);
         };
         let Some(record) = self.store.layer_by_digest(digest).ok().flatten() else {
-            return self.store.forget_layer(digest).ok().map(|()| format!("record of layer {digest}"));
+            self.store.forget_layer(digest)?;
+            return Ok(Some(format!("record of layer {digest}")));
         };
         // An export reads blobs unverified, since it verifies what they make: look which one is to blame.
         let sources = record.facts.sources;
         let blobs = if sources.is_empty() { vec![*digest] } else { sources };
-        let blamed = blobs.into_iter().find(|blob| match self.store.get(blob) {
-            Ok(_) => false,
-            Err(error) => corrupt_blob(&error).is_some() || matches!(error, StoreError::Missing { .. }),
-        });
-        blamed.map(|blob| format!("blob {blob}"))
+        for blob in blobs {
+            match self.store.get(&blob) {
+                Ok(_) => {}
+                Err(StoreError::Corrupt { .. } | StoreError::Missing { .. }) => {
+                    return Ok(Some(format!("blob {blob}")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
     }
 
     fn lock_for_build(&self, project: &Project, request: &BuildRequest) -> Result<(Lock, bool), EngineError> {

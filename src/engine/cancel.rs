@@ -3,7 +3,7 @@
 //! Work is stopped through its readers and writers: they fail with [`Cancel::error`], the caller unwinds, and every
 //! temporary file is removed on the way, exactly as on any other error.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -75,6 +75,19 @@ impl ReadAt for CancellableBlob {
     }
 }
 
+/// A reader that fails once the work is cancelled.
+pub struct CancellableReader<R> {
+    pub inner: R,
+    pub cancel: Cancel,
+}
+
+impl<R: Read> Read for CancellableReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.cancel.check()?;
+        self.inner.read(buffer)
+    }
+}
+
 /// A writer that fails once the work is cancelled.
 pub struct CancellableWriter<W> {
     pub inner: W,
@@ -104,6 +117,8 @@ mod tests {
         let cancel = Cancel::default();
         let blobs = CancellableBlobs { blobs, cancel: cancel.clone() };
         let blob = blobs.open(&digest).unwrap();
+        let mut reader = CancellableReader { inner: &b"abc"[..], cancel: cancel.clone() };
+        assert_eq!(reader.read(&mut [0; 2]).unwrap(), 2);
         let mut writer = CancellableWriter { inner: Vec::new(), cancel: cancel.clone() };
         assert_eq!(blob.read_vec_at(0, 3).unwrap(), b"abc");
         writer.write_all(b"abc").unwrap();
@@ -111,5 +126,6 @@ mod tests {
         assert!(blob.read_vec_at(0, 3).is_err());
         assert!(blobs.open(&digest).is_err());
         assert!(writer.write_all(b"abc").is_err());
+        assert!(reader.read(&mut [0; 2]).is_err());
     }
 }

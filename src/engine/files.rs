@@ -6,8 +6,9 @@ use std::io;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::build::BuiltLayer;
+use super::cancel::CancellableReader;
 use super::lower::Lower;
-use super::{Engine, EngineError, Event, Phase, Project};
+use super::{Cancel, Engine, EngineError, Event, Phase, Project};
 use crate::blob::RangeReader;
 use crate::context;
 use crate::digest::{Digest, hash_reader};
@@ -104,8 +105,8 @@ impl Engine {
     /// One line for each node that says all that the layer will say of it, the content by digest.
     fn say<'a>(&self, tree: &'a Tree) -> Result<Vec<(&'a TreePath, String)>, EngineError> {
         let say = |(path, node): (&'a TreePath, &Node)| {
-            let text =
-                say_node(node).map_err(|source| EngineError::Read { path: path.as_str().into(), source })?;
+            let text = say_node(node, &self.cancel)
+                .map_err(|source| EngineError::Read { path: path.as_str().into(), source })?;
             Ok((path, text))
         };
         if tree.len() < PARALLEL_FILES {
@@ -116,11 +117,11 @@ impl Engine {
     }
 }
 
-fn say_node(node: &Node) -> io::Result<String> {
+fn say_node(node: &Node, cancel: &Cancel) -> io::Result<String> {
     let mut text = String::new();
     let written = match node {
         Node::Dir { mode } => write!(text, "dir {mode:o}"),
-        Node::File { mode, content } => write!(text, "file {mode:o} {}", content_digest(content)?),
+        Node::File { mode, content } => write!(text, "file {mode:o} {}", content_digest(content, cancel)?),
         Node::Symlink { target } => write!(text, "symlink {target}"),
         Node::Hardlink { target } => write!(text, "hardlink {target}"),
     };
@@ -128,11 +129,12 @@ fn say_node(node: &Node) -> io::Result<String> {
     Ok(text)
 }
 
-fn content_digest(content: &Content) -> io::Result<Digest> {
+fn content_digest(content: &Content, cancel: &Cancel) -> io::Result<Digest> {
     match content {
         Content::Bytes(bytes) => Ok(Digest::of(bytes)),
         Content::Slice { from, offset, size } => {
-            hash_reader(RangeReader::new(&**from, *offset, *size)).map(|(digest, _)| digest)
+            let inner = RangeReader::new(&**from, *offset, *size);
+            hash_reader(CancellableReader { inner, cancel: cancel.clone() }).map(|(digest, _)| digest)
         }
         Content::Stored { .. } | Content::Deflated { .. } => {
             Err(io::Error::other("user files are never parts of a wheel"))

@@ -150,29 +150,24 @@ impl Store {
     }
 
     /// The blob, verified; [`StoreError::Corrupt`] moves it out of the way, so that it can be fetched again.
-    pub fn get(&self, digest: &Digest) -> Result<FileBlob, StoreError> {
-        let (path, blob) = self.open_file(digest)?;
+    pub fn get(&self, digest: &Digest) -> Result<StoredBlob, StoreError> {
+        let blob = self.open_trusted(digest)?;
         let entry = self.entry(digest);
         let mut verified = entry.lock().unwrap_or_else(PoisonError::into_inner);
         if !*verified {
             let bytes = Stoppable { bytes: RangeReader::all(&blob), stop: &self.0.stop };
-            let hashed = hash_reader(io::BufReader::with_capacity(1 << 20, bytes));
-            let (actual, _) = hashed.map_err(|source| StoreError::Read { path: path.clone(), source })?;
+            let hashed = hash_reader(bytes);
+            let path = || blob.path.clone();
+            let (actual, _) = hashed.map_err(|source| StoreError::Read { path: path(), source })?;
             if actual != *digest {
-                return Err(match self.move_away(&path, digest) {
+                return Err(match self.move_away(&blob.path, digest) {
                     Ok(()) => StoreError::Corrupt { digest: *digest, actual },
-                    Err(source) => StoreError::Stuck { digest: *digest, actual, path, source },
+                    Err(source) => StoreError::Stuck { digest: *digest, actual, path: path(), source },
                 });
             }
             *verified = true;
         }
         Ok(blob)
-    }
-
-    /// The blob as it lies on disk, unverified: only for a caller that proves what it makes of these bytes by another
-    /// digest (a layer streamed to a registry under its own, known digest).
-    pub fn open_trusted(&self, digest: &Digest) -> Result<FileBlob, StoreError> {
-        self.open_file(digest).map(|(_, blob)| blob)
     }
 
     /// Blobs as they lie on disk, for a caller as [`Store::open_trusted`] wants it.
@@ -185,7 +180,9 @@ impl Store {
         *self.entry(digest).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open_file(&self, digest: &Digest) -> Result<(PathBuf, FileBlob), StoreError> {
+    /// The blob as it lies on disk, unverified: only for a caller that proves what it makes of these bytes by another
+    /// digest (a layer streamed to a registry under its own, known digest).
+    pub fn open_trusted(&self, digest: &Digest) -> Result<StoredBlob, StoreError> {
         let path = self.path(digest);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -196,7 +193,7 @@ impl Store {
         };
         touch(&file);
         match FileBlob::new(file) {
-            Ok(blob) => Ok((path, blob)),
+            Ok(file) => Ok(StoredBlob { file, path }),
             Err(source) => Err(StoreError::Read { path, source }),
         }
     }
@@ -233,6 +230,23 @@ pub struct TrustedBlobs(Store);
 impl BlobSource for TrustedBlobs {
     fn open(&self, digest: &Digest) -> io::Result<Arc<dyn ReadAt>> {
         Ok(Arc::new(self.0.open_trusted(digest)?))
+    }
+}
+
+/// A blob of the store, whose errors say where it lies: a disk that fails is to be found.
+pub struct StoredBlob {
+    file: FileBlob,
+    path: PathBuf,
+}
+
+impl ReadAt for StoredBlob {
+    fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let failed = |source| io::Error::from(StoreError::Read { path: self.path.clone(), source });
+        self.file.read_exact_at(buffer, offset).map_err(failed)
     }
 }
 

@@ -10,5 +10,6 @@ mod architecture;
 mod cli;
 mod e2e;
 mod elf;
+mod faults;
 mod hostile;
 mod support;

@@ -1,0 +1,123 @@
+//! One wrong byte in the store or in a layout: what is built from it is right, or the damage is told. It never reaches an
+//! image.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Place, Random, Small, blobs, each, times};
+
+/// Files with their content, by their path below a directory.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+fn read(directory: &Path) -> Files {
+    let files = blobs(directory).into_iter().filter(|path| path.metadata().unwrap().len() > 0);
+    files.map(|path| (path.strip_prefix(directory).unwrap().to_owned(), fs::read(&path).unwrap())).collect()
+}
+
+fn write(directory: &Path, files: &Files) {
+    for (name, bytes) in files {
+        let path = directory.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+/// A file, an offset and what its byte is changed by. Half of them by the size of files, half by their number.
+fn flips(files: &Files, count: usize, seed: u64) -> Vec<(PathBuf, usize, u8)> {
+    let mut random = Random::new(seed);
+    let all: u64 = files.values().map(|bytes| bytes.len() as u64).sum();
+    let mut flips = Vec::new();
+    for turn in 0..count {
+        let (name, bytes) = if turn % 2 == 0 {
+            let mut at = random.below(all);
+            files.iter().find(|(_, bytes)| {
+                let here = at < bytes.len() as u64;
+                at = at.saturating_sub(bytes.len() as u64);
+                here
+            })
+        } else {
+            files.iter().nth(random.below(files.len() as u64) as usize)
+        }
+        .unwrap();
+        let flip = 1 + random.below(255) as u8;
+        flips.push((name.clone(), random.below(bytes.len() as u64) as usize, flip));
+    }
+    flips
+}
+
+fn flip(directory: &Path, (name, at, by): &(PathBuf, usize, u8)) {
+    let path = directory.join(name);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[*at] ^= by;
+    let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o644));
+    fs::write(&path, bytes).unwrap();
+}
+
+/// What `inspect` says is about the image, or it says that something is wrong.
+#[track_caller]
+fn check_inspected(place: &Place<'_>, image: &str, what: &str) {
+    let inspected = place.small.mlbuild(&place.store(), &["inspect", "--json", image]).run();
+    match inspected.status() {
+        0 => assert!(inspected.stdout().contains(&place.small.digest), "{what}: {}", inspected.stdout()),
+        _ => assert!(inspected.stderr().starts_with("error: "), "{what}: {}", inspected.stderr()),
+    }
+}
+
+#[test]
+fn in_the_store() {
+    let small = Small::new();
+    let original = small.place();
+    let _ = original.build().ok();
+    let files = read(&original.store());
+    assert!(files.len() > 20, "{:?}", files.keys());
+    let refused = std::sync::atomic::AtomicUsize::new(0);
+    let flips: Vec<_> = flips(&files, times(1000), 5).into_iter().enumerate().collect();
+    each(&flips, |(turn, place_of_flip)| {
+        let what = format!("{place_of_flip:?}");
+        let place = small.place();
+        write(&place.store(), &files);
+        flip(&place.store(), place_of_flip);
+        if turn % 2 == 0 {
+            check_inspected(&place, "registry.example/tiny", &what);
+        }
+        let built = place.build().run();
+        if built.status() == 0 {
+            assert_eq!(built.digest(), small.digest, "{what}");
+            place.check_layout(&what);
+        } else {
+            // Only a store whose version nobody understands cannot mend itself.
+            let said = built.stderr();
+            assert!(said.contains("has layout") && what.contains("version"), "{what}: {said}");
+            refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    });
+    assert!(refused.into_inner() < times(100));
+}
+
+#[test]
+fn in_a_layout() {
+    let small = Small::new();
+    let original = small.place();
+    let _ = original.build().ok();
+    let (store, files) = (read(&original.store()), read(&original.layout()));
+    each(&flips(&files, times(1000), 6), |place_of_flip| {
+        let what = format!("{place_of_flip:?}");
+        let place = small.place();
+        write(&place.store(), &store);
+        write(&place.layout(), &files);
+        flip(&place.layout(), place_of_flip);
+        let layout = format!("oci:{}:latest", place.layout().display());
+        check_inspected(&place, &layout, &what);
+        let built = place.build().run();
+        if built.status() == 0 {
+            assert_eq!(built.digest(), small.digest, "{what}");
+            place.check_layout(&what);
+        } else {
+            // What else is in an index that cannot be read is not ours to throw away.
+            assert!(built.stderr().contains("is not an OCI image layout"), "{what}: {}", built.stderr());
+            assert!(what.contains("index.json"), "{what}");
+        }
+    });
+}

@@ -1,0 +1,109 @@
+//! `kill -9`, SIGINT and SIGTERM: at random moments, before every call that makes or removes something in the store or the
+//! layout, and, by strace, before those that are made without the C library.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::inject::Injector;
+use super::{Place, Random, Small, each, names, strace, times};
+use crate::support::skip::or_skip;
+
+const SIGNALS: [Signal; 3] = [Signal::KILL, Signal::INT, Signal::TERM];
+/// How long a stopped run may take.
+const STOPPED: Duration = Duration::from_secs(5);
+/// All that changes what lies on the disk.
+const CHANGES: &str = "create,write,fsync,fchmod,ftruncate,mkdir,unlink,rename,close";
+
+/// Ended by `signal` itself or with its exit status: then, but for `kill -9`, there is no temporary file.
+#[track_caller]
+fn check_stopped(place: &Place<'_>, signal: Signal, code: Option<i32>, what: &str) {
+    if signal == Signal::KILL {
+        assert!(code.is_none_or(|code| code == 0), "{what}: {code:?}");
+        return;
+    }
+    assert!(matches!(code, None | Some(0)) || code == Some(128 + signal.as_raw()), "{what}: {code:?}");
+    let left = names(&place.store().join("tmp"));
+    assert!(left.is_empty(), "{what} left {left:?}");
+    let left: Vec<_> =
+        names(&place.layout()).into_iter().filter(|name| name.starts_with(".mlbuild-")).collect();
+    assert!(left.is_empty(), "{what} left {left:?}");
+}
+
+#[test]
+fn at_random_moments() {
+    let small = Small::new();
+    let place = small.place();
+    let start = Instant::now();
+    let _ = place.build().ok();
+    // Several at once take longer.
+    let longest = start.elapsed().as_micros() as u64 * 2;
+    let mut random = Random::new(1);
+    let mut items = Vec::new();
+    for signal in SIGNALS {
+        for _ in 0..times(200) {
+            items.push((signal, Duration::from_micros(random.below(longest))));
+        }
+    }
+    let stopped = std::sync::atomic::AtomicUsize::new(0);
+    each(&items, |&(signal, moment)| {
+        let place = small.place();
+        let what = format!("{signal:?} after {moment:?}");
+        let mut child = place.build().command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(moment);
+        let sent = Instant::now();
+        let _ = kill_process(Pid::from_child(&child), signal);
+        let status = child.wait().unwrap();
+        assert!(sent.elapsed() < STOPPED, "{what}: it took {:?} to stop", sent.elapsed());
+        if !status.success() {
+            stopped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        assert!(status.signal().is_none_or(|by| by == signal.as_raw()), "{what}: {status}");
+        check_stopped(&place, signal, status.code(), &what);
+        place.check(&what);
+    });
+    let stopped = stopped.into_inner();
+    assert!(stopped > items.len() / 4, "only {stopped} of {} builds were still running", items.len());
+}
+
+#[test]
+fn before_every_change() {
+    let injector = or_skip!("signals before every change", Injector::new());
+    let small = Small::new();
+    let calls = injector.count(&small.place(), CHANGES);
+    assert!(calls > 100, "{calls}");
+    for signal in SIGNALS {
+        let fault = format!("-{}", signal.as_raw());
+        let items: Vec<usize> = (1..=calls).collect();
+        each(&items, |&at| {
+            let place = small.place();
+            let (finished, call) = injector.build(&place, CHANGES, &fault, at);
+            let what = format!("{signal:?} at change {at}, {call:?}");
+            let code = Some(finished.status()).filter(|code| *code >= 0);
+            check_stopped(&place, signal, code, &what);
+            place.check(&what);
+        });
+    }
+}
+
+#[test]
+fn before_every_rename_link_sync_and_unlink() {
+    or_skip!("signals at system calls", strace::available());
+    let small = Small::new();
+    let calls = "rename,renameat,renameat2,link,linkat,unlink,unlinkat,fsync,fdatasync";
+    let place = small.place();
+    let most = strace::most(place.build(), &place.path("log"), calls);
+    assert!(most > 5, "{most}");
+    let items: Vec<_> = SIGNALS.iter().flat_map(|&signal| (1..=most).map(move |at| (signal, at))).collect();
+    each(&items, |&(signal, at)| {
+        let place = small.place();
+        let fault = format!("signal={}", signal.as_raw());
+        let injected = strace::inject(place.build(), &place.path("log"), calls, &fault, at);
+        let what = format!("{signal:?} at call {at} of a thread");
+        let code = Some(injected.finished.status()).filter(|code| *code >= 0);
+        check_stopped(&place, signal, code, &what);
+        place.check(&what);
+    });
+}

@@ -1,0 +1,191 @@
+//! SIGINT and SIGTERM while something takes long or does not move at all: within five seconds, with the signal's exit
+//! status, and without a temporary file.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use mlbuild::digest::Digest;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Place, Small, names};
+use crate::support::mlbuild::{Project, Run};
+
+/// How long a stopped run may take.
+const STOPPED: Duration = Duration::from_secs(5);
+
+/// Starts `run`, sends each signal once `ready`, asked with the time since, says so, and expects its end.
+fn stop(place: &Place<'_>, run: &dyn Fn() -> Run, ready: &dyn Fn(Duration) -> bool) {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut child = run().command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until(&mut child, ready);
+        let sent = Instant::now();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(sent.elapsed() < STOPPED, "{signal:?}: it took {:?}", sent.elapsed());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(128 + signal.as_raw()), "{signal:?}: {said}");
+        assert!(said.lines().any(|line| line == "cancelled"), "{said}");
+        let left = names(&place.store().join("tmp"));
+        assert!(left.is_empty(), "{signal:?}: {left:?} in tmp/");
+    }
+}
+
+fn wait_until(child: &mut Child, ready: &dyn Fn(Duration) -> bool) {
+    let start = Instant::now();
+    while !ready(start.elapsed()) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not get there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// When so much time has gone by.
+fn after(milliseconds: u64) -> impl Fn(Duration) -> bool {
+    move |gone| gone > Duration::from_millis(milliseconds)
+}
+
+/// A server that answers with the beginning of something and then waits for ever.
+fn stalling(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer);
+            held.push(stream);
+        }
+    });
+    url
+}
+
+#[test]
+fn a_stalled_download() {
+    let small = Small::new();
+    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nPK\r\n";
+    for url in [stalling(b""), stalling(b"HTTP/1.1 200 OK\r\n"), stalling(answer)] {
+        let place = small.place();
+        small.tiny.relock(|lock| {
+            for wheel in lock.packages.iter_mut().flat_map(|package| &mut package.wheels) {
+                wheel.url = format!("{url}/{}", wheel.name);
+            }
+        });
+        // The two Debian packages are there then.
+        let others = |gone| after(100)(gone) && super::blobs(&place.store().join("blobs")).len() >= 2;
+        stop(&place, &|| place.build(), &others);
+        small.tiny.relock(|_| ());
+        place.check("after a stalled download");
+    }
+}
+
+#[test]
+fn a_stalled_lock() {
+    let small = Small::new();
+    let place = small.place();
+    let url = stalling(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n-----BEGIN");
+    let project = Project::new(&format!(
+        "[base]\ndebian = \"bookworm\"\nmirrors = [\"{url}\"]\n[python]\nversion = \"3.11\"\n\
+         dependencies = [\"demo\"]\n[[index]]\nurl = \"{url}/simple\"\ndefault = true\n"
+    ));
+    let lock = || project.mlbuild(&["lock"]).env("MLBUILD_HOME", place.store());
+    stop(&place, &lock, &after(400));
+    assert_eq!(names(&project.path()), ["mlbuild.toml"]);
+}
+
+/// Two gigabytes of zeros that take no room.
+fn large(place: &Place<'_>) -> Project {
+    let project = Project::new("[base]\nscratch = true\n[[copy]]\nfrom = \"large\"\nto = \"/large\"\n")
+        .with_store(&place.store());
+    let file = fs::File::create(project.path().join("large")).unwrap();
+    file.set_len(2 << 30).unwrap();
+    project
+}
+
+#[test]
+fn a_large_layer() {
+    let small = Small::new();
+    let place = small.place();
+    let project = large(&place);
+    let build = || project.mlbuild(&["build"]);
+    // While the file is hashed, and while the layer is encoded.
+    stop(&place, &build, &after(200));
+    stop(&place, &build, &|_| !names(&place.store().join("tmp")).is_empty());
+}
+
+#[test]
+fn an_export() {
+    let small = Small::new();
+    let place = small.place();
+    let (to, file) = (place.layout(), place.path("file.tar"));
+    // The layer is a blob of the store already; a pipe that nobody reads holds it up.
+    let project = Project::new("[base]\nscratch = true\n[[copy]]\nfrom = \"noise\"\nto = \"/noise\"\n")
+        .with_store(&place.store());
+    project.write("noise", super::noise(40_000_000));
+    let digest = project.mlbuild(&["build"]).ok().digest();
+    stop(&place, &|| project.mlbuild(&["build", "-o", "oci-archive:-"]), &after(500));
+
+    // An exporter that is before this one.
+    fs::create_dir_all(&to).unwrap();
+    let held = fs::File::open(&to).unwrap();
+    held.lock().unwrap();
+    let output = format!("oci:{}", to.display());
+    stop(&place, &|| project.mlbuild(&["build", "-o", &output]), &after(300));
+    drop(held);
+
+    // In the middle of a file.
+    let outputs = [format!("oci-archive:{}", file.display()), output];
+    for output in &outputs {
+        let mut stopped = 0;
+        for moment in 0..20 {
+            let run = project.mlbuild(&["build", "-o", output]);
+            let mut child = run.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let begun = || has_scratch(place.directory.path()) || has_scratch(&to);
+            let start = Instant::now();
+            while !begun() && child.try_wait().unwrap().is_none() && start.elapsed() < STOPPED {}
+            std::thread::sleep(Duration::from_micros(300 * moment));
+            let _ = kill_process(Pid::from_child(&child), Signal::INT);
+            let code = child.wait().unwrap().code();
+            assert!(matches!(code, Some(0 | 130)), "{code:?}");
+            stopped += usize::from(code == Some(130));
+            assert!(!begun(), "a temporary file is left");
+            let _ = fs::remove_dir_all(to.join("blobs"));
+        }
+        assert!(stopped > 0, "no export to {output} was stopped");
+    }
+    let built = project.mlbuild(&["build", "-o", &outputs[0], "-o", &outputs[1]]).ok();
+    assert_eq!(built.digest(), digest);
+    super::check_blobs(&to.join("blobs/sha256"), "after stopped exports");
+}
+
+fn has_scratch(directory: &Path) -> bool {
+    names(directory).iter().any(|name| name.starts_with(".mlbuild-"))
+}
+
+#[test]
+fn waiting_for_others() {
+    let small = Small::new();
+    let place = small.place();
+    let _ = place.build().ok();
+    // One that prunes.
+    let held = fs::File::open(place.store().join("lock")).unwrap();
+    held.lock().unwrap();
+    stop(&place, &|| place.build(), &after(200));
+    drop(held);
+    place.check("after waiting for a prune");
+
+    // One that downloads the same file.
+    let place = small.place();
+    fs::create_dir_all(place.store()).unwrap();
+    let _ = small.mlbuild(&place.store(), &["images"]).ok();
+    let wheel = fs::read(small.tiny.site("wheels/alpha-1.0-py3-none-any.whl")).unwrap();
+    let held = fs::File::create(place.store().join("partial").join(Digest::of(wheel).hex())).unwrap();
+    held.lock().unwrap();
+    stop(&place, &|| place.build(), &after(300));
+    drop(held);
+    place.check("after waiting for a download");
+}
