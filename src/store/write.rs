@@ -48,7 +48,7 @@ impl Store {
     pub(super) fn install(&self, file: &File, from: &Path, digest: &Digest) -> Result<(), StoreError> {
         let to = self.path(digest);
         let failed = |source| StoreError::Write { path: to.clone(), source };
-        file.set_permissions(Permissions::from_mode(0o444)).map_err(failed)?;
+        set_mode(file, 0o444).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         let shard = to.parent().expect("a blob's path has a parent");
         if !shard.is_dir() {
@@ -68,7 +68,7 @@ impl Store {
         for part in parts {
             file.write_all(part).map_err(failed)?;
         }
-        file.as_file().set_permissions(Permissions::from_mode(0o644)).map_err(failed)?;
+        set_mode(file.as_file(), 0o644).map_err(failed)?;
         let directory = to.parent().expect("a record's path has a parent");
         if durable {
             file.as_file().sync_all().map_err(failed)?;
@@ -151,6 +151,18 @@ impl Writeback {
             Some(thread) => thread.join().unwrap_or_else(|_| Err(io::Error::other("write-back failed"))),
             None => Ok(()),
         }
+    }
+}
+
+/// Modes protect from mistakes; a file system that has none, or other ones, can hold a store all the same.
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    match file.set_permissions(Permissions::from_mode(mode)) {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) =>
+        {
+            Ok(())
+        }
+        done => done,
     }
 }
 

@@ -177,7 +177,12 @@ fn fast() -> PathBuf {
 /// Bytes that do not compress, the same in each run.
 fn noise(len: usize) -> Vec<u8> {
     let mut random = Random::new(len as u64);
-    (0..len).map(|_| random.next() as u8).collect()
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        bytes.extend_from_slice(&random.next().to_le_bytes()[..7]);
+    }
+    bytes.truncate(len);
+    bytes
 }
 
 /// xorshift64*: chance that is the same in each run.

@@ -21,6 +21,8 @@ const STOPPED: Duration = Duration::from_secs(5);
 fn stop(place: &Place<'_>, run: &dyn Fn() -> Run, ready: &dyn Fn(Duration) -> bool) {
     for signal in [Signal::INT, Signal::TERM] {
         let mut child = run().command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child_id = child.id().to_string();
+        wait_until(&mut child, &|_| catches(&child_id, signal));
         wait_until(&mut child, ready);
         let sent = Instant::now();
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -41,6 +43,14 @@ fn wait_until(child: &mut Child, ready: &dyn Fn(Duration) -> bool) {
         assert!(start.elapsed() < Duration::from_secs(60), "it does not get there");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether the process is as far as to handle the signal.
+fn catches(process: &str, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
 }
 
 /// When so much time has gone by.
