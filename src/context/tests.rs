@@ -39,6 +39,14 @@ fn listing(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn what_a_killed_mlbuild_left_is_not_taken() {
+    let dir = project(&[("app/a", "a"), ("app/.mlbuild-x1y2.part", "half of a lock"), ("app/b.part", "b")]);
+    let copies = [copy("app", "/app", &[])];
+    let trees = super::collect(dir.path(), &copies, &[]).unwrap();
+    assert_eq!(names(&trees[0]), ["app/a", "app/b.part"]);
+}
+
 fn names(tree: &Tree) -> Vec<&str> {
     tree.keys().map(TreePath::as_str).collect()
 }

@@ -97,7 +97,7 @@ fn system_calls() {
     each(&items, |&(calls, error, at)| {
         let place = small.place();
         let fault = format!("error={error}");
-        let injected = strace::inject(place.build(), &place.path("log"), calls, &fault, at);
+        let injected = strace::inject(place.build(), &place.path("log"), calls, &fault, &at.to_string());
         let what = format!("{error} at call {at} of a thread: {:?}", injected.calls);
         if injected.finished.status() == 0 {
             assert_eq!(injected.finished.digest(), small.digest, "{what}");

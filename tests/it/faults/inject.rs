@@ -37,20 +37,30 @@ impl Injector {
         fault: &str,
         at: usize,
     ) -> (Finished, Option<String>) {
-        let finished = self.prepare(place, calls, fault, at).run();
+        self.run(place, place.build(), calls, fault, at)
+    }
+
+    /// The same for any run.
+    pub fn run(
+        &self,
+        place: &Place<'_>,
+        run: Run,
+        calls: &str,
+        fault: &str,
+        at: usize,
+    ) -> (Finished, Option<String>) {
+        let finished = self.prepare(place, run, calls, fault, at).run();
         (finished, hits(&place.path("hits")).pop())
     }
 
     /// How many of `calls` a build makes on files of its place.
     pub fn count(&self, place: &Place<'_>, calls: &str) -> usize {
-        let _ = self.prepare(place, calls, "0", 0).ok();
+        let _ = self.prepare(place, place.build(), calls, "0", 0).ok();
         hits(&place.path("hits")).len()
     }
 
-    fn prepare(&self, place: &Place<'_>, calls: &str, fault: &str, at: usize) -> Run {
-        place
-            .build()
-            .env("LD_PRELOAD", self.library())
+    fn prepare(&self, place: &Place<'_>, run: Run, calls: &str, fault: &str, at: usize) -> Run {
+        run.env("LD_PRELOAD", self.library())
             .env("FAULT_UNDER", place.directory.path())
             .env("FAULT_CALLS", calls)
             .env("FAULT_AT", at.to_string())

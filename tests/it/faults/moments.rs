@@ -16,6 +16,8 @@ const SIGNALS: [Signal; 3] = [Signal::KILL, Signal::INT, Signal::TERM];
 const STOPPED: Duration = Duration::from_secs(5);
 /// All that changes what lies on the disk.
 const CHANGES: &str = "create,write,fsync,fchmod,ftruncate,mkdir,unlink,rename,close";
+/// What a build that unwinds has to clean up after.
+const FILES: &str = "create,write,fsync,mkdir,unlink,rename";
 
 /// Ended by `signal` itself or with its exit status: then, but for `kill -9`, there is no temporary file.
 #[track_caller]
@@ -72,20 +74,45 @@ fn at_random_moments() {
 fn before_every_change() {
     let injector = or_skip!("signals before every change", Injector::new());
     let small = Small::new();
-    let calls = injector.count(&small.place(), CHANGES);
-    assert!(calls > 100, "{calls}");
-    for signal in SIGNALS {
-        let fault = format!("-{}", signal.as_raw());
-        let items: Vec<usize> = (1..=calls).collect();
-        each(&items, |&at| {
-            let place = small.place();
-            let (finished, call) = injector.build(&place, CHANGES, &fault, at);
-            let what = format!("{signal:?} at change {at}, {call:?}");
-            let code = Some(finished.status()).filter(|code| *code >= 0);
-            check_stopped(&place, signal, code, &what);
-            place.check(&what);
-        });
+    let mut items = Vec::new();
+    for (signal, changes) in [(Signal::KILL, CHANGES), (Signal::INT, FILES), (Signal::TERM, FILES)] {
+        let count = injector.count(&small.place(), changes);
+        assert!(count > 50, "{count}");
+        items.extend((1..=count).map(|at| (signal, changes, at)));
     }
+    each(&items, |&(signal, changes, at)| {
+        let place = small.place();
+        let fault = format!("-{}", signal.as_raw());
+        let (finished, call) = injector.build(&place, changes, &fault, at);
+        let what = format!("{signal:?} at change {at}, {call:?}");
+        let code = Some(finished.status()).filter(|code| *code >= 0);
+        check_stopped(&place, signal, code, &what);
+        place.check(&what);
+    });
+}
+
+#[test]
+fn before_everything_that_a_prune_removes() {
+    let injector = or_skip!("signals while pruning", Injector::new());
+    let small = Small::new();
+    let items: Vec<_> = (1..40).flat_map(|at| [(at, true), (at, false)]).collect();
+    let killed = std::sync::atomic::AtomicUsize::new(0);
+    each(&items, |&(at, all)| {
+        let place = small.place();
+        let _ = place.build().ok();
+        // What nothing needs: another image without a name that is known, and its layer.
+        let forgotten = small.mlbuild(&place.store(), &["build", "-t", "registry.example/forgotten"]);
+        let _ = forgotten.ok();
+        let prune: &[&str] = if all { &["cache", "prune", "--all"] } else { &["cache", "prune"] };
+        let run = small.mlbuild(&place.store(), prune);
+        let (finished, call) = injector.run(&place, run, "unlink", "-9", at);
+        killed.fetch_add(usize::from(finished.status() != 0), std::sync::atomic::Ordering::Relaxed);
+        let what = format!("prune (all: {all}) killed at {call:?}");
+        let _ = small.mlbuild(&place.store(), &["images"]).ok();
+        let _ = small.mlbuild(&place.store(), &["cache", "verify"]).ok();
+        place.check(&what);
+    });
+    assert!(killed.into_inner() > 20);
 }
 
 #[test]
@@ -100,7 +127,7 @@ fn before_every_rename_link_sync_and_unlink() {
     each(&items, |&(signal, at)| {
         let place = small.place();
         let fault = format!("signal={}", signal.as_raw());
-        let injected = strace::inject(place.build(), &place.path("log"), calls, &fault, at);
+        let injected = strace::inject(place.build(), &place.path("log"), calls, &fault, &at.to_string());
         let what = format!("{signal:?} at call {at} of a thread");
         let code = Some(injected.finished.status()).filter(|code| *code >= 0);
         check_stopped(&place, signal, code, &what);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use super::{Small, each, names, noise};
+use super::{Small, each, names, noise, strace};
 use crate::support::mlbuild::Run;
 use crate::support::skip::{Skip, or_skip};
 use crate::support::tiny::Tiny;
@@ -127,31 +127,18 @@ fn every_size_of_disk() {
     });
 }
 
-/// vfat has no hard links, no symbolic links, no modes and no difference between `A` and `a`.
+/// vfat and its like have neither links nor modes: here the system refuses them all.
 #[test]
-fn without_hard_links() {
-    let namespace = or_skip!("vfat", Namespace::new());
-    or_skip!("vfat", tool("mkfs.vfat"));
+fn without_links_and_modes() {
+    or_skip!("a store without links", strace::available());
     let small = Small::new();
     let place = small.place();
-    let (image, on) = (place.path("image"), place.path("vfat"));
-    std::fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
-    std::fs::create_dir(&on).unwrap();
-    let _ = Run::new("mkfs.vfat").arg(&image).ok();
-    or_skip!("vfat", namespace.mount(&["-t", "vfat", "-o", "loop", image.to_str().unwrap()], &on));
-    let output = format!("oci:{}", on.join("layout").display());
-    for arguments in
-        [&["build", "-o", &output][..], &["build"], &["build", "-o", &output], &["cache", "verify"]]
-    {
-        let run =
-            namespace.enter(small.mlbuild(&on.join("store"), arguments), &small.tiny.project.path()).ok();
-        if arguments[0] == "build" {
-            assert_eq!(run.digest(), small.digest);
-        }
-    }
-    super::check_blobs(&namespace.inside(&on).join("layout/blobs/sha256"), "vfat");
-    let prune = small.mlbuild(&on.join("store"), &["cache", "prune", "--all"]);
-    let _ = namespace.enter(prune, &small.tiny.project.path()).ok();
+    let calls = "link,linkat,symlink,symlinkat,chmod,fchmod,fchmodat";
+    let log = place.path("log");
+    let refused = strace::inject(place.build(), &log, calls, "error=EPERM", "1+");
+    assert_eq!(refused.finished.expect(0).digest(), small.digest);
+    assert!(!refused.calls.is_empty(), "nothing was refused");
+    place.check("without links and modes");
 }
 
 #[test]

@@ -25,8 +25,9 @@ pub struct Injected {
     pub calls: Vec<String>,
 }
 
-/// Runs it with a fault at the N-th call of each thread to each of `calls`: `signal=9` or `error=EIO`.
-pub fn inject(run: Run, log: &Path, calls: &str, fault: &str, at: usize) -> Injected {
+/// Runs it with a fault at the N-th call of each thread to each of `calls`: `signal=9` or `error=EIO`. `N+` is that and
+/// all that follow.
+pub fn inject(run: Run, log: &Path, calls: &str, fault: &str, at: &str) -> Injected {
     let injection = format!("inject={calls}:{fault}:when={at}");
     let finished = traced(run, log, calls, &["-e", &injection]).run();
     let text = fs::read_to_string(log).unwrap_or_default();
