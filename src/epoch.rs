@@ -57,6 +57,22 @@ pub fn seconds_of_civil(year: u64, month: u64, day: u64, hour: u64, minute: u64,
     Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
+/// Seconds since 1970 of an IMF-fixdate (`Sun, 06 Nov 1994 08:49:37 GMT`), the only form that servers may send.
+pub fn http_date(text: &str) -> Option<u64> {
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let mut word = || words.next();
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
+    let day = number(word()?)?;
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let name = word()?;
+    let month = months.iter().position(|month| *month == name)? as u64 + 1;
+    let year = number(word()?)?;
+    let mut time = word()?.split(':').map(number);
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    let whole = time.next().is_none() && word() == Some("GMT") && word().is_none();
+    whole.then(|| seconds_of_civil(year, month, day, hour, minute, second))?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +117,23 @@ mod tests {
             assert_eq!(seconds_of_civil(2026, 1, 1, hour, minute, second), None);
         }
         assert_eq!(seconds_of_civil(2016, 12, 31, 23, 59, 60), Some(1_483_228_800));
+    }
+
+    #[test]
+    fn dates_of_http_are_read() {
+        for (text, seconds) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Thu, 29 Feb 2024 12:34:56 GMT", Some(1_709_210_096)),
+            ("Fri, 31 Dec 2099 23:59:60 GMT", Some(4_102_444_800)),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("Sun, 06 Nov 1994 24:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:49 GMT", None),
+            ("Sun, 06 Foo 1994 08:49:37 GMT", None),
+            ("06 Nov 1994", None),
+            ("", None),
+        ] {
+            assert_eq!(http_date(text), seconds, "{text}");
+        }
     }
 }

@@ -33,7 +33,10 @@ pub enum Failure {
 impl Failure {
     /// Bytes came, and were wrong.
     pub fn is_integrity(&self) -> bool {
-        !matches!(self, Self::Http(_))
+        match self {
+            Self::Http(error) => error.is_foul(),
+            _ => true,
+        }
     }
 }
 

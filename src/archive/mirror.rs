@@ -17,7 +17,7 @@ pub const DEBIAN_VARIABLE: &str = "MLBUILD_DEBIAN_MIRROR";
 pub const SECURITY_VARIABLE: &str = "MLBUILD_DEBIAN_SECURITY_MIRROR";
 
 /// The last resort, and the only place that has an archive as it was.
-const SNAPSHOT: &str = "https://snapshot.debian.org/";
+const SNAPSHOT: &str = if cfg!(test) { "file:///no/snapshot.test/" } else { "https://snapshot.debian.org/" };
 
 /// How long after a suite's `Date` a snapshot is sure to hold it: one is taken every six hours.
 const SNAPSHOT_DELAYS_H: [u64; 3] = [6, 12, 24];

@@ -10,7 +10,7 @@ use super::{IndexCache, Mirror, mirror};
 use crate::debian::closure::{self, Closure, ClosureError, Roots};
 use crate::debian::index::{Index, IndexError};
 use crate::debian::openpgp::{Keyring, SignatureError};
-use crate::debian::release::{Archive, Expected, debian_keyring};
+use crate::debian::release::{Archive, Expected, debian_keyring, parse_rfc3339};
 use crate::debian::version;
 use crate::epoch::Epoch;
 use crate::http::Client;
@@ -33,6 +33,8 @@ pub struct BaseRequest {
     pub mirrors: Vec<Mirror>,
     /// Pins to keep where the indexes still have that version.
     pub previous: Vec<DebLock>,
+    /// What the previous lock was made from: no suite goes back behind it, unless to a snapshot.
+    pub seen: Vec<SuiteLock>,
     /// Forget the pins.
     pub upgrade: bool,
     /// Decides whether an index or a key has expired.
@@ -81,6 +83,9 @@ impl ArchiveError {
                 failures.iter().any(Failure::is_integrity)
             }
             Self::IndexSize { .. } | Self::Index { .. } => true,
+            Self::Closure { source, .. } => {
+                matches!(source, ClosureError::Index(_) | ClosureError::Relation { .. })
+            }
             _ => false,
         }
     }
@@ -116,7 +121,9 @@ pub(super) async fn resolve_with(
     ];
     let by_suite = try_join_all(suites.iter().map(|(archive, suite)| async move {
         let (archived, now) = (request.snapshot.is_some(), request.now);
-        let expected = Expected { archive: *archive, suite, now, archived };
+        let seen = request.seen.iter().find(|seen| seen.archive == archive.as_str() && seen.suite == *suite);
+        let seen = seen.and_then(|seen| parse_rfc3339(&seen.date));
+        let expected = Expected { archive: *archive, suite, now, archived, seen };
         let fetched = fetch::release(client, keyring, expected, roots(request, *archive)).await?;
         let indexes = try_join_all(
             request.platforms.iter().map(|platform| fetch::index(client, cache, &fetched, *platform)),
@@ -227,3 +234,7 @@ fn show(failures: &[Failure]) -> String {
     }
     failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod tests;

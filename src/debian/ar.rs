@@ -87,26 +87,13 @@ fn member(file: &dyn ReadAt, at: &mut u64) -> Result<(String, Member), ArError> 
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
+    use super::super::testing::ar;
     use super::*;
-
-    pub fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        for (name, content) in members {
-            bytes.extend(
-                format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, content.len()).bytes(),
-            );
-            bytes.extend_from_slice(content);
-            if content.len() % 2 == 1 {
-                bytes.push(b'\n');
-            }
-        }
-        bytes
-    }
 
     #[test]
     fn three_members_in_order() {
-        let good = archive(&[("debian-binary", b"2.0\n"), ("control.tar.xz/", b"abc"), ("data.tar", b"de")]);
+        let good = ar(&[("debian-binary", b"2.0\n"), ("control.tar.xz/", b"abc"), ("data.tar", b"de")]);
         let (control, data) = members(&good).unwrap();
         assert_eq!((control.size, control.suffix.as_str()), (3, ".xz"));
         assert_eq!(good.read_vec_at(data.offset, 2).unwrap(), b"de");
@@ -114,20 +101,17 @@ pub mod tests {
         let binary: (&str, &[u8]) = ("debian-binary", b"2.0\n");
         let control: (&str, &[u8]) = ("control.tar", b"a");
         let data: (&str, &[u8]) = ("data.tar", b"b");
-        let mut long = archive(&[binary, control, data]);
+        let mut long = ar(&[binary, control, data]);
         let at = long.len() - 4;
         long[at - 10] = b'9';
         for (bytes, wanted) in [
             (b"PK".to_vec(), "not a Debian package: it does not begin with `!<arch>`"),
-            (archive(&[("debian-binary", b"3.0\n")]), "not a Debian package: `debian-binary` is not `2.0`"),
-            (archive(&[binary, control]), "not a Debian package: it ends before its last member"),
-            (archive(&[binary, data, control]), "member `data.tar` where `control.tar` belongs"),
+            (ar(&[("debian-binary", b"3.0\n")]), "not a Debian package: `debian-binary` is not `2.0`"),
+            (ar(&[binary, control]), "not a Debian package: it ends before its last member"),
+            (ar(&[binary, data, control]), "member `data.tar` where `control.tar` belongs"),
+            (ar(&[binary, ("_gpgorigin", b"x"), control]), "member `_gpgorigin` where `control.tar` belongs"),
             (
-                archive(&[binary, ("_gpgorigin", b"x"), control]),
-                "member `_gpgorigin` where `control.tar` belongs",
-            ),
-            (
-                archive(&[binary, control, data, ("more", b"x")]),
+                ar(&[binary, control, data, ("more", b"x")]),
                 "not a Debian package: something follows `data.tar`",
             ),
             (long[..long.len() - 60].to_vec(), "not a Debian package: it ends before its last member"),

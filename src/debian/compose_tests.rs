@@ -1,5 +1,4 @@
-use super::super::deb::tests::{control, deb, file};
-use super::super::tarfile::tests::entry;
+use super::super::testing::{control, deb, entry, file};
 use super::*;
 use crate::blob::MemoryBlobs;
 use crate::digest::Digest;

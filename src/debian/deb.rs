@@ -12,19 +12,23 @@ use super::deb822::{self, Deb822Error, Paragraph};
 use super::spool::{Budget, Spool};
 use super::tarfile::{Kind, TarError, TarReader};
 use crate::blob::{RangeReader, ReadAt};
-use crate::tree::{Content, Node, PathError, TreePath};
+use crate::tree::{Content, Node, PATH_MAX, PathError, TreePath};
 
 /// Memory that unpacking may take; xz -9 needs 65 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
 /// Logarithm of the largest zstd window: 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
-/// Unpacked size of data.tar, in bytes; the largest of the archive has about 4 GB.
+/// Unpacked size of data.tar, in bytes; the largest of the archive has 6 GB. Below that, what a packed byte may become:
+/// 244 is the most of any package of bookworm.
 const DATA_MAX: u64 = 16 << 30;
+const DATA_FREE: u64 = 64 << 20;
+const RATIO_MAX: u64 = 512;
 /// Unpacked size of control.tar, and of one file in it.
 const CONTROL_MAX: u64 = 64 << 20;
 const CONTROL_FILE_MAX: u64 = 16 << 20;
-/// Entries of data.tar.
+/// Entries of data.tar, and bytes of their names and links.
 const ENTRIES_MAX: usize = 1_000_000;
+const NAMES_MAX: usize = 256 << 20;
 
 /// Directories that a merged /usr has as links into it.
 pub const MERGED: [&str; 7] = ["bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin"];
@@ -67,6 +71,8 @@ pub enum DebError {
     Path(#[from] PathError),
     #[error("file `{path}` {rule}")]
     File { path: String, rule: &'static str },
+    #[error("data.tar: content of `{path}`")]
+    Content { path: String, source: io::Error },
     #[error("unpacking")]
     Io(#[from] io::Error),
 }
@@ -115,10 +121,15 @@ impl Deb {
 fn read_control(file: &dyn ReadAt, member: &Member) -> Result<BTreeMap<String, Vec<u8>>, DebError> {
     let part = "control.tar";
     let fail = |source| DebError::Tar { part, source };
-    let mut tar = TarReader::new(unpacker(file, member, part)?.take(CONTROL_MAX));
+    let mut tar = TarReader::new(unpacker(file, member, part, CONTROL_MAX)?);
     let mut parts = BTreeMap::new();
     while let Some(entry) = tar.next().map_err(fail)? {
-        let name = entry.name.trim_start_matches("./");
+        let name = entry.name.strip_prefix("./").unwrap_or(&entry.name);
+        if !["", "."].contains(&name)
+            && let Err(PathError { rule, .. }) = TreePath::new(name.trim_end_matches('/'))
+        {
+            return Err(fail(TarError::Entry { name: entry.name, rule }));
+        }
         if !["control", "md5sums", "postinst"].contains(&name) {
             continue;
         }
@@ -126,7 +137,7 @@ fn read_control(file: &dyn ReadAt, member: &Member) -> Result<BTreeMap<String, V
             return Err(DebError::ControlFile("a member is not a file, or is larger than 16 MiB"));
         }
         let mut bytes = Vec::new();
-        tar.read_to_end(&mut bytes)?;
+        tar.read_to_end(&mut bytes).map_err(|error| fail(error.into()))?;
         if parts.insert(name.to_owned(), bytes).is_some() {
             return Err(DebError::ControlFile("a member appears twice"));
         }
@@ -141,11 +152,13 @@ fn read_data(
 ) -> Result<BTreeMap<TreePath, Node>, DebError> {
     let part = "data.tar";
     let fail = |source| DebError::Tar { part, source };
-    let mut tar = TarReader::new(unpacker(file, member, part)?.take(DATA_MAX));
+    let most = member.size.saturating_mul(RATIO_MAX).saturating_add(DATA_FREE).min(DATA_MAX);
+    let mut tar = TarReader::new(unpacker(file, member, part, most)?);
     let mut spool = Spool::new(budget);
     // Content is a place in the spool until that is complete.
     let (mut nodes, mut contents) = (BTreeMap::new(), Vec::new());
     let mut left_out = BTreeSet::new();
+    let mut names = 0;
     for _ in 0..ENTRIES_MAX {
         let Some(entry) = tar.next().map_err(fail)? else {
             let from = spool.finish()?;
@@ -155,6 +168,10 @@ fn read_data(
             }
             return Ok(nodes);
         };
+        names += entry.name.len() + entry.target.len();
+        if names > NAMES_MAX {
+            return Err(fail(TarError::Form("its names have more than 256 MiB")));
+        }
         let Some(path) = image_path(&entry.name)? else { continue };
         let refuse = |rule| DebError::File { path: path.to_string(), rule };
         // base-files of trixie ships the links of a merged /usr; composition makes them for every suite.
@@ -171,6 +188,10 @@ fn read_data(
         let node = match entry.kind {
             // Set-user-ID and set-group-ID go, the sticky bit stays.
             Kind::Directory => Node::Dir { mode: entry.mode & 0o1777 },
+            Kind::Symlink if entry.target.len() > PATH_MAX => {
+                return Err(refuse("is a link of more than 4095 bytes"));
+            }
+            Kind::Symlink if leaves(&path, &entry.target) => return Err(refuse("is a link out of the root")),
             Kind::Symlink => Node::Symlink { target: entry.target },
             Kind::Hardlink => {
                 let target =
@@ -185,7 +206,8 @@ fn read_data(
                 }
             }
             Kind::File => {
-                let offset = spool.append(&mut tar, entry.size)?;
+                let kept = spool.append(&mut tar, entry.size);
+                let offset = kept.map_err(|source| DebError::Content { path: path.to_string(), source })?;
                 contents.push((path.clone(), mode, offset, entry.size));
                 // Stands for the file until the spool is complete.
                 Node::File { mode, content: Content::bytes(Vec::new()) }
@@ -215,6 +237,22 @@ pub fn merge(path: TreePath) -> Result<TreePath, PathError> {
     if MERGED.contains(&first) { TreePath::new(&format!("usr/{path}")) } else { Ok(path) }
 }
 
+/// Whether a link at `path` climbs above the root, going by its text.
+fn leaves(path: &TreePath, target: &str) -> bool {
+    let mut depth = if target.starts_with('/') { 0 } else { path.parents().count() };
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => match depth.checked_sub(1) {
+                Some(above) => depth = above,
+                None => return true,
+            },
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
 fn is_left_out(path: &TreePath, kind: Kind) -> bool {
     let path = path.as_str();
     if let Some(below) = path.strip_prefix("usr/share/doc/") {
@@ -230,14 +268,15 @@ fn is_left_out(path: &TreePath, kind: Kind) -> bool {
     LEFT_OUT.iter().any(below) || FILES_LEFT_OUT.contains(&path) || path.ends_with("/EXTERNALLY-MANAGED")
 }
 
-/// The unpacked bytes of a member.
+/// The unpacked bytes of a member, at most `most`.
 fn unpacker<'a>(
     file: &'a dyn ReadAt,
     member: &Member,
     part: &'static str,
-) -> Result<Box<dyn Read + 'a>, DebError> {
+    most: u64,
+) -> Result<Unpacked<'a>, DebError> {
     let packed = BufReader::with_capacity(128 << 10, RangeReader::new(file, member.offset, member.size));
-    Ok(match member.suffix.as_str() {
+    let reader: Box<dyn Read + 'a> = match member.suffix.as_str() {
         "" => Box::new(packed),
         ".xz" => {
             let flags = liblzma::stream::CONCATENATED;
@@ -252,9 +291,35 @@ fn unpacker<'a>(
         }
         ".gz" => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
         suffix => return Err(DebError::Compression { part, suffix: suffix.to_owned() }),
-    })
+    };
+    Ok(Unpacked { reader, most, left: most })
+}
+
+/// What a member unpacks to, up to a bound.
+struct Unpacked<'a> {
+    reader: Box<dyn Read + 'a>,
+    most: u64,
+    left: u64,
+}
+
+impl Read for Unpacked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer).map_err(|error| match error.kind() {
+            // What decoders say of content that they cannot or may not unpack.
+            io::ErrorKind::Other => io::Error::new(io::ErrorKind::InvalidData, error),
+            _ => error,
+        })?;
+        match self.left.checked_sub(read as u64) {
+            Some(left) => self.left = left,
+            None => {
+                let text = format!("it unpacks to more than {} bytes", self.most);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+        }
+        Ok(read)
+    }
 }
 
 #[cfg(test)]
 #[path = "deb_tests.rs"]
-pub mod tests;
+mod tests;

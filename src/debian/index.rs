@@ -28,6 +28,7 @@ const KEPT: [&str; 13] = [
 ];
 
 /// Bounds of what is read, in bytes and paragraphs.
+const UNPACKED_MAX: u64 = 512 << 20;
 const PARAGRAPH_MAX: usize = 1 << 20;
 const KEPT_MAX: usize = 256 << 20;
 const PACKAGES_MAX: usize = 1_000_000;
@@ -44,6 +45,8 @@ pub enum IndexError {
     First(String),
     #[error("package index: field `{field}` of package {package} is missing or cannot be read")]
     Field { package: String, field: &'static str },
+    #[error("package index: field `{field}` of package {package} appears twice")]
+    Twice { package: String, field: &'static str },
 }
 
 /// One suite's packages for one architecture.
@@ -80,9 +83,14 @@ impl Index {
         let mut index = Self::default();
         let mut kept = Vec::new();
         let mut buffer = Vec::with_capacity(512 << 10);
+        let mut unpacked = 0;
         loop {
             let before = buffer.len();
             let read = (&mut reader).take(256 << 10).read_to_end(&mut buffer)?;
+            unpacked += read as u64;
+            if unpacked > UNPACKED_MAX {
+                return Err(IndexError::Bound("it unpacks to more than 512 MiB"));
+            }
             let done = match memchr::memmem::rfind(&buffer, b"\n\n") {
                 _ if read == 0 => buffer.len(),
                 Some(at) => at + 2,
@@ -253,6 +261,11 @@ fn package(paragraph: &str) -> Result<Package<'_>, IndexError> {
         if let Some((name, value)) = line.split_once(':')
             && let Some(at) = KEPT.iter().position(|kept| *kept == name)
         {
+            // Readers differ on which one counts.
+            if !values[at].is_empty() {
+                let package = field(paragraph, "Package").chars().take(80).collect();
+                return Err(IndexError::Twice { package, field: KEPT[at] });
+            }
             values[at] = value.trim();
         }
     }

@@ -21,6 +21,8 @@ pub mod version;
 mod ar;
 mod spool;
 mod tarfile;
+#[cfg(test)]
+mod testing;
 
 pub use compose::{ComposeError, Composition, compose};
 

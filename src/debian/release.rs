@@ -2,8 +2,9 @@
 //!
 //! [`Release::read`] believes a file only if one of Debian's keys, compiled in below, signed it, it is the suite and
 //! the archive asked for (a mirror may not serve an old suite as a new one, nor the main archive as the security
-//! archive), and it has not expired. `Valid-Until` is honoured where a suite has one: security and `-updates` do,
-//! a released suite does not. Of a snapshot, expiry says nothing.
+//! archive), it is not older than one that was seen before, and it has not expired. `Valid-Until` is honoured where a suite has one: security and `-updates` do,
+//! a released suite does not: of that one, an old state with a good signature is known only by a lock that was made
+//! from a newer one. Of a snapshot, neither says anything.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -71,8 +72,10 @@ pub struct Expected<'a> {
     /// `bookworm`, `bookworm-updates`, `bookworm-security`.
     pub suite: &'a str,
     pub now: SystemTime,
-    /// The file is from a snapshot: it may have expired.
+    /// The file is from a snapshot: it may have expired, and be older than what was seen.
     pub archived: bool,
+    /// `Date` of the newest release of this suite that was seen, in seconds since 1970.
+    pub seen: Option<u64>,
 }
 
 /// A release file that is to be believed.
@@ -101,6 +104,10 @@ pub enum ReleaseError {
     Expired { suite: String, until: Epoch },
     #[error("InRelease of {suite} is from the future: {date}")]
     Future { suite: String, date: Epoch },
+    #[error(
+        "InRelease of {suite} is of {date}, older than that of {seen} which the lock was made from: a replay, or a mirror that is behind"
+    )]
+    Replayed { suite: String, date: Epoch, seen: Epoch },
 }
 
 /// Debian's archive keys.
@@ -140,6 +147,9 @@ impl Release {
         let date = time("Date", date)?;
         if date > now + CLOCK_SKEW.as_secs() {
             return Err(ReleaseError::Future { suite: suite(), date: Epoch(date) });
+        }
+        if let Some(seen) = expected.seen.filter(|seen| *seen > date && !expected.archived) {
+            return Err(ReleaseError::Replayed { suite: suite(), date: Epoch(date), seen: Epoch(seen) });
         }
         if let Some(until) = fields.get("Valid-Until") {
             let until = time("Valid-Until", until)?;
@@ -235,7 +245,7 @@ mod tests {
         let message = include_bytes!("../../fixtures/debian/good.InRelease");
         let read = |archive, suite, day: u64, archived| {
             let now = UNIX_EPOCH + std::time::Duration::from_secs(1_768_003_200 + day * 86_400);
-            Release::read(message, &keyring, &Expected { archive, suite, now, archived })
+            Release::read(message, &keyring, &Expected { archive, suite, now, archived, seen: None })
         };
         let suite = "bookworm-security";
         let release = read(Archive::Security, suite, 1, false).unwrap();

@@ -2,14 +2,16 @@
 //!
 //! It knows what dpkg-deb has written over the years: GNU and POSIX headers, GNU long names (`L`, `K`), pax headers
 //! (`x`; `g` only with comments), regular files, directories, symbolic and hard links. Devices, FIFOs, sparse files
-//! and anything else are refused: no package of the archive ships them. Names come out as they stand, in UTF-8; what
-//! they may be is the caller's rule. Extended attributes are dropped, owners and times not read.
+//! and anything else are refused: no package of the archive ships them. So is what readers take differently: a name said
+//! twice, an extended header without an entry. Names come out as they stand, in UTF-8; what they may be is the caller's rule. Extended attributes are dropped, owners and times not read.
 
 use std::io::{self, Read};
 
 const BLOCK: usize = 512;
 /// Longest long name and largest pax header, in bytes.
 const EXTENSION_MAX: u64 = 64 << 10;
+/// Extended headers of one entry; dpkg-deb writes at most two.
+const EXTENSIONS_MAX: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TarError {
@@ -65,8 +67,14 @@ impl<R: Read> TarReader<R> {
     /// The next entry; none at the end, which has been checked to hold nothing but zeros.
     pub fn next(&mut self) -> Result<Option<Entry>, TarError> {
         let mut extension = Extension::default();
+        let mut extensions = 0;
         loop {
-            let Some(header) = self.header()? else { return Ok(None) };
+            let Some(header) = self.header()? else {
+                return match extensions {
+                    0 => Ok(None),
+                    _ => Err(TarError::Form("its last extended header belongs to no entry")),
+                };
+            };
             let refuse = |rule| TarError::Entry { name: text(&header[..100]).unwrap_or_default(), rule };
             if !checksum_fits(&header) {
                 return Err(refuse("its header's checksum is wrong"));
@@ -74,6 +82,9 @@ impl<R: Read> TarReader<R> {
             let size = number(&header[124..136]).ok_or_else(|| refuse("its size is not a number"))?;
             match header[156] {
                 b'L' | b'K' | b'x' | b'g' => {
+                    if extensions == EXTENSIONS_MAX {
+                        return Err(refuse("it has more than four extended headers"));
+                    }
                     if size > EXTENSION_MAX {
                         return Err(refuse("its extended header is larger than 64 KiB"));
                     }
@@ -83,12 +94,14 @@ impl<R: Read> TarReader<R> {
                     if bytes.len() as u64 != size {
                         return Err(TarError::Form("it ends inside an entry"));
                     }
-                    let long = || text(&bytes).ok_or_else(|| refuse("its long name is not UTF-8"));
+                    let long = || text(&bytes).ok_or("its long name is not UTF-8");
                     match header[156] {
-                        b'L' => extension.name = Some(long()?),
-                        b'K' => extension.target = Some(long()?),
-                        kind => pax(&bytes, kind == b'g', &mut extension).map_err(refuse)?,
+                        b'L' => long().and_then(|name| once(&mut extension.name, name)),
+                        b'K' => long().and_then(|target| once(&mut extension.target, target)),
+                        kind => pax(&bytes, kind == b'g', &mut extension),
                     }
+                    .map_err(refuse)?;
+                    extensions += 1;
                 }
                 kind => {
                     return self.entry(&header, kind, extension.size.unwrap_or(size), extension).map(Some);
@@ -109,10 +122,10 @@ impl<R: Read> TarReader<R> {
             None => {
                 let short = text(&header[..100]).ok_or(TarError::Form("a name is not UTF-8"))?;
                 // Only POSIX headers have a prefix; GNU's use that place for other things.
-                let prefix = if &header[257..263] == b"ustar\0" { text(&header[345..500]) } else { None };
-                match prefix.filter(|prefix| !prefix.is_empty()) {
-                    Some(prefix) => format!("{prefix}/{short}"),
-                    None => short,
+                let prefix = if &header[257..263] == b"ustar\0" { &header[345..500] } else { &[] };
+                match text(prefix).ok_or(TarError::Form("a name is not UTF-8"))?.as_str() {
+                    "" => short,
+                    prefix => format!("{prefix}/{short}"),
                 }
             }
         };
@@ -217,25 +230,39 @@ fn text(field: &[u8]) -> Option<String> {
     std::str::from_utf8(&field[..end]).ok().map(str::to_owned)
 }
 
+/// Sets what an extended header says, if none has said it.
+fn once<T>(place: &mut Option<T>, value: T) -> Result<(), &'static str> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err("its extended headers say one thing twice"),
+    }
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    all.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
+}
+
 /// `LENGTH KEY=VALUE\n` records.
 fn pax(mut bytes: &[u8], global: bool, extension: &mut Extension) -> Result<(), &'static str> {
     const FORM: &str = "its pax header cannot be read";
     while !bytes.is_empty() {
         let space = bytes.iter().take(8).position(|byte| *byte == b' ').ok_or(FORM)?;
-        let length: usize =
-            std::str::from_utf8(&bytes[..space]).ok().and_then(|digits| digits.parse().ok()).ok_or(FORM)?;
+        let length = decimal(&bytes[..space]).and_then(|length| usize::try_from(length).ok()).ok_or(FORM)?;
         if length <= space + 2 || length > bytes.len() || bytes[length - 1] != b'\n' {
             return Err(FORM);
         }
-        let record = std::str::from_utf8(&bytes[space + 1..length - 1]);
+        let record = &bytes[space + 1..length - 1];
         bytes = &bytes[length..];
-        // Extended attributes may hold any bytes; they are dropped.
-        let Ok(record) = record else { continue };
-        let (key, value) = record.split_once('=').ok_or(FORM)?;
+        let equals = record.iter().position(|byte| *byte == b'=').ok_or(FORM)?;
+        let key = std::str::from_utf8(&record[..equals]).map_err(|_| FORM)?;
+        let value = &record[equals + 1..];
+        let name = || String::from_utf8(value.to_vec()).map_err(|_| "its long name is not UTF-8");
         match key {
-            "path" if !global => extension.name = Some(value.to_owned()),
-            "linkpath" if !global => extension.target = Some(value.to_owned()),
-            "size" if !global => extension.size = Some(value.parse().map_err(|_| FORM)?),
+            "path" if !global => once(&mut extension.name, name()?)?,
+            "linkpath" if !global => once(&mut extension.target, name()?)?,
+            "size" if !global => once(&mut extension.size, decimal(value).ok_or(FORM)?)?,
+            // Extended attributes may hold any bytes; they are dropped.
             "mtime" | "atime" | "ctime" | "uid" | "gid" | "uname" | "gname" | "comment" | "charset" => {}
             _ if key.starts_with("SCHILY.") || key.starts_with("LIBARCHIVE.") => {}
             _ => return Err("its pax header has an unknown key"),
@@ -245,32 +272,9 @@ fn pax(mut bytes: &[u8], global: bool, extension: &mut Extension) -> Result<(), 
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
+    use super::super::testing::{entry, tar};
     use super::*;
-
-    /// One entry in GNU's format, as dpkg-deb writes it.
-    pub fn entry(name: &str, kind: u8, mode: u32, target: &str, content: &[u8]) -> Vec<u8> {
-        let mut header = [0; BLOCK];
-        header[..name.len()].copy_from_slice(name.as_bytes());
-        header[100..108].copy_from_slice(format!("{mode:07o}\0").as_bytes());
-        header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
-        header[156] = kind;
-        header[157..157 + target.len()].copy_from_slice(target.as_bytes());
-        header[257..265].copy_from_slice(b"ustar  \0");
-        header[148..156].fill(b' ');
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        let mut bytes = header.to_vec();
-        bytes.extend_from_slice(content);
-        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-        bytes
-    }
-
-    pub fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = entries.concat();
-        bytes.resize(bytes.len() + 2 * BLOCK, 0);
-        bytes
-    }
 
     fn list(bytes: &[u8]) -> Result<Vec<(Entry, String)>, String> {
         let mut reader = TarReader::new(bytes);
@@ -292,7 +296,7 @@ pub mod tests {
             format!("{length}{body}")
         };
         let header = record("path", "./pax") + &record("SCHILY.xattr.security.capability", "x");
-        let bytes = archive(&[
+        let bytes = tar(&[
             entry("./", b'5', 0o755, "", b""),
             entry("./a", b'0', 0o4755, "", b"hello"),
             entry("././@LongLink", b'L', 0, "", long.as_bytes()),
@@ -316,31 +320,28 @@ pub mod tests {
         let mut broken = entry("./a", b'0', 0o644, "", b"");
         broken[0] = b'x';
         let unended = entry("./a", b'0', 0o644, "", b"hello");
-        let mut trailing = archive(&[]);
+        let mut trailing = tar(&[]);
         trailing.push(1);
         for (bytes, wanted) in [
-            (archive(&[broken]), "tar entry `x/a`: its header's checksum is wrong"),
+            (tar(&[broken]), "tar entry `x/a`: its header's checksum is wrong"),
             (unended.clone(), "tar archive: it has no end mark"),
             (unended[..515].to_vec(), "tar archive: it ends inside an entry"),
             (trailing, "tar archive: something follows its end mark"),
-            (archive(&[entry("./d", b'3', 0o644, "", b"")]), "tar entry `./d`: it is a device or a FIFO"),
-            (archive(&[entry("./d", b'S', 0o644, "", b"")]), "tar entry `./d`: it is of an unknown type"),
+            (tar(&[entry("./d", b'3', 0o644, "", b"")]), "tar entry `./d`: it is a device or a FIFO"),
+            (tar(&[entry("./d", b'S', 0o644, "", b"")]), "tar entry `./d`: it is of an unknown type"),
             (
-                archive(&[entry("./d", b'5', 0o644, "", b"x")]),
+                tar(&[entry("./d", b'5', 0o644, "", b"x")]),
                 "tar entry `./d`: it has content but is not a file",
             ),
             (
-                archive(&[entry("./l", b'2', 0o777, "", b"")]),
+                tar(&[entry("./l", b'2', 0o777, "", b"")]),
                 "tar entry `./l`: its type and its link target contradict each other",
             ),
             (
-                archive(&[entry("p", b'x', 0, "", b"22 GNU.sparse.major=1\n")]),
+                tar(&[entry("p", b'x', 0, "", b"22 GNU.sparse.major=1\n")]),
                 "tar entry `p`: its pax header has an unknown key",
             ),
-            (
-                archive(&[entry("p", b'x', 0, "", b"99 path=x\n")]),
-                "tar entry `p`: its pax header cannot be read",
-            ),
+            (tar(&[entry("p", b'x', 0, "", b"99 path=x\n")]), "tar entry `p`: its pax header cannot be read"),
         ] {
             assert_eq!(list(&bytes).unwrap_err(), wanted);
         }

@@ -131,7 +131,7 @@ impl EngineError {
             Self::Resolve { source, .. } => match source {
                 ResolveError::Index { .. } | ResolveError::Client(_) => ErrorKind::Network,
                 ResolveError::Cache { .. } | ResolveError::Stopped => ErrorKind::Failed,
-                ResolveError::Hash { .. } => ErrorKind::Integrity,
+                ResolveError::Hash { .. } | ResolveError::Foul { .. } => ErrorKind::Integrity,
                 _ => ErrorKind::Request,
             },
             Self::Python { source, .. } => of_chain(&**source, ErrorKind::Request),
@@ -144,6 +144,7 @@ impl EngineError {
                     (false, false) => ErrorKind::Network,
                 }
             }
+            Self::Http(error) if error.is_foul() => ErrorKind::Integrity,
             Self::Http(_) => ErrorKind::Network,
             Self::Layer { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::Export { source, .. } if source.is_integrity() => ErrorKind::Integrity,

@@ -168,6 +168,7 @@ impl Engine {
             platforms: inputs.platforms.clone(),
             mirrors: super::sources::mirrors(&debian.mirrors)?,
             previous,
+            seen: old.map(|old| old.suites.clone()).unwrap_or_default(),
             upgrade: *upgrade == Upgrade::All,
             now: super::sources::now(),
         };

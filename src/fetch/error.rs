@@ -26,10 +26,13 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Some source had bytes other than those promised.
+    /// Some source had bytes other than those promised, or an answer that no honest server gives.
     pub fn is_integrity(&self) -> bool {
         match self {
-            Self::Integrity { .. } | Self::Length { .. } | Self::Overlong { .. } => true,
+            Self::Integrity { .. } | Self::Length { .. } | Self::Overlong { .. } | Self::TooLarge { .. } => {
+                true
+            }
+            Self::Http { source, .. } => source.is_foul(),
             Self::Everywhere { errors, .. } => errors.iter().any(Self::is_integrity),
             _ => false,
         }

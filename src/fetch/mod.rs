@@ -34,8 +34,9 @@ use sink::Sink;
 
 /// Bytes handed to the writing thread at a time.
 const CHUNK: usize = 512 * 1024;
-/// An answer that brought so many bytes counts as a success, so that a long download may be cut any number of times.
-const HEADWAY: u64 = 1 << 20;
+/// An answer that brought so many bytes counts as a success, so that a long download may be cut any number of times, also
+/// by something on the way that resets a connection at every MiB.
+const HEADWAY: u64 = 128 << 10;
 /// How often a download waiting for another process looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -377,5 +378,7 @@ impl Download<'_> {
     }
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

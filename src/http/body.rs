@@ -10,6 +10,10 @@ use url::Url;
 
 use super::{ClientOptions, HttpError, redact};
 
+/// A server that sends less than this, in bytes a second over [`ClientOptions::read_timeout`], has stalled: one that drips
+/// would be waited for without end.
+const SLOWEST: f64 = 1024.0;
+
 /// Bytes asked of a local file at a time.
 const FILE_CHUNK: u64 = 256 * 1024;
 
@@ -21,6 +25,26 @@ pub struct Body {
     total: Option<u64>,
     etag: Option<String>,
     read_timeout: Duration,
+    pace: Pace,
+}
+
+/// What came in how much time of waiting for it; both begin anew after each read timeout.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Pace {
+    fn is_a_stall(&mut self, waited: Duration, bytes: usize, timeout: Duration) -> bool {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited < timeout {
+            return false;
+        }
+        let Self { waited, bytes } = std::mem::take(self);
+        (bytes as f64) < SLOWEST * waited.as_secs_f64()
+    }
 }
 
 enum Inner {
@@ -54,6 +78,7 @@ impl Body {
             total,
             etag,
             read_timeout: options.read_timeout,
+            pace: Pace::default(),
         })
     }
 
@@ -78,10 +103,15 @@ impl Body {
     pub async fn chunk(&mut self, buffer: &mut Vec<u8>) -> Result<usize, HttpError> {
         match &mut self.inner {
             Inner::Http(response) => loop {
+                let asked = tokio::time::Instant::now();
                 match response.chunk().await {
                     Ok(Some(bytes)) if bytes.is_empty() => {}
                     Ok(Some(bytes)) => {
                         buffer.extend_from_slice(&bytes);
+                        if self.pace.is_a_stall(asked.elapsed(), bytes.len(), self.read_timeout) {
+                            let (url, after) = (self.shown.clone(), self.read_timeout);
+                            return Err(HttpError::Stalled { url, after });
+                        }
                         return Ok(bytes.len());
                     }
                     Ok(None) => return Ok(0),
@@ -125,6 +155,7 @@ pub(super) async fn open_file(url: &Url, offset: u64) -> Result<Body, HttpError>
         total: Some(metadata.len()),
         etag: None,
         read_timeout: Duration::ZERO,
+        pace: Pace::default(),
     })
 }
 

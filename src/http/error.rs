@@ -22,7 +22,7 @@ pub enum HttpError {
     Connect { url: String, source: Box<dyn Error + Send + Sync> },
     #[error("cannot request {url}")]
     Request { url: String, source: Box<dyn Error + Send + Sync> },
-    #[error("{url} sent nothing for {} s", after.as_secs_f32())]
+    #[error("{url} sent nothing, or next to nothing, for {} s", after.as_secs_f32())]
     Stalled { url: String, after: Duration },
     #[error("{url} answered {status}{}", reason(*status))]
     Status { url: String, status: u16, retry_after: Option<Duration> },
@@ -72,6 +72,11 @@ impl HttpError {
             }
             _ => false,
         }
+    }
+
+    /// The server sent what no honest server sends: no network is to blame, and waiting does not help.
+    pub fn is_foul(&self) -> bool {
+        matches!(self, Self::Redirect { .. } | Self::TooLarge { .. })
     }
 
     /// How often a request that failed like this is made again. A name that does not resolve or a closed port is

@@ -39,7 +39,7 @@ pub struct ClientOptions {
     /// Refuse every request that would leave the machine's own files.
     pub offline: bool,
     pub connect_timeout: Duration,
-    /// The longest time without a byte, both before the answer and within it.
+    /// The longest time without a byte, both before the answer and within it, and with less than 1 KiB a second.
     pub read_timeout: Duration,
     /// How often a failed request is made again; a connection that cannot be made at all only twice.
     pub retries: u32,
@@ -89,6 +89,11 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .http1_only()
+            // Other parts of the program bring the library's decoders with them.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .connect_timeout(options.connect_timeout)
             .read_timeout(options.read_timeout)
             .build()

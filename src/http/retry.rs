@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{ClientOptions, HttpError};
-use crate::epoch::seconds_of_civil;
+use crate::epoch::http_date;
 
 /// The longest `Retry-After` that is obeyed.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(120);
@@ -36,22 +36,6 @@ pub fn retry_after(value: &str, now: u64) -> Option<Duration> {
     Some(Duration::from_secs(http_date(value)?.saturating_sub(now)))
 }
 
-/// Seconds since 1970 of an IMF-fixdate (`Sun, 06 Nov 1994 08:49:37 GMT`), the only form that servers may send.
-pub fn http_date(text: &str) -> Option<u64> {
-    let mut words = text.split_once(", ")?.1.split(' ');
-    let mut word = || words.next();
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
-    let day = number(word()?)?;
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let name = word()?;
-    let month = months.iter().position(|month| *month == name)? as u64 + 1;
-    let year = number(word()?)?;
-    let mut time = word()?.split(':').map(number);
-    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
-    let whole = time.next().is_none() && word() == Some("GMT") && word().is_none();
-    whole.then(|| seconds_of_civil(year, month, day, hour, minute, second))?
-}
-
 /// Seconds since 1970, for `Retry-After` dates only.
 #[expect(clippy::disallowed_methods, reason = "a date by which to come back means nothing without today's")]
 pub(super) fn now() -> u64 {
@@ -68,24 +52,6 @@ fn random() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_read() {
-        for (text, seconds) in [
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
-            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
-            ("Thu, 29 Feb 2024 12:34:56 GMT", Some(1_709_210_096)),
-            ("Fri, 31 Dec 2099 23:59:60 GMT", Some(4_102_444_800)),
-            ("Sun, 06 Nov 1994 08:49:37 CET", None),
-            ("Sun, 06 Nov 1994 24:49:37 GMT", None),
-            ("Sun, 06 Nov 1994 08:49 GMT", None),
-            ("Sun, 06 Foo 1994 08:49:37 GMT", None),
-            ("06 Nov 1994", None),
-            ("", None),
-        ] {
-            assert_eq!(http_date(text), seconds, "{text}");
-        }
-    }
 
     #[test]
     fn servers_wishes_are_read() {

@@ -1,9 +1,11 @@
-//! A scripted HTTP/1.1 server on loopback, for tests only: it can cut an answer, stall, ignore ranges and lie about
-//! lengths. Each request is one connection and one call of the script.
+//! A scripted HTTP/1.1 server on loopback, for tests only: it can cut an answer, reset its connection, stall, drip, ignore
+//! ranges and lie about lengths. Each request is one connection and one call of the script.
+//!
+//! Depends on nothing of this crate: `tests/it` includes this file by its path.
 
 #![expect(clippy::disallowed_methods, reason = "a server needs threads")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,6 +18,7 @@ use url::Url;
 pub struct Request {
     /// How many came before it.
     pub number: usize,
+    pub method: String,
     /// With the query.
     pub path: String,
     headers: Vec<(String, String)>,
@@ -52,6 +55,10 @@ enum End {
     Cut(usize),
     /// Say nothing more for so long, then close.
     Stall(usize, Duration),
+    /// Reset the connection after so many bytes.
+    Reset(usize),
+    /// One byte, a pause, the next byte.
+    Drip(Duration),
 }
 
 impl Reply {
@@ -106,7 +113,17 @@ impl Reply {
         self
     }
 
-    fn send(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+    pub fn reset(mut self, after: usize) -> Self {
+        self.end = End::Reset(after);
+        self
+    }
+
+    pub fn drip(mut self, pause: Duration) -> Self {
+        self.end = End::Drip(pause);
+        self
+    }
+
+    fn send(&self, stream: &mut TcpStream, head_only: bool) -> std::io::Result<()> {
         let mut head = format!("HTTP/1.1 {} Scripted\r\nConnection: close\r\n", self.status);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -115,7 +132,7 @@ impl Reply {
             head.push_str(&format!("Content-Length: {length}\r\n"));
         }
         head.push_str("\r\n");
-        let body = &self.body[self.skip..];
+        let body = if head_only { &[] } else { &self.body[self.skip..] };
         // A stall before the first byte is one before the headers.
         if let End::Stall(0, time) = self.end {
             std::thread::sleep(time);
@@ -128,6 +145,17 @@ impl Reply {
             End::Stall(after, time) => {
                 stream.write_all(&body[..after.min(body.len())])?;
                 std::thread::sleep(time);
+            }
+            End::Reset(after) => {
+                stream.write_all(&body[..after.min(body.len())])?;
+                // What is under way would be lost with the connection.
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            End::Drip(pause) => {
+                for byte in body {
+                    stream.write_all(&[*byte])?;
+                    std::thread::sleep(pause);
+                }
             }
         }
         stream.flush()
@@ -183,20 +211,33 @@ fn serve(
     log: &Mutex<Vec<Request>>,
     script: &dyn Fn(&Request) -> Reply,
 ) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    let Some(first) = lines.next().transpose()? else { return Ok(()) };
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut headers = Vec::new();
-    for line in lines {
-        let line = line?;
-        let Some((name, value)) = line.split_once(':') else { break };
-        headers.push((name.to_owned(), value.trim().to_owned()));
+    // All but the last byte: a connection that is closed with something unread is reset.
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r") {
+        let mut byte = [0];
+        if stream.read(&mut byte)? == 0 {
+            return Ok(());
+        }
+        head.push(byte[0]);
     }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let mut lines = head.lines();
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let method = words.next().unwrap_or_default().to_owned();
+    let path = words.next().unwrap_or_default().to_owned();
+    let headers = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect();
     let request = {
         let mut log = log.lock().unwrap();
-        let request = Request { number: log.len(), path, headers };
+        let request = Request { number: log.len(), method, path, headers };
         log.push(request.clone());
         request
     };
-    script(&request).send(&mut stream)
+    let reply = script(&request);
+    if !matches!(reply.end, End::Reset(_)) {
+        stream.read_exact(&mut [0])?;
+    }
+    reply.send(&mut stream, request.method == "HEAD")
 }

@@ -42,6 +42,9 @@ pub enum ResolveError {
     /// An index, or a file that it names, did not answer or answered nonsense.
     #[error("cannot get package metadata: {explanation}")]
     Index { explanation: String, hints: Vec<String> },
+    /// An index sent what no honest index sends, or what cannot be read.
+    #[error("cannot use what an index sent: {explanation}")]
+    Foul { explanation: String, hints: Vec<String> },
     /// The request itself is malformed.
     #[error("{0}")]
     Request(String),
@@ -71,7 +74,7 @@ impl ResolveError {
     /// What to do about it, each a sentence fragment.
     pub fn hints(&self) -> &[String] {
         match self {
-            Self::Unsatisfiable { hints, .. } | Self::Index { hints, .. } => hints,
+            Self::Unsatisfiable { hints, .. } | Self::Index { hints, .. } | Self::Foul { hints, .. } => hints,
             _ => &[],
         }
     }

@@ -141,7 +141,7 @@ fn asked(texts: &[&str]) -> Vec<Asked> {
 }
 
 /// Asks `indexes`, of which the last takes the place of the default one.
-fn request(cache: &tempfile::TempDir, indexes: Vec<Index>, requirements: &[&str]) -> Request {
+pub(super) fn request(cache: &tempfile::TempDir, indexes: Vec<Index>, requirements: &[&str]) -> Request {
     let mut indexes = indexes;
     indexes.last_mut().unwrap().default = true;
     Request {
@@ -165,7 +165,7 @@ fn run(request: &Request) -> Result<Resolution, ResolveError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(resolve(request))
 }
 
-fn pins(resolution: &Resolution) -> BTreeMap<&str, &str> {
+pub(super) fn pins(resolution: &Resolution) -> BTreeMap<&str, &str> {
     resolution.packages.iter().map(|package| (&*package.name, &*package.version)).collect()
 }
 

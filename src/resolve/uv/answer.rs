@@ -107,8 +107,14 @@ fn wheel_of(
     }
 }
 
-/// The URL of `wheel` as a lock keeps it: no credentials, no fragment, no signature.
+/// The URL of `wheel` as a lock keeps it: on the web, whatever the index says; no credentials, no fragment, no signature.
 fn public(wheel: &str, mut url: Url) -> Result<String, String> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!(
+            "its index says that `{wheel}` is at a `{}:` URL: only http and https are",
+            url.scheme()
+        ));
+    }
     refuse_signed(wheel, &url)?;
     strip(&mut url);
     url.set_fragment(None);

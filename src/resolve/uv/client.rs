@@ -1,8 +1,7 @@
 //! uv's cache and registry client, with our own HTTP client and our own credentials below them.
 //!
 //! uv's authentication layer is left out: it would read keyrings, credential files and variables of several services.
-//! [`Authorise`] takes its place and adds [`Credentials`] to each request, also to each hop of a redirect, by the URL
-//! of that hop; uv drops the header when a redirect leaves the origin.
+//! [`Guard`] takes its place, adds [`Credentials`] to each request and bounds what comes back.
 //!
 //! Freshness: other indexes say themselves how long a page is fresh. The default one promises ten minutes; that is
 //! spelled out here because mirrors of it drop the header, and a repeated resolution would ask everything again.
@@ -13,7 +12,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest_middleware::{Middleware, Next};
 use url::Url;
 use uv_cache::{Cache, Refresh};
 use uv_client::{
@@ -25,12 +23,13 @@ use uv_normalize::PackageName;
 use uv_pep508::VerbatimUrl;
 use uv_redacted::DisplaySafeUrl;
 
+use super::guard::Guard;
 use crate::resolve::credentials::{Credentials, Sources, strip, without_credentials};
 use crate::resolve::{Request, ResolveError, Upgrade};
 use crate::spec::model::Index;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 30 });
 const RETRIES: u32 = 3;
 
 /// Cache-Control of the default index's pages and files.
@@ -116,14 +115,14 @@ pub(super) fn registry(
         .build()
         .map_err(|error| failed(&error))?;
     let credentials = Credentials::of(&request.indexes, &Sources::from_environment());
-    let authorise = Authorise { client: client.clone(), credentials };
+    let guard = Guard::new(client.clone(), credentials);
     let connectivity = if request.offline { Connectivity::Offline } else { Connectivity::Online };
     let base = BaseClientBuilder::default()
         .connectivity(connectivity)
         .retries(RETRIES)
         .custom_client(client)
         .auth_integration(AuthIntegration::NoAuthMiddleware)
-        .extra_middleware(ExtraMiddleware(vec![Arc::new(authorise)]));
+        .extra_middleware(ExtraMiddleware(vec![Arc::new(guard)]));
     RegistryClientBuilder::new(base, cache)
         .index_locations(locations)
         .index_strategy(IndexStrategy::FirstIndex)
@@ -144,32 +143,6 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Adds the credentials that a request's URL is entitled to.
-struct Authorise {
-    client: reqwest::Client,
-    credentials: Credentials,
-}
-
-#[async_trait::async_trait]
-impl Middleware for Authorise {
-    async fn handle(
-        &self,
-        request: reqwest::Request,
-        extensions: &mut http::Extensions,
-        next: Next<'_>,
-    ) -> reqwest_middleware::Result<reqwest::Response> {
-        let request = match self.credentials.for_url(request.url()) {
-            Some(credential) if !request.headers().contains_key(reqwest::header::AUTHORIZATION) => {
-                reqwest::RequestBuilder::from_parts(self.client.clone(), request)
-                    .basic_auth(&credential.username, Some(&credential.password))
-                    .build()?
-            }
-            _ => request,
-        };
-        next.run(request, extensions).await
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The door to uv's crates. Nothing of theirs, nor of `reqwest`, appears in a signature that leaves this directory.
 //!
 //! uv's crates are internal to uv and change without notice: their versions are exact in `Cargo.toml`, and the surface
-//! used is kept small. `solve` drives the resolver, `client` gives it a cache and a network, `context` stands where uv
+//! used is kept small. `solve` drives the resolver, `client` gives it a cache and a network, `guard` is what every answer of
+//! that network passes, `context` stands where uv
 //! would build source distributions, `target` describes the image's interpreter, `answer` reads the
 //! result, `requirement` reads single requirements, `words` rephrases hints.
 
 mod answer;
 mod client;
 mod context;
+mod guard;
 pub(super) mod requirement;
 mod solve;
 pub(super) mod target;

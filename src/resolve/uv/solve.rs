@@ -4,10 +4,12 @@
 //! pages must not hold up the caller's runtime. When the caller gives up, so does the thread.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, oneshot};
+use uv_client::ErrorKind;
 use uv_configuration::{
     BuildOptions, Constraints, Excludes, HashCheckingMode, IndexStrategy, NoBinary, NoBuild, Overrides,
 };
@@ -32,6 +34,7 @@ use uv_types::{EmptyInstalledPackages, HashStrategy, RequestedRequirements};
 use super::answer::{self, plain};
 use super::client;
 use super::context::WheelsOnly;
+use super::guard::Refusal;
 use super::target::Target;
 use super::words;
 use crate::digest::Digest;
@@ -320,7 +323,53 @@ fn explain(request: &Request, error: &UvError) -> ResolveError {
         | UvError::DisallowedUrl { .. }
         | UvError::UnhashedPackage(_)
         | UvError::InvalidVersion(_) => ResolveError::Request(explanation),
+        _ if is_foul(error) => ResolveError::Foul { explanation, hints },
         _ => ResolveError::Index { explanation, hints },
+    }
+}
+
+/// Was something sent, but not what an index should send?
+fn is_foul(error: &UvError) -> bool {
+    let Some(error) = client_error(error) else { return false };
+    match error.kind() {
+        ErrorKind::Metadata(..)
+        | ErrorKind::MetadataParseError(..)
+        | ErrorKind::BadJson { .. }
+        | ErrorKind::BadHtml { .. }
+        | ErrorKind::NameMismatch { .. }
+        | ErrorKind::Zip(..)
+        | ErrorKind::MissingContentType(_)
+        | ErrorKind::InvalidContentTypeHeader(..)
+        | ErrorKind::UnsupportedMediaType(..) => true,
+        ErrorKind::WrappedReqwestError(_, error) => match &**error {
+            reqwest_middleware::Error::Middleware(error) => error.is::<Refusal>(),
+            reqwest_middleware::Error::Reqwest(error) => {
+                let mut next = error.source();
+                while let Some(error) = next {
+                    if error.is::<Refusal>() {
+                        return true;
+                    }
+                    next = error.source();
+                }
+                false
+            }
+        },
+        _ => false,
+    }
+}
+
+/// The network's part in `error`: `source` passes over it, since uv's errors stand for each other.
+fn client_error(error: &UvError) -> Option<&uv_client::Error> {
+    let error = match error {
+        UvError::Client(error) => return Some(error),
+        UvError::Dependencies(error, ..) => return client_error(error),
+        UvError::Distribution(error) => error,
+        UvError::Dist(.., error) => &**error,
+        _ => return None,
+    };
+    match error {
+        uv_distribution::Error::Client(error) => Some(error),
+        _ => None,
     }
 }
 
