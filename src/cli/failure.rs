@@ -99,6 +99,11 @@ impl Failure {
                 EngineError::Lock { .. } => {
                     hint("restore it from version control, or delete it and run `mlbuild lock`")
                 }
+                EngineError::Replaced { package, .. } => {
+                    vec![format!(
+                        "if that is right, `mlbuild lock --upgrade-package {package}` takes the new file"
+                    )]
+                }
                 EngineError::Collision(_) => {
                     hint("drop one of the two packages, or name the winner in `prefer` of [python]")
                 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
+use crate::digest::Digest;
 use crate::export::ExportError;
 use crate::fetch::FetchError;
 use crate::lock::Drift;
@@ -49,6 +50,8 @@ pub enum EngineError {
     Archive(#[source] crate::archive::ArchiveError),
     #[error("cannot resolve the Python packages for {platform}")]
     Resolve { platform: Platform, source: ResolveError },
+    #[error("{file} was replaced: the lock has {before}, the index now says {now}")]
+    Replaced { file: String, package: String, before: Digest, now: Digest },
     #[error("Python {request} was not found")]
     Python { request: String, source: Box<dyn Error + Send + Sync> },
     #[error("{}", several(.0.len(), "download failed", "downloads failed"))]
@@ -115,6 +118,7 @@ impl EngineError {
             | Self::Reference { .. }
             | Self::Usage(_) => ErrorKind::Request,
             Self::OutOfDate { .. } | Self::NoLock { .. } => ErrorKind::LockOutOfDate,
+            Self::Replaced { .. } => ErrorKind::Integrity,
             Self::Wheel { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::WheelContent { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::Read { source, .. } => match source.kind() {

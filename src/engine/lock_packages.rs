@@ -48,7 +48,11 @@ impl Engine {
             let packages = self.complete(project, resolution.packages)?;
             merged.add(platform, packages)?;
         }
-        Ok(merged.finish())
+        let packages = merged.finish();
+        if let Some(old) = old {
+            check_replaced(old, &packages, upgrade)?;
+        }
+        Ok(packages)
     }
 
     fn resolve_platform(
@@ -121,6 +125,26 @@ struct Complete {
     sha256: crate::digest::Digest,
     size: u64,
     hashed_by_us: bool,
+}
+
+/// Refuses a file that has other bytes than the one of that name which was locked: no honest index replaces a file. An
+/// upgrade of its package takes it.
+fn check_replaced(old: &Lock, new: &[PackageLock], upgrade: &Upgrade) -> Result<(), EngineError> {
+    let known: BTreeMap<&str, &WheelLock> =
+        old.packages.iter().flat_map(|package| &package.wheels).map(|wheel| (&*wheel.name, wheel)).collect();
+    for package in new.iter().filter(|package| !upgrade.includes(&package.name)) {
+        for wheel in &package.wheels {
+            if let Some(before) = known.get(&*wheel.name).filter(|before| before.sha256 != wheel.sha256) {
+                return Err(EngineError::Replaced {
+                    file: wheel.name.clone(),
+                    package: package.name.clone(),
+                    before: before.sha256,
+                    now: wheel.sha256,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn pins(old: &Lock, but: &BTreeSet<String>) -> Vec<Pin> {

@@ -107,25 +107,25 @@ async fn lies_of_an_index_are_refused() {
             honest,
         ),
         (
-            "a JSON page of 65 MiB",
-            |asked| paged(asked, || typed(JSON, format!("{{\"files\":[{}", " ".repeat(65 << 20)))),
-            "/simple/a/ has more than the 67108864 bytes allowed",
+            "a JSON page of 5 MiB",
+            |asked| paged(asked, || typed(JSON, format!("{{\"files\":[{}", " ".repeat(5 << 20)))),
+            "/simple/a/ has more than the 4194304 bytes allowed",
             |asked| paged(asked, || typed(JSON, format!("{}{}", page(), " ".repeat(1 << 20)))),
         ),
         (
             "a JSON page without end",
-            |asked| paged(asked, || typed(JSON, " ".repeat(65 << 20)).length(None)),
-            "/simple/a/ has more than the 67108864 bytes allowed",
+            |asked| paged(asked, || typed(JSON, " ".repeat(5 << 20)).length(None)),
+            "/simple/a/ has more than the 4194304 bytes allowed",
             |asked| paged(asked, || typed(JSON, page()).length(None)),
         ),
         (
-            "a JSON page that unpacks to 65 MiB",
+            "a JSON page that unpacks to 5 MiB",
             |asked| {
                 paged(asked, || {
-                    typed(JSON, gzip(" ".repeat(65 << 20).as_bytes())).header("Content-Encoding", "gzip")
+                    typed(JSON, gzip(" ".repeat(5 << 20).as_bytes())).header("Content-Encoding", "gzip")
                 })
             },
-            "/simple/a/ has more than the 67108864 bytes allowed",
+            "/simple/a/ has more than the 4194304 bytes allowed",
             |asked| paged(asked, || typed(JSON, gzip(page().as_bytes())).header("Content-Encoding", "gzip")),
         ),
         (
@@ -141,9 +141,9 @@ async fn lies_of_an_index_are_refused() {
             honest,
         ),
         (
-            "an HTML page of 65 MiB",
-            |asked| paged(asked, || typed("text/html", "<a>".repeat(22 << 20))),
-            "/simple/a/ has more than the 67108864 bytes allowed",
+            "an HTML page of 5 MiB",
+            |asked| paged(asked, || typed("text/html", "<a>".repeat(2 << 20))),
+            "/simple/a/ has more than the 4194304 bytes allowed",
             |asked| paged(asked, || typed("text/html", html())),
         ),
         (
@@ -267,7 +267,6 @@ async fn lies_of_an_index_are_refused() {
         }
         wrong
     });
-    // A few at a time: each has megabytes to read.
     use futures::StreamExt as _;
     let wrong = futures::stream::iter(checks).buffer_unordered(3).concat().await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -339,7 +338,7 @@ async fn faults_of_an_index_are_survived_or_given_up() {
         ("a stall", |_| typed(JSON, page()).stall(0, Duration::from_secs(4)), "operation timed out", 4),
         (
             "an answer that drips",
-            |_| typed(JSON, page()).drip(Duration::from_millis(50)),
+            |_| typed(JSON, page()).drip(Duration::from_millis(100)),
             "has not sent all of an answer after",
             1,
         ),

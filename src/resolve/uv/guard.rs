@@ -25,13 +25,13 @@ use crate::resolve::Credentials;
 use crate::resolve::credentials::strip;
 
 /// The largest page of an index; the longest known have about 10 MB.
-pub(super) const PAGE_MAX: u64 = 64 << 20;
+pub(super) const PAGE_MAX: u64 = if cfg!(test) { 4 << 20 } else { 64 << 20 };
 /// The largest METADATA.
 pub(super) const METADATA_MAX: u64 = 16 << 20;
 /// The largest part of a wheel asked for at once: its METADATA, packed.
 pub(super) const RANGE_MAX: u64 = 1 << 20;
 /// The longest time that one answer may take; the network client's own limit is on the time without a byte.
-const LONGEST_ANSWER: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 300 });
+const LONGEST_ANSWER: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 300 });
 /// The longest `Retry-After` that is obeyed.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 

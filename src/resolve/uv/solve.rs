@@ -341,21 +341,27 @@ fn is_foul(error: &UvError) -> bool {
         | ErrorKind::MissingContentType(_)
         | ErrorKind::InvalidContentTypeHeader(..)
         | ErrorKind::UnsupportedMediaType(..) => true,
-        ErrorKind::WrappedReqwestError(_, error) => match &**error {
-            reqwest_middleware::Error::Middleware(error) => error.is::<Refusal>(),
-            reqwest_middleware::Error::Reqwest(error) => {
-                let mut next = error.source();
-                while let Some(error) = next {
-                    if error.is::<Refusal>() {
-                        return true;
-                    }
-                    next = error.source();
-                }
-                false
-            }
-        },
+        ErrorKind::WrappedReqwestError(_, wrapped) => {
+            let refused = match &**wrapped {
+                reqwest_middleware::Error::Middleware(error) => error.is::<Refusal>(),
+                reqwest_middleware::Error::Reqwest(_) => false,
+            };
+            // A URL of a scheme other than the web's is refused as the request is made.
+            refused || wrapped.inner().is_some_and(|error| error.is_builder() || ends_in_refusal(error))
+        }
         _ => false,
     }
+}
+
+fn ends_in_refusal(error: &reqwest::Error) -> bool {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if error.is::<Refusal>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The network's part in `error`: `source` passes over it, since uv's errors stand for each other.

@@ -4,6 +4,9 @@ pub mod loopback;
 pub mod mlbuild;
 pub mod reference;
 pub mod skip;
+#[path = "../../../src/http/testserver.rs"]
+#[expect(dead_code, reason = "the unit tests of downloads use all of it")]
+pub mod testserver;
 pub mod tiny;
 pub mod tool;
 pub mod tree;

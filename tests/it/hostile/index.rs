@@ -1,0 +1,157 @@
+//! Indexes and their files through the real program: what is asked of them, what changes behind a lock's back, and which
+//! exit status a lie has. `resolve::hostile_tests` and `fetch::hostile_tests` have all cases.
+
+use std::sync::{Arc, Mutex};
+
+use mlbuild::digest::Digest;
+
+use crate::support::testserver::{Reply, Request, TestServer};
+use crate::support::tiny::Tiny;
+use crate::support::wheels::{file, wheel_files, zip};
+
+const WHEEL: &str = "demo-1.0-py3-none-any.whl";
+
+fn wheel(content: &str) -> Vec<u8> {
+    zip(&wheel_files("demo", "1.0", &[file("demo/__init__.py", content)]))
+}
+
+/// An index that has one wheel, which can be exchanged.
+struct Index {
+    server: TestServer,
+    wheel: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Index {
+    fn start(page: fn(&Request, String) -> Reply) -> Self {
+        let wheel = Arc::new(Mutex::new(wheel("x = 1\n")));
+        let served = Arc::clone(&wheel);
+        let server = TestServer::start(move |request| {
+            let wheel = served.lock().unwrap().clone();
+            match request.path.as_str() {
+                "/simple/demo/" => {
+                    let (sha256, size) = (Digest::of(&wheel).hex(), wheel.len());
+                    let listed = serde_json::json!({
+                        "meta": { "api-version": "1.1" },
+                        "name": "demo",
+                        "files": [{
+                            "filename": WHEEL,
+                            "url": format!("/files/{WHEEL}"),
+                            "hashes": { "sha256": sha256 },
+                            "size": size,
+                            "core-metadata": true,
+                        }],
+                    });
+                    page(request, listed.to_string())
+                }
+                "/files/demo-1.0-py3-none-any.whl.metadata" => {
+                    Reply::ok(*b"Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
+                }
+                path if path == format!("/files/{WHEEL}") => Reply::file(request, wheel),
+                _ => Reply::status(404),
+            }
+        });
+        Self { server, wheel }
+    }
+
+    /// A project that asks this index for the wheel, with the Debian part of its lock made.
+    fn project(&self) -> Tiny {
+        let url = self.server.url("/simple");
+        let tiny = Tiny::new().spec(&format!("[[index]]\nurl = \"{url}\"\ndefault = true\n")).locked();
+        let spec = tiny.project.read("mlbuild.toml");
+        tiny.project.write("mlbuild.toml", spec.replace("dependencies = []", "dependencies = [\"demo\"]"));
+        tiny
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.server.log().into_iter().map(|request| request.path).collect()
+    }
+}
+
+fn json(_: &Request, page: String) -> Reply {
+    Reply::ok(page.into_bytes()).header("Content-Type", "application/vnd.pypi.simple.v1+json")
+}
+
+#[test]
+fn a_locked_build_asks_for_each_file_once_and_for_no_page() {
+    let index = Index::start(json);
+    let tiny = index.project();
+    let _ = tiny.mlbuild(&["lock"]).ok();
+    assert_eq!(index.asked(), ["/simple/demo/", &format!("/files/{WHEEL}.metadata")]);
+    let before = index.asked().len();
+    let digest = tiny.mlbuild(&["build", "-o", "oci:out"]).ok().digest();
+    assert_eq!(index.asked()[before..], [format!("/files/{WHEEL}")]);
+    let mut asked = tiny.server.requests();
+    asked.sort();
+    assert_eq!(
+        asked,
+        ["/debian/pool/main/t/python3.11-minimal_1_amd64.deb", "/debian/pool/main/t/tiny-base_1_amd64.deb"]
+    );
+    // And nothing at all for what is there.
+    assert_eq!(tiny.mlbuild(&["build", "-o", "oci:again"]).ok().digest(), digest);
+    assert_eq!((index.asked().len(), tiny.server.requests().len()), (before + 1, 2));
+}
+
+#[test]
+fn a_file_replaced_under_the_same_name_is_refused() {
+    let index = Index::start(json);
+    let tiny = index.project();
+    let _ = tiny.mlbuild(&["lock"]).ok();
+    let lock = tiny.project.read("mlbuild.lock");
+    let good = index.wheel.lock().unwrap().clone();
+    *index.wheel.lock().unwrap() = wheel("x = 2\n");
+    // A build has the lock's hash.
+    let refused = tiny.mlbuild(&["build"]).run().expect(4);
+    assert!(
+        refused.stderr().contains(WHEEL) && refused.stderr().contains("promised"),
+        "{}",
+        refused.stderr()
+    );
+    // So has a new lock, unless the package is to be upgraded.
+    let spec = tiny.project.read("mlbuild.toml");
+    tiny.project.write("mlbuild.toml", spec.replace("[\"demo\"]", "[\"demo>=1\"]"));
+    let _ = std::fs::remove_dir_all(tiny.project.store().join("index"));
+    let refused = tiny.mlbuild(&["lock"]).run().expect(4);
+    let said = refused.stderr();
+    assert!(said.contains(WHEEL) && said.contains("--upgrade-package demo"), "{said}");
+    assert_eq!(tiny.project.read("mlbuild.lock"), lock);
+    let _ = tiny.mlbuild(&["lock", "--upgrade-package", "demo"]).ok();
+    assert_ne!(tiny.project.read("mlbuild.lock"), lock);
+    let _ = tiny.mlbuild(&["build"]).ok();
+    // The twin: the file that it always was.
+    *index.wheel.lock().unwrap() = good;
+    tiny.project.write("mlbuild.lock", &lock);
+    let _ = std::fs::remove_dir_all(tiny.project.store().join("index"));
+    let _ = tiny.mlbuild(&["lock"]).ok();
+    let _ = tiny.mlbuild(&["build"]).ok();
+}
+
+#[test]
+fn lies_have_exit_status_4_and_faults_5() {
+    for (name, page, status) in [
+        (
+            "a redirect to a file",
+            (|_, _| Reply::redirect(302, "file:///etc/passwd")) as fn(&Request, String) -> Reply,
+            4,
+        ),
+        ("a page of 65 MiB", |request, _| json(request, " ".repeat(65 << 20)), 4),
+        ("nonsense", |request, _| json(request, "{".to_owned()), 4),
+        (
+            "a file of this machine",
+            |request, page| json(request, page.replace("/files/", "file:///files/")),
+            5,
+        ),
+        ("a refusal", |_, _| Reply::status(403), 2),
+        ("no such package", |_, _| Reply::status(404), 2),
+        ("a cut", |request, page| json(request, page).cut(10), 5),
+        ("the truth", json, 0),
+    ] {
+        let index = Index::start(page);
+        let tiny = index.project();
+        let before = tiny.project.read("mlbuild.lock");
+        let finished = tiny.mlbuild(&["lock"]).run();
+        assert_eq!(finished.status(), status, "{name}: {}", finished.stderr());
+        let changed = tiny.project.read("mlbuild.lock") != before;
+        assert_eq!(changed, status == 0, "{name}");
+        assert!(status == 0 || finished.stderr().contains("demo"), "{name}: {}", finished.stderr());
+    }
+}
