@@ -32,8 +32,13 @@ impl Request {
 
     /// The first byte asked for.
     pub fn offset(&self) -> usize {
-        let range = self.header("range").and_then(|range| range.strip_prefix("bytes="));
-        range.and_then(|range| range.strip_suffix('-')).map_or(0, |first| first.parse().unwrap())
+        self.range().0
+    }
+
+    /// The first byte asked for, and the last if that is said.
+    fn range(&self) -> (usize, Option<usize>) {
+        let range = self.header("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+        range.map_or((0, None), |(first, last)| (first.parse().unwrap(), last.parse().ok()))
     }
 }
 
@@ -75,14 +80,15 @@ impl Reply {
 
     /// As a file server answers: 206 with the part asked for, 416 past the end.
     pub fn file(request: &Request, body: impl Into<Arc<[u8]>>) -> Self {
-        let (body, first) = (body.into(), request.offset());
-        match first {
-            0 => Self::ok(body),
-            _ if first >= body.len() => Self::status(416),
-            _ => {
-                let range = format!("bytes {first}-{}/{}", body.len() - 1, body.len());
-                let length = Some(body.len() - first);
-                Self { status: 206, body, skip: first, length, ..Self::status(206) }
+        let body = body.into();
+        match request.range() {
+            (0, None) => Self::ok(body),
+            (first, _) if first >= body.len() => Self::status(416),
+            (first, last) => {
+                let end = last.map_or(body.len(), |last| body.len().min(last + 1));
+                let range = format!("bytes {first}-{}/{}", end - 1, body.len());
+                let part = if end < body.len() { Arc::from(&body[..end]) } else { body };
+                Self { body: part, skip: first, length: Some(end - first), ..Self::status(206) }
                     .header("Content-Range", &range)
             }
         }

@@ -14,6 +14,10 @@ use crate::spec::model::Index;
 #[expect(dead_code, reason = "the tests of downloads use all of it")]
 mod testserver;
 
+#[path = "../wheel/testing.rs"]
+#[expect(dead_code, reason = "the tests of wheels use all of it")]
+mod wheels;
+
 use testserver::{Reply, Request as Asked, TestServer};
 
 const WHEEL: &str = "a-1.0-py3-none-any.whl";
@@ -400,4 +404,48 @@ async fn credentials_stay_with_their_host() {
     assert_eq!(pins(&resolve(&request).await.unwrap())["a"], "1.0");
     assert!(!elsewhere.log().is_empty());
     assert!(elsewhere.log().iter().all(|request| request.header("authorization").is_none()));
+}
+
+/// A wheel whose METADATA is longer by so many digits that do not pack.
+fn wheel(more: usize) -> Vec<u8> {
+    let mut files = wheels::wheel_files("a", "1.0", &[]);
+    let metadata = files.iter_mut().find(|file| file.name.ends_with("/METADATA")).unwrap();
+    let digits = (0..more / 64).map(|at| Digest::of(at.to_string()).hex());
+    metadata.bytes.extend(b"\n".iter().chain(digits.collect::<String>().as_bytes()));
+    wheels::zip(&files)
+}
+
+/// An index that publishes no metadata: it is read from the wheel, by ranges where the server has them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_inside_wheels_is_read_within_bounds() {
+    let unpublished = |asked: &Asked| match asked.path.as_str() {
+        "/simple/a/" => {
+            Some(typed(JSON, page().replace("\"core-metadata\":true", "\"core-metadata\":false")))
+        }
+        _ => None,
+    };
+    for (name, more, ranges, wanted) in [
+        ("ranges", 1_000_000, true, None),
+        ("no ranges", 1_000_000, false, None),
+        ("too much by ranges", 4_000_000, true, Some("has more than the 1048576 bytes allowed")),
+    ] {
+        let wheel: std::sync::Arc<[u8]> = wheel(more).into();
+        let server = TestServer::start(move |asked| match unpublished(asked) {
+            Some(page) => page,
+            None if ranges => {
+                Reply::file(asked, std::sync::Arc::clone(&wheel)).header("Accept-Ranges", "bytes")
+            }
+            None => Reply::ok(std::sync::Arc::clone(&wheel)),
+        });
+        let cache = tempfile::tempdir().unwrap();
+        match (resolve(&asked(&cache, &[&server])).await, wanted) {
+            (Ok(resolution), None) => assert_eq!(pins(&resolution)["a"], "1.0", "{name}"),
+            (Err(error @ ResolveError::Foul { .. }), Some(wanted)) => {
+                assert!(told(&error).contains(wanted), "{name}: {error}");
+            }
+            (answer, _) => panic!("{name}: {answer:?}"),
+        }
+        let partial = server.log().iter().any(|asked| asked.header("range").is_some());
+        assert_eq!(partial, ranges, "{name}");
+    }
 }

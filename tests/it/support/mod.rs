@@ -1,5 +1,7 @@
 //! Shared by the tests: the program in a cleared environment, other tools, and the reference images.
 
+#[path = "../../../src/debian/testing.rs"]
+pub mod debs;
 pub mod loopback;
 pub mod mlbuild;
 pub mod reference;
