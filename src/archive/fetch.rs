@@ -7,6 +7,7 @@ use super::{IndexCache, mirror};
 use crate::debian::index::Index;
 use crate::debian::openpgp::Keyring;
 use crate::debian::release::{Archive, Expected, RELEASE_MAX, Release, ReleaseError};
+use crate::diagnostic::chain;
 use crate::digest::Digest;
 use crate::http::{Client, HttpError, redact};
 use crate::oci::Platform;
@@ -153,10 +154,4 @@ async fn download(
         }
     }
     Err(failures)
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,5 +1,6 @@
 //! The one place that turns an error into text: what failed, on what, why, and what to do.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 
 use crate::cli::exit::Exit;
@@ -8,6 +9,7 @@ use crate::cli::signals;
 use crate::cli::text::printable;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{EngineError, ErrorKind};
+use crate::fetch::FetchError;
 use crate::spec::model::WheelException;
 use crate::store::{self, StoreError};
 
@@ -81,7 +83,7 @@ impl Failure {
             Self::Engine(EngineError::OutOfDate { drift, .. }) => {
                 drift.iter().map(|drift| printable(&drift.to_string())).collect()
             }
-            Self::Engine(EngineError::Fetch(errors)) => errors.iter().map(|error| chain(error)).collect(),
+            Self::Engine(EngineError::Fetch(errors)) => downloads(errors),
             _ => Vec::new(),
         }
     }
@@ -147,6 +149,27 @@ fn hint_of_the_system(error: &EngineError) -> Option<String> {
     } else {
         None
     }
+}
+
+/// A line for each download; one for all those of which nothing is to be said but that their servers are out of reach.
+fn downloads(errors: &[FetchError]) -> Vec<String> {
+    let (away, others): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.out_of_reach().is_some());
+    let mut items: Vec<_> = others.into_iter().map(|error| chain(error)).collect();
+    match &away[..] {
+        [] => {}
+        [only] => items.push(chain(*only)),
+        several => {
+            let servers: BTreeSet<_> =
+                several.iter().filter_map(|error| error.out_of_reach()).flatten().collect();
+            let servers: Vec<_> = servers.into_iter().collect();
+            items.push(printable(&format!(
+                "{} files: cannot connect to {}",
+                several.len(),
+                servers.join(", ")
+            )));
+        }
+    }
+    items
 }
 
 /// An error with its causes, one a line, none said twice.

@@ -9,7 +9,7 @@ use super::{DOWNLOADS, Engine, EngineError, Event, Project};
 use crate::archive::{self, Mirror};
 use crate::digest::Digest;
 use crate::fetch::{self, FetchEvent, Fetched, Want};
-use crate::http::{Credential, redirect};
+use crate::http::Credential;
 use crate::lock::model::{DebLock, Lock, PythonArchive};
 use crate::plan::PlannedWheel;
 use crate::resolve::{Credentials, Resolved, Sources};
@@ -52,10 +52,10 @@ impl Origins {
 
     fn credential(&self, url: &Url) -> Option<Credential> {
         if let Some(found) = self.credentials.for_url(url) {
-            return Some(Credential { username: found.username.clone(), password: found.password.clone() });
+            return Some(found.clone());
         }
         let mirror = self.python.as_ref().filter(|mirror| mirror.origin() == url.origin())?;
-        redirect::userinfo(mirror)
+        Credential::of_url(mirror)
     }
 }
 

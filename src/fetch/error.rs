@@ -1,5 +1,10 @@
 //! Why a file could not be had; which of these are broken promises and which are only a network.
 
+use std::collections::BTreeSet;
+
+use url::Url;
+
+use crate::diagnostic::chain;
 use crate::digest::Mismatch;
 use crate::http::HttpError;
 use crate::store::StoreError;
@@ -26,6 +31,20 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// The servers, when all that went wrong is that none of them could be connected to.
+    pub fn out_of_reach(&self) -> Option<BTreeSet<String>> {
+        match self {
+            Self::Http { source: HttpError::Connect { url, .. }, .. } => {
+                Some([Url::parse(url).ok()?.origin().ascii_serialization()].into())
+            }
+            Self::Everywhere { errors, .. } => {
+                let servers: Option<Vec<_>> = errors.iter().map(Self::out_of_reach).collect();
+                Some(servers?.into_iter().flatten().collect())
+            }
+            _ => None,
+        }
+    }
+
     /// Some source had bytes other than those promised, or an answer that no honest server gives.
     pub fn is_integrity(&self) -> bool {
         match self {
@@ -41,17 +60,5 @@ impl FetchError {
 
 /// One line per source, with the causes behind each: an error has only one `source`.
 fn listed(errors: &[FetchError]) -> String {
-    let mut text = String::new();
-    for error in errors {
-        text.push_str("\n- ");
-        let mut next: Option<&dyn std::error::Error> = Some(error);
-        let mut separator = "";
-        while let Some(cause) = next {
-            text.push_str(separator);
-            text.push_str(&cause.to_string());
-            separator = ": ";
-            next = cause.source();
-        }
-    }
-    text
+    errors.iter().map(|error| format!("\n- {}", chain(error))).collect()
 }

@@ -23,13 +23,13 @@ pub mod retry;
 #[cfg(test)]
 pub mod testserver;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header;
 use url::Url;
 
+pub use crate::resolve::Credential;
 pub use body::Body;
 pub use error::{HttpError, redact};
 
@@ -56,19 +56,6 @@ impl Default for ClientOptions {
             retries: 5,
             backoff: Duration::from_millis(500),
         }
-    }
-}
-
-/// A name and a password for one origin. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    pub username: String,
-    pub password: String,
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credential(…)")
     }
 }
 
@@ -163,7 +150,7 @@ impl Client {
         if self.options.offline {
             return Err(HttpError::Offline { url: redact(url) });
         }
-        let in_url = redirect::userinfo(url);
+        let in_url = Credential::of_url(url);
         let auth = auth.or(in_url.as_ref());
         let mut chain = redirect::Chain::new(url);
         loop {

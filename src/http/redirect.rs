@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{Credential, HttpError, redact};
+use super::{HttpError, redact};
 
 /// Redirects followed for one request.
 pub const MOST: usize = 10;
@@ -61,15 +61,6 @@ impl Chain {
     }
 }
 
-/// The name and the password inside a URL.
-pub fn userinfo(url: &Url) -> Option<Credential> {
-    let decode = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    (!url.username().is_empty() || url.password().is_some()).then(|| Credential {
-        username: decode(url.username()),
-        password: decode(url.password().unwrap_or_default()),
-    })
-}
-
 fn without_userinfo(mut url: Url) -> Url {
     // Both fail only for URLs that cannot have a user.
     let _ = url.set_username("");
@@ -125,13 +116,5 @@ mod tests {
         assert!(walk("http://a.example/", &["/"; MOST]).is_ok());
         assert!(walk("http://a.example/", &["/"; MOST + 1]).unwrap_err().contains("10 redirects"));
         assert!(Chain::new(&Url::parse("http://a.example/").unwrap()).follow(None).is_err());
-    }
-
-    #[test]
-    fn userinfo_is_decoded() {
-        let credential = userinfo(&Url::parse("https://a%40b:c%2Fd@x.example/").unwrap()).unwrap();
-        assert_eq!((credential.username.as_str(), credential.password.as_str()), ("a@b", "c/d"));
-        assert_eq!(userinfo(&Url::parse("https://x.example/").unwrap()), None);
-        assert_eq!(format!("{credential:?}"), "Credential(…)");
     }
 }

@@ -30,6 +30,17 @@ impl fmt::Debug for Credential {
     }
 }
 
+impl Credential {
+    /// The name and the password inside a URL.
+    pub fn of_url(url: &Url) -> Option<Self> {
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        (!url.username().is_empty() || url.password().is_some()).then(|| Self {
+            username: decode(url.username()),
+            password: url.password().map(decode).unwrap_or_default(),
+        })
+    }
+}
+
 /// `url` without user name and password, as it may be shown and stored. A text that is no URL comes back as it is,
 /// unless it has something before an `@` that might be a secret.
 pub fn without_credentials(url: &str) -> String {
@@ -127,7 +138,7 @@ impl Credentials {
                     .name
                     .as_deref()
                     .and_then(|name| from_variables(name, &sources.variables))
-                    .or_else(|| from_url(&url));
+                    .or_else(|| Credential::of_url(&url));
                 strip(&mut url);
                 Some((url, credential))
             })
@@ -170,14 +181,6 @@ fn from_variables(name: &str, variables: &BTreeMap<String, String>) -> Option<Cr
             username: username.unwrap_or_default(),
             password: password.unwrap_or_default(),
         })
-    })
-}
-
-fn from_url(url: &Url) -> Option<Credential> {
-    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    (!url.username().is_empty() || url.password().is_some()).then(|| Credential {
-        username: decode(url.username()),
-        password: url.password().map(decode).unwrap_or_default(),
     })
 }
 
@@ -359,7 +362,10 @@ mod tests {
         ] {
             assert_eq!(without_credentials(given), expected);
         }
-        let credential = Credential { username: "user".to_owned(), password: "secret".to_owned() };
-        assert!(!format!("{credential:?}").contains("secret"));
+        let url = Url::parse("https://us%40er:se%2Fcret@pkg.example/").unwrap();
+        let credential = Credential::of_url(&url).unwrap();
+        assert_eq!((&*credential.username, &*credential.password), ("us@er", "se/cret"));
+        assert_eq!(Credential::of_url(&Url::parse("https://pkg.example/").unwrap()), None);
+        assert!(!format!("{credential:?}").contains("cret"));
     }
 }

@@ -24,6 +24,7 @@ use uv_pep508::VerbatimUrl;
 use uv_redacted::DisplaySafeUrl;
 
 use super::guard::Guard;
+use crate::diagnostic::chain;
 use crate::resolve::credentials::{Credentials, Sources, strip, without_credentials};
 use crate::resolve::{Request, ResolveError, Upgrade};
 use crate::spec::model::Index;
@@ -128,21 +129,6 @@ pub(super) fn registry(
         .index_strategy(IndexStrategy::FirstIndex)
         .build()
         .map_err(|error| failed(&error))
-}
-
-/// An error with its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ use super::context::WheelsOnly;
 use super::guard::Refusal;
 use super::target::Target;
 use super::words;
+use crate::diagnostic::chain;
 use crate::digest::Digest;
 use crate::resolve::{Asked, Pin, Request, Resolution, ResolveError};
 
@@ -308,7 +309,7 @@ fn end_of_day(text: &str) -> Option<String> {
 }
 
 fn explain(request: &Request, error: &UvError) -> ResolveError {
-    let explanation = plain(&client::chain(error));
+    let explanation = plain(&chain(error));
     let hints = words::hints(error.hints().into_iter().map(|hint| plain(&hint)), &explanation);
     match error {
         UvError::NoSolution(_) => ResolveError::Unsatisfiable {

@@ -155,3 +155,19 @@ fn lies_have_exit_status_4_and_faults_5() {
         assert!(status == 0 || finished.stderr().contains("demo"), "{name}: {}", finished.stderr());
     }
 }
+
+/// Without a network there is one thing to say, not one a file.
+#[test]
+fn a_server_out_of_reach_is_told_once() {
+    let tiny = Tiny::new().wheel("demo", "1.0", &[]).wheel("other", "1.0", &[]).locked();
+    tiny.relock(|lock| {
+        for wheel in lock.packages.iter_mut().flat_map(|package| &mut package.wheels) {
+            wheel.url = format!("http://127.0.0.1:1/wheels/{}", wheel.name);
+        }
+    });
+    let failed = tiny.mlbuild(&["build"]).run().expect(5);
+    let said = failed.stderr();
+    assert!(said.contains("2 files: cannot connect to http://127.0.0.1:1\n"), "{said}");
+    let (_, error) = said.split_once("error: ").unwrap();
+    assert_eq!(error.matches("127.0.0.1:1").count(), 1, "{said}");
+}
