@@ -8,6 +8,7 @@ mod failure;
 mod out;
 mod progress;
 pub mod report;
+mod secrets;
 mod signals;
 pub mod text;
 

@@ -9,7 +9,7 @@ fn read(entries: &[Vec<u8>]) -> Result<Deb, String> {
     unpack(&deb(&control("aa", ""), "", entries))
 }
 
-fn unpack(bytes: &Vec<u8>) -> Result<Deb, String> {
+fn unpack(bytes: &dyn ReadAt) -> Result<Deb, String> {
     Deb::read(bytes, &budget()).map_err(|error| {
         let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
         causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

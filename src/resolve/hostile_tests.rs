@@ -1,6 +1,8 @@
 //! Indexes at their worst: lies and bombs, which are refused, and faults, which are survived; each with a twin that has
 //! one thing repaired. `fetch::hostile_tests` does the same to downloads.
 
+#![expect(clippy::disallowed_methods, reason = "the pauses are part of what is tested")]
+
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

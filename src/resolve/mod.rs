@@ -13,8 +13,8 @@
 //! - An index named first wins: when it has a package at all, later ones are not asked for that package. A package
 //!   pinned to an index ([`Index::packages`](crate::spec::model::Index)) comes from that index or from none, also when
 //!   only another package asks for it.
-//!   Only an answer that says "no such package" (404) lets the next index be asked: a refusal, an error, a page for people
-//!   or nonsense ends the search, since a private name must not be looked up where anybody may register it. Offline, an
+//!   Only an answer that says "no such package" (404, and 403 of PyTorch's own index, which means it there) lets the next
+//!   index be asked: a refusal, an error, a page for people or nonsense ends the search, since a private name must not be looked up where anybody may register it. Offline, an
 //!   index whose page of a package is not in the cache counts as one that does not have it.
 //! - The environment does not change an answer. All options are spelled out here, uv's settings files, keyrings and
 //!   credential stores are not read, and the few variables that uv's crates read deep inside and that would change an

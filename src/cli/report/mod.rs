@@ -10,6 +10,7 @@ use std::ops::Range;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use crate::cli::secrets::masked;
 use crate::diagnostic::{Diagnostic, Severity};
 
 /// Columns that a snippet may take; fixed, so that the same mistake reads the same in a log and on a terminal.
@@ -22,13 +23,14 @@ pub fn render(diagnostics: &[Diagnostic], file_name: &str, source: &str, color: 
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(WIDTH);
     let file_name = visible(file_name);
-    let source = harmless(source);
+    let source = masked(source);
+    let source = harmless(&source);
     let mut text = String::new();
     for diagnostic in diagnostics {
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&renderer.render(&[group(diagnostic, &file_name, &source)]));
+        text.push_str(&masked(&renderer.render(&[group(diagnostic, &file_name, &source)])));
         text.push('\n');
     }
     text

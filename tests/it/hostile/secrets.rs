@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mlbuild::digest::Digest;
 
-use crate::support::mlbuild::{Finished, Run};
+use crate::support::mlbuild::{Finished, Project, Run};
 use crate::support::testserver::{Reply, Request, TestServer};
 use crate::support::tiny::Tiny;
 use crate::support::wheels::{file, wheel_files, zip};
@@ -184,5 +184,24 @@ fn errors_keep_an_index_password() {
             );
             files(name, &tiny.project.store());
         }
+    }
+}
+
+/// A mistake is shown with its line, which may be the one of the password.
+#[test]
+fn mistakes_in_a_spec_are_shown_without_its_passwords() {
+    for (name, line, told) in [
+        ("another scheme", "url = \"ftp://robot:s3cr3t%2Fp%40ss-word@pkg.example/simple\"", "ftp"),
+        ("no host", "url = \"https://robot:s3cr3t%2Fp%40ss-word@/simple\"", "host"),
+        ("no TOML", "url = \"https://robot:s3cr3t%2Fp%40ss-word@pkg.example/simple\", x", "TOML"),
+        ("a key that is none", "ulr = \"https://robot:s3cr3t%2Fp%40ss-word@pkg.example/simple\"", "ulr"),
+    ] {
+        let project = Project::new(&format!(
+            "[image]\nname = \"registry.example/x\"\n[base]\ndebian = \"bookworm\"\n\
+             [python]\nversion = \"3.11\"\ndependencies = []\n[[index]]\n{line}\n"
+        ));
+        let refused = project.mlbuild(&["lock"]).run().expect(2);
+        said(name, &refused);
+        assert!(refused.stderr().contains(told), "{name}: {}", refused.stderr());
     }
 }
