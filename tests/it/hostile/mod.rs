@@ -1,8 +1,10 @@
-//! What hostile servers and files can do to the program as a user meets it: nothing but a message.
+//! Input from strangers: refused with a message that names what breaks which rule, in bounded time and memory, with
+//! nothing left behind; and for each case a benign twin that is accepted.
 
 mod debian;
 mod index;
 mod secrets;
+mod toml;
 mod wheel_bounds;
 mod wheel_cases;
 mod wheels;
