@@ -1,7 +1,7 @@
 //! `mlbuild.lock` as a text: [`write`] is its one writer, [`read`] its strict reader.
 //!
-//! For every lock that keeps the rules, `read(write(lock)) == lock`, and a text that [`write`] made is made again,
-//! byte for byte, from what [`read`] gives. A text of a newer version is refused with a sentence that says so;
+//! For every lock that keeps the rules, `read(write(lock)) == lock`, and a text that [`read`] takes is made again by
+//! [`write`], byte for byte but for DOS line ends: there is one text for a lock, so that a changed byte is never idle. A text of a newer version is refused with a sentence that says so;
 //! every older version stays readable (there is none yet). The reader is the gate of a build: whatever passes it
 //! has safe names, safe URLs, whole digests and one wheel a platform.
 
@@ -15,8 +15,12 @@ pub const VERSION: i64 = 1;
 /// The layer format that belongs to this program: gzip members passed through from wheels.
 pub const LAYER_FORMAT: &str = crate::layer::FORMAT;
 
-/// The longest text that is read, in bytes; a lock of a thousand wheels has half a million.
-pub const MAX_LEN: usize = 32 * 1024 * 1024;
+/// The longest text that is read, in bytes; a lock of a thousand wheels has half a million. Parsing takes
+/// up to seventy times as much memory.
+pub const MAX_LEN: usize = 8 * 1024 * 1024;
+
+/// The longest sentence of the parser that is said, in characters.
+const MAX_SENTENCE: usize = 500;
 
 /// Why a text is not a lock.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,8 @@ pub enum LockError {
     LayerFormat { found: String },
     #[error("the lock breaks its own rules:{}", list(.0))]
     Rules(Vec<Violation>),
+    #[error("the lock is not as mlbuild writes it (line {line}): it was edited or damaged")]
+    NotCanonical { line: usize },
 }
 
 fn list(violations: &[Violation]) -> String {
@@ -77,7 +83,28 @@ pub fn read(text: &str) -> Result<Lock, LockError> {
     let mut violations = Vec::new();
     let lock = wire.into_model(&mut violations);
     rules::check(&lock, &mut violations);
-    if violations.is_empty() { Ok(lock) } else { Err(LockError::Rules(violations)) }
+    if !violations.is_empty() {
+        return Err(LockError::Rules(violations));
+    }
+    match first_difference(text, &write(&lock)) {
+        None => Ok(lock),
+        Some(line) => Err(LockError::NotCanonical { line }),
+    }
+}
+
+/// The line from which `text` is not what the writer makes of its content. A line that was made a comment, a key in
+/// another order, a blank: nothing of that changes what the lock says, or else it would say less than was locked.
+fn first_difference(text: &str, canonical: &str) -> Option<usize> {
+    let mut lines = canonical.split('\n');
+    // A checkout with DOS line ends is the same lock.
+    for (at, line) in text.split('\n').enumerate() {
+        let unchanged =
+            lines.next().is_some_and(|canonical| canonical == line.strip_suffix('\r').unwrap_or(line));
+        if !unchanged {
+            return Some(at + 1);
+        }
+    }
+    lines.next().map(|_| 1 + text.matches('\n').count())
 }
 
 /// JSON Schema of the lock's text, as `schemas/lock.schema.json` holds it.
@@ -92,8 +119,13 @@ pub fn json_schema() -> String {
 
 /// The line of the first marker that git leaves where two sides changed the same lines.
 fn merge_conflict(text: &str) -> Option<usize> {
+    // Of every style of git; the name behind them may be left out. No line of a lock begins so.
+    const MARKERS: [&str; 4] = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"];
+    let is_marker = |line: &str, marker: &str| {
+        line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
     text.lines()
-        .position(|line| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> "))
+        .position(|line| MARKERS.iter().any(|marker| is_marker(line, marker)))
         .map(|before| before + 1)
 }
 
@@ -113,5 +145,10 @@ fn line_of(text: &str, error: &toml::de::Error) -> usize {
 }
 
 fn sentence(error: &toml::de::Error) -> String {
-    error.message().lines().collect::<Vec<_>>().join(", ")
+    let text = error.message().lines().collect::<Vec<_>>().join(", ");
+    // An unknown key is named whatever its length.
+    match text.char_indices().nth(MAX_SENTENCE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }

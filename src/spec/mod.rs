@@ -21,6 +21,7 @@ mod wire;
 
 pub use meaning::{Parsed, normalise_name, parse};
 pub use schema::schema_json;
+pub use source::MAX_BYTES;
 
 /// Name of the spec in a project's directory.
 pub const FILE_NAME: &str = "mlbuild.toml";

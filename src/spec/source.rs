@@ -7,8 +7,11 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::Diagnostic;
 
-/// The longest spec accepted, in bytes. A generated one with ten thousand packages is a tenth of this.
-pub(super) const MAX_BYTES: usize = 4 << 20;
+/// The longest spec accepted, in bytes. A generated one with ten thousand packages has half of this.
+pub const MAX_BYTES: usize = 1 << 20;
+/// The longest text of which every mistake in syntax is looked for, in bytes; of a longer one the first is said. The
+/// parser keeps some two hundred bytes for each, and each byte may be one.
+const MAX_RECOVERED: usize = 256 << 10;
 
 /// The root table, or every syntax error.
 pub(super) fn read(text: &str) -> Result<DeTable<'_>, Vec<Diagnostic>> {
@@ -16,37 +19,66 @@ pub(super) fn read(text: &str) -> Result<DeTable<'_>, Vec<Diagnostic>> {
         let message = format!("spec is {} bytes long: at most {MAX_BYTES} are read", text.len());
         return Err(vec![Diagnostic::error(message, None)]);
     }
-    let (table, errors) = DeTable::parse_recoverable(text);
-    if errors.is_empty() {
-        return Ok(table.into_inner());
-    }
+    let first = match DeTable::parse(text) {
+        Ok(table) => return Ok(table.into_inner()),
+        Err(first) => first,
+    };
+    let errors = if text.len() <= MAX_RECOVERED { DeTable::parse_recoverable(text).1 } else { Vec::new() };
+    // What the strict reading refuses, the other refuses too; should they ever differ, the first has the word.
+    let errors = if errors.is_empty() { vec![first] } else { errors };
     let mut errors: Vec<(Option<Range<usize>>, String)> = errors
         .iter()
         .map(|error| (error.span().map(|span| inside(text, span)), error.message().to_owned()))
         .collect();
     errors.sort_by_key(|(span, _)| span.as_ref().map_or(0, |span| span.start));
     let mut found: Vec<Diagnostic> = Vec::new();
-    let mut last_line = None;
+    let mut line: Option<Line> = None;
     for (span, message) in errors {
-        if let Some(unclosed) = unclosed_array(text, &message, span.as_ref()) {
-            // Everything below was read as elements of the array: nothing is known of it.
-            found.push(unclosed);
-            break;
+        let Some(span) = span else {
+            found.push(syntax_error(text, &message, None));
+            continue;
+        };
+        let is_next = line.as_ref().is_none_or(|line| span.start > line.place.end);
+        let line = match line {
+            Some(ref mut line) if !is_next => line,
+            _ => line.insert(Line::around(text, span.start)),
+        };
+        if !line.misses_comma && message.starts_with("missing comma between array") {
+            line.misses_comma = true;
+            if let Some(unclosed) = unclosed_array(text, line) {
+                // Everything below was read as elements of the array: nothing is known of it.
+                found.push(unclosed);
+                break;
+            }
         }
         // One slip makes the parser stumble at several places of its line: the first is the one to mend.
-        let line = span.as_ref().map(|span| line_start(text, span.start));
-        if line.is_none() || line != last_line {
-            found.push(syntax_error(text, &message, span));
+        if is_next {
+            found.push(syntax_error(text, &message, Some(span)));
         }
-        last_line = line;
     }
     Err(found)
 }
 
+/// A line of which something is wrong.
+struct Line {
+    /// Without its end.
+    place: Range<usize>,
+    /// The parser has wanted a comma in it. It may want a million of them: the line is looked at once.
+    misses_comma: bool,
+}
+
+impl Line {
+    fn around(text: &str, at: usize) -> Self {
+        let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
+        Self { place: start..end, misses_comma: false }
+    }
+}
+
 /// A line that is a table's header or begins with a key, where the parser wants the next element of an array.
-fn unclosed_array(text: &str, message: &str, span: Option<&Range<usize>>) -> Option<Diagnostic> {
-    let start = line_start(text, span.filter(|_| message.starts_with("missing comma between array"))?.start);
-    let line = text[start..].lines().next()?.trim_end();
+fn unclosed_array(text: &str, line: &Line) -> Option<Diagnostic> {
+    let start = line.place.start;
+    let line = text[line.place.clone()].trim_end();
     let key = line.split_once('=').is_some_and(|(key, _)| {
         let key = key.trim();
         !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -59,12 +91,9 @@ fn unclosed_array(text: &str, message: &str, span: Option<&Range<usize>>) -> Opt
     })
 }
 
-fn line_start(text: &str, at: usize) -> usize {
-    text[..at].rfind('\n').map_or(0, |newline| newline + 1)
-}
-
 fn syntax_error(text: &str, message: &str, span: Option<Range<usize>>) -> Diagnostic {
     let written = span.clone().map_or("", |span| &text[span]);
+    let short = written.len() <= 80;
     if written.is_empty() && message.starts_with("string values must be quoted") {
         return Diagnostic::error("TOML: a value is missing", span);
     }
@@ -79,7 +108,7 @@ fn syntax_error(text: &str, message: &str, span: Option<Range<usize>>) -> Diagno
         _ if message.starts_with("missing escaped value") => {
             diagnostic.hint("a backslash is written twice, or its text in single quotes")
         }
-        _ if message.starts_with("string values must be quoted") => {
+        _ if short && message.starts_with("string values must be quoted") => {
             diagnostic.hint(format!("write it in quotes: \"{written}\""))
         }
         _ => diagnostic,

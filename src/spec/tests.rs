@@ -48,7 +48,7 @@ fn reports_are_bounded() {
     assert_eq!(found.len(), 101);
     assert_eq!(found[100].message, "4900 further mistakes are not shown");
     let found = parse(&"#".repeat(source::MAX_BYTES + 1)).unwrap_err();
-    assert!(found[0].message.starts_with("spec is 4194305 bytes long"));
+    assert!(found[0].message.starts_with("spec is 1048577 bytes long"));
 }
 
 #[test]

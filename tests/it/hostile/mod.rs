@@ -1,6 +1,7 @@
 //! Input from strangers: refused with a message that names what breaks which rule, in bounded time and memory, with
 //! nothing left behind; and for each case a benign twin that is accepted.
 
+mod bounds;
 mod debian;
 mod index;
 mod secrets;

@@ -1,0 +1,94 @@
+//! Texts that are long, deep or repetitive: answered in time and memory that their length bounds.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use mlbuild::cli::report;
+use mlbuild::{lock, spec};
+
+/// Far above what any of them takes, far below what a quadratic answer to a text of this length would.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Hostile texts of about `len` bytes, by name.
+fn texts(len: usize) -> Vec<(&'static str, String)> {
+    let fill = |piece: &str| piece.repeat(len / piece.len());
+    let numbered = |line: fn(&mut String, usize)| {
+        let mut text = String::new();
+        for n in 0.. {
+            line(&mut text, n);
+            if text.len() >= len {
+                break;
+            }
+        }
+        text
+    };
+    vec![
+        ("brackets", fill("[")),
+        ("arrays in arrays", format!("a = {}", fill("["))),
+        ("tables in tables", format!("a = {}", fill("{a="))),
+        ("dotted keys", format!("{}a = 1", fill("a."))),
+        ("dotted header", format!("[{}a]\nb = 1", fill("a."))),
+        ("dotted header of arrays", format!("[[{}a]]\nb = 1", fill("a."))),
+        ("dotted keys in an inline table", format!("a = {{ {}a = 1 }}", fill("a."))),
+        ("a hundred long paths", format!("{}a = 1\n", "a.".repeat(len / 200)).repeat(100)),
+        ("arrays of tables", fill("[[a]]\n")),
+        ("one key again and again", fill("a = 1\n")),
+        ("other keys", numbered(|text, n| writeln!(text, "k{n} = 1").unwrap())),
+        ("other tables", numbered(|text, n| writeln!(text, "[t{n}]").unwrap())),
+        (
+            "keys of a table",
+            numbered(|text, n| {
+                if n == 0 {
+                    text.push_str("[image.env]\n");
+                }
+                writeln!(text, "k{n} = 1").unwrap();
+            }),
+        ),
+        ("a long array", format!("a = [{}]", fill("1,"))),
+        ("a long array of texts for one", format!("[base]\ndebian = [{}]", fill("'a',"))),
+        ("packages", format!("[base]\ndebian = 'bookworm'\npackages = [{}]", fill("'A',"))),
+        ("an array that is not closed", format!("a = [{}", fill("1,\n"))),
+        ("errors on one line", fill("=")),
+        ("errors on many lines", fill("=\n")),
+        ("quotes", fill("\"")),
+        ("apostrophes", fill("'")),
+        ("a giant integer", format!("a = {}", fill("9"))),
+        ("a giant float", format!("a = 1e{}", fill("9"))),
+        ("a giant hexadecimal", format!("a = 0x{}", fill("f"))),
+        ("a giant text", format!("a = \"{}\"", fill("x"))),
+        ("a giant key", format!("{} = 1", fill("k"))),
+        ("a giant comment", format!("#{}", fill("x"))),
+        ("escapes", format!("a = \"{}\"", fill("\\u00e9"))),
+        ("bad escapes", format!("a = \"{}\"", fill("\\q"))),
+        ("NULs", fill("\0")),
+        ("carriage returns", fill("\r")),
+        ("line feeds", fill("\n")),
+        ("wide characters", fill("😀")),
+        ("overrides of direction", format!("a = '{}'", fill("\u{202e}"))),
+    ]
+}
+
+#[test]
+fn specs_are_answered_in_bounded_time() {
+    for (name, text) in texts(1_000_000) {
+        let began = Instant::now();
+        let found = spec::parse(&text).map(drop).expect_err(name);
+        assert!(found.len() <= 101, "{name}: {} mistakes", found.len());
+        let shown = report::render(&found, "mlbuild.toml", &text, false);
+        let took = began.elapsed();
+        assert!(shown.len() < 500_000, "{name}: {} bytes are shown", shown.len());
+        assert!(took < PATIENCE, "{name}: {took:?}");
+    }
+}
+
+#[test]
+fn locks_are_answered_in_bounded_time() {
+    for (name, text) in texts(4_000_000) {
+        let text = format!("version = 1\n{text}");
+        let began = Instant::now();
+        let error = lock::read(&text).map(drop).expect_err(name).to_string();
+        let took = began.elapsed();
+        assert!(error.len() < 100_000, "{name}: {} bytes are said", error.len());
+        assert!(took < PATIENCE, "{name}: {took:?}");
+    }
+}
