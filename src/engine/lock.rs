@@ -187,7 +187,7 @@ impl Engine {
 fn guess(project: &Project, inputs: &Inputs) -> Option<PythonLock> {
     let Base::Debian(debian) = &project.spec.base else { return None };
     let is_debian = inputs.python_provider == Some(PythonProvider::Debian);
-    is_debian.then(|| super::lock_python::debian_python(debian.suite.python_guess()))
+    is_debian.then(|| PythonLock::debian(debian.suite.python_guess()))
 }
 
 /// Verified indexes kept as blobs. What cannot be kept is fetched again the next time.

@@ -50,27 +50,11 @@ impl Engine {
 
 fn debian(python: &Python, base: &BasePart) -> Result<PythonLock, EngineError> {
     match &base.python_version {
-        Some(version) => Ok(debian_python(version)),
+        Some(version) => Ok(PythonLock::debian(version)),
         None => Err(EngineError::Python {
             request: python.version.clone(),
             source: "the Debian suite brings no Python".into(),
         }),
-    }
-}
-
-/// Debian's own interpreter of this version: where things are is Debian's policy, not a question to the files.
-pub(super) fn debian_python(version: &str) -> PythonLock {
-    let minor: Vec<_> = version.split('.').take(2).collect();
-    let minor = minor.join(".");
-    PythonLock {
-        provider: PythonProvider::Debian,
-        version: version.to_owned(),
-        build: None,
-        executable: format!("/usr/bin/python{minor}"),
-        site_packages: format!("/usr/local/lib/python{minor}/dist-packages"),
-        scripts: "/usr/local/bin".into(),
-        prefix: "/usr/local".into(),
-        archives: Vec::new(),
     }
 }
 

@@ -1,17 +1,18 @@
 //! A project on disk: the spec, the lock beside it, and what the spec's Python inputs say.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
 use crate::engine::EngineError;
+use crate::lock;
 use crate::lock::model::{InputLock, Inputs, Lock, base_text};
 use crate::resolve::{self, Asked, PythonInputs};
 use crate::spec::{
     self,
     model::{Base, Index, Prune, Spec},
 };
+use crate::textfile;
 
 /// A spec that has been read and understood.
 pub struct Project {
@@ -28,7 +29,7 @@ pub struct Project {
 
 impl Project {
     pub fn open(spec_path: &Path) -> Result<Self, EngineError> {
-        let text = match fs::read_to_string(spec_path) {
+        let text = match textfile::read(spec_path, spec::MAX_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(EngineError::NoSpec { path: spec_path.to_owned() });
@@ -67,12 +68,12 @@ impl Project {
     /// The lock beside the spec; none if there is none.
     pub fn read_lock(&self) -> Result<Option<(Lock, String)>, EngineError> {
         let path = self.lock_path();
-        let text = match fs::read_to_string(&path) {
+        let text = match textfile::read(&path, lock::wire::MAX_LEN) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(EngineError::Read { path, source }),
         };
-        match crate::lock::read(&text) {
+        match lock::read(&text) {
             Ok(lock) => Ok(Some((lock, text))),
             Err(source) => Err(EngineError::Lock { path, source }),
         }

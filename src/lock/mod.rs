@@ -1,9 +1,10 @@
 //! The lock: everything an image is made of, by hash, in one text file that is read as a diff.
 //!
 //! [`model`] is the value; [`wire`] is the one writer and the strict reader of its text; [`v1`] says which keys a
-//! text of version 1 has, [`rules`] what its values must keep; [`satisfies`] compares a lock with a spec,
+//! text of version 1 has, [`rules`] and `agree` what its values must keep; [`satisfies`] compares a lock with a spec,
 //! [`diff`] a lock with an older one. All of it is pure: who finds and writes the file is the engine.
 
+mod agree;
 pub mod diff;
 pub mod model;
 mod order;

@@ -172,6 +172,32 @@ pub struct WheelLock {
     pub platforms: Vec<Platform>,
 }
 
+impl PythonLock {
+    /// Debian's own interpreter of this version: where things are is Debian's policy, not a question to the files.
+    pub fn debian(version: &str) -> Self {
+        let minor = minor(version);
+        Self {
+            provider: PythonProvider::Debian,
+            version: version.to_owned(),
+            build: None,
+            executable: format!("/usr/bin/python{minor}"),
+            site_packages: format!("/usr/local/lib/python{minor}/dist-packages"),
+            scripts: "/usr/local/bin".into(),
+            prefix: "/usr/local".into(),
+            archives: Vec::new(),
+        }
+    }
+
+    /// `3.11` of `3.11.2`.
+    pub fn minor(&self) -> String {
+        minor(&self.version)
+    }
+}
+
+fn minor(version: &str) -> String {
+    version.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
 impl PackageLock {
     /// The wheel that `platform` installs.
     pub fn wheel(&self, platform: Platform) -> Option<&WheelLock> {

@@ -45,20 +45,22 @@ pub(super) fn check(lock: &Lock, violations: &mut Vec<Violation>) {
     check.suites(lock);
     if let Some(python) = &lock.python {
         check.python(python);
+        check.interpreter(python, lock);
     }
     check.debs(lock);
     check.packages(lock);
+    check.roots(lock);
     violations.truncate(MAX_VIOLATIONS);
 }
 
-struct Check<'a> {
-    platforms: &'a [Platform],
+pub(super) struct Check<'a> {
+    pub(super) platforms: &'a [Platform],
     violations: &'a mut Vec<Violation>,
 }
 
 impl Check<'_> {
     /// The item is only put into words when its rule is broken.
-    fn require(&mut self, holds: bool, item: impl FnOnce() -> String, rule: impl Into<String>) {
+    pub(super) fn require(&mut self, holds: bool, item: impl FnOnce() -> String, rule: impl Into<String>) {
         if !holds && self.violations.len() < MAX_VIOLATIONS {
             self.violations.push(Violation::new(item(), rule));
         }
@@ -245,12 +247,12 @@ impl Check<'_> {
             |(name, platform)| format!("`{name}` for {platform}"),
         );
         let known: BTreeSet<_> = keys.iter().copied().collect();
+        let archives: BTreeSet<_> = lock.suites.iter().map(|suite| suite.archive.as_str()).collect();
         for deb in &lock.debs {
             let item = || format!("deb `{}`", deb.name);
             self.deb(deb, item);
-            let archive = lock.suites.iter().any(|suite| suite.archive == deb.archive);
             self.require(
-                archive,
+                archives.contains(deb.archive.as_str()),
                 item,
                 format!("is of archive `{}`, of which no suite is locked", deb.archive),
             );
@@ -302,6 +304,8 @@ impl Check<'_> {
         let keys: Vec<_> = lock.packages.iter().map(order::package_key).collect();
         self.sorted(&keys, || "the list of packages".into(), |(name, version)| format!("`{name}` {version}"));
         let known: BTreeMap<_, _> = keys.iter().copied().zip(&lock.packages).collect();
+        // With more wheels than platforms, which has been said, looking for a platform's wheel would take too long.
+        let few = lock.packages.iter().all(|package| package.wheels.len() <= self.platforms.len());
         let mut installed = BTreeSet::new();
         for package in &lock.packages {
             let item = || format!("package `{}`", package.name);
@@ -319,7 +323,7 @@ impl Check<'_> {
                 );
             }
             self.sorted(&package.dependencies, item, |edge| format!("dependency `{}`", edge.name));
-            for edge in &package.dependencies {
+            for edge in package.dependencies.iter().filter(|_| few) {
                 let target = known.get(&(edge.name.as_str(), edge.version.as_str()));
                 self.edge(package, edge, target.copied(), item);
             }
@@ -365,6 +369,7 @@ impl Check<'_> {
                 item,
                 format!("is no wheel of `{}`", package.name),
             );
+            self.wheel_name(package, name, platforms);
             self.url(url, item);
             self.size(*size, item);
             self.require(!platforms.is_empty(), item, "is for no platform");

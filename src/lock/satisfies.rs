@@ -118,7 +118,7 @@ fn requirements(found: &mut Vec<Drift>, what: &'static str, lock: &[String], spe
 }
 
 /// The package that a PEP 508 text is about.
-fn name_of(requirement: &str) -> &str {
+pub(super) fn name_of(requirement: &str) -> &str {
     let end = requirement.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c));
     &requirement[..end.unwrap_or(requirement.len())]
 }

@@ -87,7 +87,7 @@ proptest! {
     #[test]
     fn any_text_survives(texts in prop::collection::btree_set("[^\\p{Cc}]{1,40}", 0..6), odd in "\\PC{1,20}\u{202e}?") {
         let mut lock = lock();
-        lock.inputs.requirements = texts.into_iter().collect();
+        lock.inputs.constraints = texts.into_iter().collect();
         lock.inputs.prefer = vec![odd];
         let text = write(&lock);
         prop_assert!(text.is_ascii() || text.chars().all(|char| u32::from(char) != 0x202e));

@@ -1,4 +1,5 @@
-//! Layer keys: everything that decides a layer's bytes, and nothing else.
+//! Layer keys: everything that decides a layer's bytes, and what the lock says of its files and is compared with them
+//! when the layer is made. A line of the lock that is changed is thus compared again, although the layer is known.
 
 use super::{Plan, PlannedWheel};
 use crate::debian::EMULATION;
@@ -20,7 +21,10 @@ pub(super) fn debian(plan: &Plan, suite: Suite, layer: DebLayer) -> Digest {
         .field("platform", plan.platform);
     // The Python part also depends on the base: what is there already is left out, the linker's cache covers both.
     for deb in plan.debs_of(layer) {
-        key = key.field(if deb.layer == DebLayer::Base { "base" } else { "python" }, deb.sha256);
+        key = key
+            .field(if deb.layer == DebLayer::Base { "base" } else { "python" }, deb.sha256)
+            .field("name", &deb.name)
+            .field("version", &deb.version);
     }
     key.finish()
 }
@@ -61,7 +65,8 @@ pub(super) fn wheel_set(plan: &Plan, wheels: &[PlannedWheel]) -> Digest {
 }
 
 pub(super) fn wheels(plan: &Plan, wheels: &[PlannedWheel]) -> Digest {
-    let mut key = wheels.iter().fold(rules("wheels", plan), add);
+    let sized = |key, wheel: &PlannedWheel| add(key, wheel).field("size", wheel.size);
+    let mut key = wheels.iter().fold(rules("wheels", plan), sized);
     // Which paths a preference takes from a wheel depends on all the others; it is rare, so no finer key is needed.
     if !plan.prefer.is_empty() {
         key = key.field("among", plan.wheel_set);

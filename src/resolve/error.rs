@@ -14,10 +14,6 @@ pub enum InputError {
         #[source]
         source: io::Error,
     },
-    #[error("`{}` has {size} bytes: at most {limit} are read", path.display())]
-    TooLarge { path: PathBuf, size: u64, limit: u64 },
-    #[error("`{}` is not UTF-8", path.display())]
-    NotText { path: PathBuf },
     /// `origin` is `mlbuild.toml`, `requirements.txt:3`, `pyproject.toml`.
     #[error("{origin}: `{text}` is not a requirement: {reason}")]
     Requirement { origin: String, text: String, reason: String },

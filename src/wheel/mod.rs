@@ -31,7 +31,7 @@ pub mod zip;
 pub const INSTALL: u32 = 2;
 
 pub use collide::{Collision, merge};
-pub use filename::{FileName, normal_name};
+pub use filename::{FileName, normal_name, same_version};
 pub use install::{Installed, Pruned, Scheme, install};
 pub use open::{Wheel, open};
 pub use waivers::Waivers;

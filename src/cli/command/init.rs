@@ -10,9 +10,13 @@ use crate::cli::args::Init as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::spec::starter;
+use crate::textfile;
 
 /// Files that a starter can be made from, the most telling first.
 const KNOWN: [&str; 3] = ["uv.lock", "pyproject.toml", "requirements.txt"];
+
+/// The longest file that a starter is made from, in bytes.
+const MAX_INPUT: usize = 16 << 20;
 
 pub fn run(_: &Session, args: &Args) -> Result<Exit, Failure> {
     let directory = &args.directory;
@@ -51,7 +55,7 @@ pub fn run(_: &Session, args: &Args) -> Result<Exit, Failure> {
 
 fn from_file(directory: &Path, file: &Path) -> Result<String, Failure> {
     let failed = |source: io::Error| Failure::Io { what: format!("cannot read {}", file.display()), source };
-    let text = fs::read_to_string(file).map_err(failed)?;
+    let text = textfile::read(file, MAX_INPUT).map_err(failed)?;
     let relative = relative(directory, file)?;
     let relative = relative.to_str().ok_or_else(|| Failure::request(format!("{file:?} is not UTF-8")))?;
     starter::from_file(&name_of(directory), relative, &text)

@@ -19,9 +19,10 @@ use super::InputError;
 use super::uv::requirement;
 use crate::digest::Digest;
 use crate::spec::model::{Index, Python};
+use crate::textfile;
 
 /// The longest input that is read. The largest real lock we know of has 3 MB.
-const LIMIT: u64 = 32 << 20;
+const LIMIT: usize = 16 << 20;
 
 /// Everything that `[python]` asks for.
 #[derive(Debug, Clone, Default)]
@@ -146,13 +147,8 @@ fn merged(list: Vec<Asked>) -> Vec<Asked> {
 
 /// The text of a file of at most [`LIMIT`] bytes, without a byte order mark.
 fn read_text(path: &Path) -> Result<String, InputError> {
-    let failed = |source| InputError::Read { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > LIMIT {
-        return Err(InputError::TooLarge { path: path.to_owned(), size, limit: LIMIT });
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
-    let text = String::from_utf8(bytes).map_err(|_| InputError::NotText { path: path.to_owned() })?;
+    let text =
+        textfile::read(path, LIMIT).map_err(|source| InputError::Read { path: path.to_owned(), source })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 

@@ -4,6 +4,7 @@
 mod bounds;
 mod debian;
 mod index;
+mod lock;
 mod secrets;
 mod toml;
 mod wheel_bounds;
