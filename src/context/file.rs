@@ -4,11 +4,13 @@
 //! compares it with what the walk saw (device, inode, size, times of change), reads, and compares again. A file that
 //! is written to while the image is made would otherwise give a digest that nobody can reproduce.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::{OFlags, Stat};
 
 use crate::blob::ReadAt;
 use crate::tree::Content;
@@ -40,8 +42,8 @@ impl Budget {
 pub struct Changed(pub PathBuf);
 
 /// A file's content: its bytes when it is small, else a [`LateFile`].
-pub(super) fn content(path: &Path, metadata: &Metadata, budget: &mut Budget) -> io::Result<Content> {
-    let file = LateFile { path: path.to_owned(), seen: Identity::of(metadata) };
+pub(super) fn content(path: &Path, seen: &Stat, budget: &mut Budget) -> io::Result<Content> {
+    let file = LateFile { path: path.to_owned(), seen: Identity::of(seen) };
     let size = file.size();
     if size <= SMALL && size <= budget.0 {
         budget.0 -= size;
@@ -53,21 +55,22 @@ pub(super) fn content(path: &Path, metadata: &Metadata, budget: &mut Budget) -> 
 /// What tells a file from another one and from itself after a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Identity {
-    device: u64,
-    inode: u64,
+    // Wide enough for every platform's types.
+    device: i128,
+    inode: i128,
     size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: (i128, i128),
+    changed: (i128, i128),
 }
 
 impl Identity {
-    fn of(metadata: &Metadata) -> Self {
+    fn of(stat: &Stat) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            device: stat.st_dev.into(),
+            inode: stat.st_ino.into(),
+            size: stat.st_size.try_into().unwrap_or(0),
+            modified: (stat.st_mtime.into(), stat.st_mtime_nsec.into()),
+            changed: (stat.st_ctime.into(), stat.st_ctime_nsec.into()),
         }
     }
 }
@@ -80,7 +83,6 @@ struct LateFile {
 impl LateFile {
     /// Never waits for the writer of a FIFO that took the file's place, never follows a symlink that did.
     fn open(&self) -> io::Result<File> {
-        use rustix::fs::OFlags;
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(&self.path).map_err(
             |error| match error.kind() {
@@ -93,7 +95,7 @@ impl LateFile {
     }
 
     fn compare(&self, file: &File) -> io::Result<()> {
-        if Identity::of(&file.metadata()?) == self.seen { Ok(()) } else { Err(self.changed()) }
+        if Identity::of(&rustix::fs::fstat(file)?) == self.seen { Ok(()) } else { Err(self.changed()) }
     }
 
     fn changed(&self) -> io::Error {

@@ -15,9 +15,11 @@
 //! - A symlink is taken as it is when it stays inside what is copied, and refused otherwise. Sockets, FIFOs and
 //!   devices are refused by name.
 //!
-//! Files are opened when their bytes are asked for, see [`file`]; a file that is another by then is an error.
+//! Directories are looked at without following a symlink that takes their place meanwhile, see `place`. Files are
+//! opened when their bytes are asked for, see [`file`]; a file that is another by then is an error.
 
 pub mod file;
+mod place;
 mod rules;
 mod walk;
 

@@ -3,21 +3,23 @@
 //! The patterns are git's (`ignore`'s matcher). A line of a `.gitignore` that is no pattern is passed over, as git
 //! does; in the files that are ours it is an error. Ignore files that are symlinks do not count, as with git.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use rustix::fs::FileType;
 
+use super::place::Place;
 use super::{ContextError, io_error};
+use crate::textfile;
 
 /// Git's own file of patterns.
 const GITIGNORE: &str = ".gitignore";
 /// Ours, stronger.
 const MLBUILDIGNORE: &str = ".mlbuildignore";
 /// Longest ignore file that is read, in bytes.
-const MAX_BYTES: u64 = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// The ignore files of one directory and of all above it.
 pub(super) struct Rules {
@@ -27,14 +29,15 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Reads the ignore files of `directory` (absolute, below `root`).
+    /// Reads the ignore files of `directory` (absolute, below `root`), which is `place`.
     pub(super) fn enter(
         above: Option<Arc<Self>>,
         directory: &Path,
+        place: &Place,
         root: &Path,
     ) -> Result<Arc<Self>, ContextError> {
-        let own = read(directory, MLBUILDIGNORE, root, true)?;
-        let git = read(directory, GITIGNORE, root, false)?;
+        let own = read(directory, place, MLBUILDIGNORE, root, true)?;
+        let git = read(directory, place, GITIGNORE, root, false)?;
         match above {
             Some(above) if own.is_empty() && git.is_empty() => Ok(above),
             above => Ok(Arc::new(Self { above, own, git })),
@@ -68,20 +71,25 @@ pub(super) fn exclude(directory: &Path, patterns: &[String], from: &str) -> Resu
     builder.build().map_err(refuse)
 }
 
-fn read(directory: &Path, name: &str, root: &Path, strict: bool) -> Result<Gitignore, ContextError> {
+fn read(
+    directory: &Path,
+    place: &Place,
+    name: &str,
+    root: &Path,
+    strict: bool,
+) -> Result<Gitignore, ContextError> {
     let path = directory.join(name);
     let shown = || path.strip_prefix(root).unwrap_or(&path).to_owned();
-    match fs::symlink_metadata(&path) {
-        Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_BYTES => {}
-        Ok(metadata) if metadata.is_file() => {
-            let reason = io::Error::other(format!("it is longer than {MAX_BYTES} bytes"));
-            return Err(io_error("read", shown(), reason));
-        }
+    match place.stat(name.as_ref()) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {}
         Ok(_) => return Ok(Gitignore::empty()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Gitignore::empty()),
         Err(error) => return Err(io_error("read", shown(), error)),
     }
-    let text = fs::read_to_string(&path).map_err(|error| io_error("read", shown(), error))?;
+    let text = place
+        .file(name)
+        .and_then(|file| textfile::read_open(file, MAX_BYTES))
+        .map_err(|error| io_error("read", shown(), error))?;
     let mut builder = GitignoreBuilder::new(directory);
     for (at, line) in text.strip_prefix('\u{feff}').unwrap_or(&text).lines().enumerate() {
         if let Err(error) = builder.add_line(None, line)

@@ -3,15 +3,16 @@
 //! Directories are read one by one in the order of their names' bytes, so that the first complaint is the same
 //! everywhere; no symlink is ever followed below `from`.
 
-use std::fs::{self, FileType, Metadata};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ignore::gitignore::Gitignore;
+use rustix::fs::{FileType, Mode, Stat};
 
 use super::file::{self, Budget};
+use super::place::{Id, Place};
 use super::rules::{self, Rules};
 use super::{ContextError, io_error};
 use crate::scratch;
@@ -30,14 +31,22 @@ pub(super) fn walk(
     take: &mut Take<'_>,
 ) -> Result<(), ContextError> {
     let start = find(root, &copy.from)?;
-    let metadata =
-        fs::symlink_metadata(&start).map_err(|error| io_error("open", shown(root, &start), error))?;
-    let is_dir = metadata.is_dir();
+    let relative = start.strip_prefix(root).expect("what is found lies below the root");
+    let unopened = |error| io_error("open", shown(root, &start), error);
+    // Of the root itself there is no directory above that is ours to look at.
+    let above = Place::open(root).map_err(unopened)?;
+    let (above, below) = match relative.parent() {
+        Some(parent) => (above.descend(parent).map_err(unopened)?, relative.file_name()),
+        None => (above, None),
+    };
+    let stat = below.map(|name| above.stat(name)).transpose().map_err(unopened)?;
+    let is_dir = stat.as_ref().is_none_or(|stat| kind(stat) == FileType::Directory);
     let directory = if is_dir { start.as_path() } else { start.parent().unwrap_or(root) };
     let mut walk = Walk {
         root,
         exclude: rules::exclude(directory, &copy.exclude, &copy.from)?,
         destination: copy.to.trim_matches('/'),
+        into: copy.to.ends_with('/'),
         start: &start,
         own,
         budget,
@@ -46,14 +55,13 @@ pub(super) fn walk(
         left_out: 0,
     };
     if is_dir {
-        walk.directory(rules_above(root, &start)?)?;
-    } else if walk.exclude.matched(&start, false).is_ignore() {
-        walk.left_out += 1;
-    } else {
-        let name = start.file_name().unwrap_or_default();
-        let name = name.to_str().ok_or_else(|| ContextError::NotUtf8(shown(root, &start)))?;
-        let into = if copy.to.ends_with('/') { name } else { "" };
-        walk.node(&start, &metadata, into)?;
+        let place = match below {
+            Some(name) => above.descend(name.as_ref()).map_err(unopened)?,
+            None => above,
+        };
+        walk.directory(place, rules_above(root, relative)?)?;
+    } else if let (Some(stat), Some(file_name)) = (stat, below) {
+        walk.only(&above, stat, file_name)?;
     }
     match (walk.taken, walk.left_out) {
         (0, 0) => Err(ContextError::Empty { from: copy.from.clone() }),
@@ -81,20 +89,21 @@ pub fn find(root: &Path, from: &str) -> Result<PathBuf, ContextError> {
 }
 
 /// Git's own directory, and what mlbuild is writing now or a killed one has left.
-fn is_never_taken(path: &Path) -> bool {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| name == ".git" || scratch::is_scratch(name))
+fn is_never_taken(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name == ".git" || scratch::is_scratch(name))
 }
 
-/// The ignore files from `root` down to the parent of `start`.
-fn rules_above(root: &Path, start: &Path) -> Result<Option<Arc<Rules>>, ContextError> {
-    let mut rules = None;
-    let mut between: Vec<&Path> =
-        start.ancestors().skip(1).take_while(|above| above.starts_with(root)).collect();
-    between.reverse();
-    for directory in between {
-        rules = Some(Rules::enter(rules, directory, root)?);
+/// The ignore files from `root` down to the parent of `below`, which is relative to it.
+fn rules_above(root: &Path, below: &Path) -> Result<Option<Arc<Rules>>, ContextError> {
+    let unopened = |error| io_error("open", shown(root, &root.join(below)), error);
+    let (mut rules, mut path) = (None, root.to_owned());
+    let mut place = Place::open(root).map_err(unopened)?;
+    for name in below.iter() {
+        rules = Some(Rules::enter(rules, &path, &place, root)?);
+        path.push(name);
+        if path != root.join(below) {
+            place = place.descend(name.as_ref()).map_err(unopened)?;
+        }
     }
     Ok(rules)
 }
@@ -107,72 +116,96 @@ struct Walk<'a, 'b> {
     exclude: Gitignore,
     /// Path in the image without slashes around it; empty for the root.
     destination: &'a str,
+    /// A file that is named goes into the destination.
+    into: bool,
     budget: &'a mut Budget,
     take: &'a mut Take<'b>,
     taken: u64,
     left_out: u64,
 }
 
+/// A directory that was listed and is still to be looked into.
+struct Below {
+    path: PathBuf,
+    id: Id,
+    rules: Arc<Rules>,
+}
+
 impl Walk<'_, '_> {
     /// A list of work, not recursion: the depth is the user's choice.
-    fn directory(&mut self, above: Option<Arc<Rules>>) -> Result<(), ContextError> {
-        let mut open = vec![(self.start.to_owned(), above)];
-        while let Some((directory, above)) = open.pop() {
-            let rules = Rules::enter(above, &directory, self.root)?;
-            let mut below = Vec::new();
-            for (path, kind) in self.entries(&directory)? {
-                if is_never_taken(&path) || self.own.contains(&path) {
-                    continue;
-                }
-                if rules.leave_out(&self.exclude, &path, kind.is_dir()) {
-                    self.left_out += 1;
-                    continue;
-                }
-                let relative = path.strip_prefix(self.start).expect("entries lie below the start");
-                let relative =
-                    relative.to_str().ok_or_else(|| ContextError::NotUtf8(shown(self.root, &path)))?;
-                if kind.is_dir() {
-                    self.image_path(relative)?;
-                    below.push((path, Some(Arc::clone(&rules))));
-                } else {
-                    let metadata = fs::symlink_metadata(&path)
-                        .map_err(|error| io_error("open", shown(self.root, &path), error))?;
-                    self.node(&path, &metadata, relative)?;
-                }
-            }
-            open.extend(below.into_iter().rev());
+    fn directory(&mut self, start: Place, above: Option<Arc<Rules>>) -> Result<(), ContextError> {
+        let mut open = self.list(&start, self.start, above)?;
+        drop(start);
+        while let Some(Below { path, id, rules }) = open.pop() {
+            let place =
+                Place::again(&path, id).map_err(|error| io_error("list", shown(self.root, &path), error))?;
+            open.extend(self.list(&place, &path, Some(rules))?);
         }
         Ok(())
     }
 
-    fn entries(&self, directory: &Path) -> Result<Vec<(PathBuf, FileType)>, ContextError> {
-        let list = || -> io::Result<Vec<_>> {
-            fs::read_dir(directory)?
-                .map(|entry| entry.and_then(|entry| Ok((entry.path(), entry.file_type()?))))
-                .collect()
-        };
-        let mut entries = list().map_err(|error| io_error("list", shown(self.root, directory), error))?;
-        entries.sort_by(|(one, _), (other, _)| {
-            one.as_os_str().as_encoded_bytes().cmp(other.as_os_str().as_encoded_bytes())
-        });
-        Ok(entries)
+    /// Takes everything in `directory`, which is `place`, but its directories: these are handed back, the last first.
+    fn list(
+        &mut self,
+        place: &Place,
+        directory: &Path,
+        above: Option<Arc<Rules>>,
+    ) -> Result<Vec<Below>, ContextError> {
+        let rules = Rules::enter(above, directory, place, self.root)?;
+        let names = place.names().map_err(|error| io_error("list", shown(self.root, directory), error))?;
+        let mut below = Vec::new();
+        for name in names {
+            let path = directory.join(&name);
+            if is_never_taken(name.as_ref()) || self.own.contains(&path) {
+                continue;
+            }
+            let stat = place.stat(&name).map_err(|error| io_error("open", shown(self.root, &path), error))?;
+            let is_dir = kind(&stat) == FileType::Directory;
+            if rules.leave_out(&self.exclude, &path, is_dir) {
+                self.left_out += 1;
+                continue;
+            }
+            let relative = path.strip_prefix(self.start).expect("entries lie below the start");
+            let relative = relative.to_str().ok_or_else(|| ContextError::NotUtf8(shown(self.root, &path)))?;
+            if is_dir {
+                self.image_path(relative)?;
+                below.push(Below { id: Id::of(&stat), path, rules: Arc::clone(&rules) });
+            } else {
+                self.node(place, &path, &stat, relative)?;
+            }
+        }
+        below.reverse();
+        Ok(below)
+    }
+
+    /// The one thing that `from` names, when it is no directory.
+    fn only(&mut self, place: &Place, stat: Stat, name: &OsStr) -> Result<(), ContextError> {
+        if self.exclude.matched(self.start, false).is_ignore() {
+            self.left_out += 1;
+            return Ok(());
+        }
+        let name = name.to_str().ok_or_else(|| ContextError::NotUtf8(shown(self.root, self.start)))?;
+        let into = if self.into { name } else { "" };
+        self.node(place, self.start, &stat, into)
     }
 
     /// Anything but a directory. `relative` is its path below `to`; empty: it is `to` itself.
-    fn node(&mut self, path: &Path, metadata: &Metadata, relative: &str) -> Result<(), ContextError> {
+    fn node(&mut self, place: &Place, path: &Path, stat: &Stat, relative: &str) -> Result<(), ContextError> {
         let target_path = self.image_path(relative)?;
         let source = shown(self.root, path).to_str().map(str::to_owned);
         let source = source.ok_or_else(|| ContextError::NotUtf8(shown(self.root, path)))?;
-        let kind = metadata.file_type();
-        let node = if kind.is_file() {
+        let kind = kind(stat);
+        let node = if kind == FileType::RegularFile {
             // As in git, the owner's bit decides: the others depend on the umask of whoever checked it out.
-            let mode = if metadata.mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-            let content = file::content(path, metadata, self.budget)
+            let executable = Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR);
+            let mode = if executable { 0o755 } else { 0o644 };
+            let content = file::content(path, stat, self.budget)
                 .map_err(|error| io_error("read", PathBuf::from(&source), error))?;
             Node::File { mode, content }
-        } else if kind.is_symlink() {
-            let target =
-                fs::read_link(path).map_err(|error| io_error("read", PathBuf::from(&source), error))?;
+        } else if kind == FileType::Symlink {
+            let target = place
+                .link(path.file_name().unwrap_or_default())
+                .map_err(|error| io_error("read", PathBuf::from(&source), error))?;
             let target = target
                 .to_str()
                 .ok_or_else(|| ContextError::TargetNotUtf8(PathBuf::from(&source)))?
@@ -218,15 +251,16 @@ fn leaves(link: &str, target: &str) -> Option<&'static str> {
     None
 }
 
+fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
 fn special(kind: FileType) -> &'static str {
-    if kind.is_fifo() {
-        "a FIFO"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_block_device() || kind.is_char_device() {
-        "a device"
-    } else {
-        "of an unknown kind"
+    match kind {
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::BlockDevice | FileType::CharacterDevice => "a device",
+        _ => "of an unknown kind",
     }
 }
 
