@@ -1,9 +1,11 @@
-//! The one place that turns an error into text: what failed, on what, why, and what to do.
+//! The one place that turns an error into text: what failed, on what, why, and what to do. Words are made printable
+//! before colours are put between them.
 
 use std::collections::BTreeSet;
 use std::error::Error;
 
 use crate::cli::exit::Exit;
+use crate::cli::out;
 use crate::cli::report;
 use crate::cli::signals;
 use crate::cli::text::printable;
@@ -12,6 +14,9 @@ use crate::engine::{EngineError, ErrorKind};
 use crate::fetch::FetchError;
 use crate::spec::model::WheelException;
 use crate::store::{self, StoreError};
+
+/// The most items of a list that are said.
+const MAX_ITEMS: usize = 100;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +67,7 @@ impl Failure {
             Self::Engine(error) if error.kind() == ErrorKind::Cancelled => "cancelled\n".to_owned(),
             error => self.text(error, color),
         };
-        eprint!("{text}");
+        out::talk_in_colour(&text);
     }
 
     fn text(&self, error: &dyn Error, color: bool) -> String {
@@ -81,7 +86,12 @@ impl Failure {
     fn items(&self) -> Vec<String> {
         match self {
             Self::Engine(EngineError::OutOfDate { drift, .. }) => {
-                drift.iter().map(|drift| printable(&drift.to_string())).collect()
+                let mut items: Vec<_> =
+                    drift.iter().take(MAX_ITEMS).map(|drift| printable(&drift.to_string())).collect();
+                if drift.len() > MAX_ITEMS {
+                    items.push(format!("{} further differences are not shown", drift.len() - MAX_ITEMS));
+                }
+                items
             }
             Self::Engine(EngineError::Fetch(errors)) => downloads(errors),
             _ => Vec::new(),
@@ -174,12 +184,12 @@ fn downloads(errors: &[FetchError]) -> Vec<String> {
 
 /// An error with its causes, one a line, none said twice.
 fn chain(error: &dyn Error) -> String {
-    let mut text = printable(&error.to_string());
+    let mut text = indent(&printable(&error.to_string()));
     let mut source = error.source();
     while let Some(cause) = source {
-        let said = printable(&cause.to_string());
+        let said = indent(&printable(&cause.to_string()));
         if !text.contains(&said) {
-            text += &format!("\n  because: {}", indent(&said));
+            text += &format!("\n  because: {said}");
         }
         source = cause.source();
     }
@@ -193,6 +203,6 @@ fn indent(text: &str) -> String {
 /// Warnings about a spec that is good enough to go on with.
 pub fn print_warnings(warnings: &[Diagnostic], path: &std::path::Path, text: &str, color: bool) {
     if !warnings.is_empty() {
-        eprint!("{}", report::render(warnings, &path.display().to_string(), text, color));
+        out::talk_in_colour(&report::render(warnings, &path.display().to_string(), text, color));
     }
 }

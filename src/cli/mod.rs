@@ -12,7 +12,6 @@ mod secrets;
 mod signals;
 pub mod text;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -22,7 +21,10 @@ pub use exit::Exit;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let color = color(cli.global.color);
     match command::run(cli, color) {
         Ok(exit) => exit.into(),
@@ -31,6 +33,20 @@ pub fn main() -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+/// Help and version are ours; what is wrong with an argument repeats it.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let text = error.render();
+        match color(ColorWhen::Auto) {
+            true => out::talk_in_colour(&text.ansi().to_string()),
+            false => out::talk(format_args!("{text}")),
+        }
+    } else {
+        let _ = error.print();
+    }
+    u8::try_from(error.exit_code()).map_or(Exit::Request.into(), ExitCode::from)
 }
 
 /// The command line's definition, for documents and tests made from it.
@@ -46,7 +62,7 @@ fn color(when: ColorWhen) -> bool {
         ColorWhen::Auto => {
             #[expect(clippy::disallowed_methods, reason = "a convention that only concerns the display")]
             let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            !refused && std::io::stderr().is_terminal()
+            !refused && out::talks_to_terminal()
         }
     }
 }

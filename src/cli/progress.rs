@@ -4,13 +4,12 @@
 //! line is written when a phase begins and then at most every [`PLAIN_INTERVAL`]. Nothing is shown with `--quiet`
 //! but warnings.
 
-use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::text::printable;
+use crate::cli::out;
 use crate::engine::{Event, Phase, Reporter};
 use crate::size::human as bytes;
 
@@ -48,7 +47,7 @@ struct Counts {
 
 impl Progress {
     pub fn new(quiet: bool) -> Self {
-        let terminal = !quiet && std::io::stderr().is_terminal();
+        let terminal = !quiet && out::talks_to_terminal();
         #[expect(clippy::disallowed_methods, reason = "the display is the one place that shows rates")]
         let now = Instant::now();
         let state = State {
@@ -77,10 +76,9 @@ impl Progress {
     }
 
     fn line(&self, state: &State, text: &str) {
-        let text = printable(text);
         match &state.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => drop(writeln!(std::io::stderr(), "{text}")),
+            Some(bar) => bar.suspend(|| out::talk(format_args!("{text}\n"))),
+            None => out::talk(format_args!("{text}\n")),
         }
     }
 }
@@ -166,7 +164,7 @@ impl State {
                             bytes(rate as u64)
                         );
                     }
-                    let _ = writeln!(std::io::stderr(), "{line}");
+                    out::talk(format_args!("{line}\n"));
                 }
             }
         }

@@ -313,3 +313,105 @@ fn what_mlbuild_writes_is_passed_over() {
     assert!(exists(dir.path(), &copy("out", "/", &[])).is_ok());
     assert!(exists(dir.path(), &copy("nope", "/", &[])).is_err());
 }
+
+/// What stands in the place of an ignore file, of a copied file or of a directory is never waited for.
+#[test]
+fn fifos_and_devices_are_refused_and_never_waited_for() {
+    use rustix::fs::{CWD, FileType, mknodat};
+    for at in ["fifo", "sub/fifo", ".gitignore", ".mlbuildignore", "sub/.gitignore"] {
+        let dir = project(&[("a", ""), ("sub/b", "")]);
+        mknodat(CWD, dir.path().join(at), FileType::Fifo, 0o644.into(), 0).unwrap();
+        assert!(error(&dir, &[copy(".", "/", &[])]).starts_with(&format!("{at:?} is a FIFO")), "{at}");
+        assert!(error(&dir, &[copy(at, "/x", &[])]).contains("is a FIFO"), "{at}");
+        // The twin: the same, left out.
+        assert!(collect(dir.path(), &[copy(".", "/", &[at])]).is_ok(), "{at}");
+    }
+    let dir = project(&[("a", "")]);
+    symlink("/dev/zero", dir.path().join("zero")).unwrap();
+    assert!(error(&dir, &[copy("zero", "/x", &[])]).contains("leads out of the project"));
+    assert!(error(&dir, &[copy(".", "/x", &[])]).contains("is absolute"));
+}
+
+/// A directory that is swapped for a symlink after it was listed: its content is not what was listed.
+#[test]
+fn a_directory_that_is_swapped_meanwhile_is_noticed() {
+    use super::place::{Id, Place};
+    let outside = project(&[("secret", "s")]);
+    let dir = project(&[("sub/deep/x", "")]);
+    let root = dir.path().canonicalize().unwrap();
+    let sub = root.join("sub");
+    let listed = Id::of(&Place::open(&root).unwrap().stat("sub".as_ref()).unwrap());
+    assert_eq!(Place::again(&sub, listed).unwrap().names().unwrap(), ["deep"]);
+    let open = Place::open(&root).unwrap().descend(Path::new("sub")).unwrap();
+    fs::rename(&sub, root.join("moved")).unwrap();
+    for swap in ["link", "another directory", "nothing"] {
+        match swap {
+            "link" => symlink(outside.path(), &sub).unwrap(),
+            "another directory" => {
+                fs::remove_file(&sub).unwrap();
+                fs::create_dir(&sub).unwrap();
+            }
+            _ => fs::remove_dir(&sub).unwrap(),
+        }
+        let error = Place::again(&sub, listed).map(drop).unwrap_err().to_string();
+        assert!(error.ends_with("changed while it was read"), "{swap}: {error}");
+        if swap != "another directory" {
+            let below = Place::open(&root).unwrap().descend(Path::new("sub/deep"));
+            assert!(
+                below.map(drop).unwrap_err().to_string().ends_with("changed while it was read"),
+                "{swap}"
+            );
+        }
+    }
+    // What was opened before goes on to be what it was.
+    assert_eq!(open.names().unwrap(), ["deep"]);
+    // The twin: a directory that only moved and came back.
+    fs::rename(root.join("moved"), &sub).unwrap();
+    assert!(Place::again(&sub, listed).is_ok());
+}
+
+#[test]
+fn files_that_shrink_grow_or_vanish_are_noticed() {
+    let big = "x".repeat(100_000);
+    for (what, change) in [
+        ("grows", (|path: &Path| fs::write(path, "y".repeat(100_001)).unwrap()) as fn(&Path)),
+        ("shrinks", |path| fs::write(path, "y").unwrap()),
+        ("vanishes", |path| fs::remove_file(path).unwrap()),
+        ("becomes a link", |path| {
+            fs::remove_file(path).unwrap();
+            symlink("/etc/passwd", path).unwrap();
+        }),
+        ("becomes a FIFO", |path| {
+            use rustix::fs::{CWD, FileType, mknodat};
+            fs::remove_file(path).unwrap();
+            mknodat(CWD, path, FileType::Fifo, 0o644.into(), 0).unwrap();
+        }),
+        ("becomes another file", |path| {
+            fs::write(path.with_extension("new"), "x".repeat(100_000)).unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        }),
+    ] {
+        let dir = project(&[("big", &big)]);
+        let tree = collect(dir.path(), &[copy(".", "/", &[])]).unwrap();
+        let Node::File { content, .. } = &tree[&TreePath::new("big").unwrap()] else { panic!() };
+        assert!(blob(content).read_vec_at(0, 10).is_ok(), "{what}: the twin");
+        change(&dir.path().join("big"));
+        assert!(blob(content).read_vec_at(0, 10).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn deep_wide_and_long_names() {
+    let dir = project(&[("a", "")]);
+    let mut deep = dir.path().to_owned();
+    for _ in 0..200 {
+        deep.push("dddddddd");
+    }
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("x"), "").unwrap();
+    fs::write(dir.path().join("n".repeat(255)), "").unwrap();
+    for n in 0..5_000 {
+        fs::write(dir.path().join(format!("f{n}")), "").unwrap();
+    }
+    assert_eq!(collect(dir.path(), &[copy(".", "/", &[])]).unwrap().len(), 5_003);
+}

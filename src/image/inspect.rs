@@ -149,7 +149,7 @@ impl fmt::Display for Inspection {
         }
         for image in &self.images {
             if self.media_type.is_index() {
-                writeln!(f, "\n{}", image.platform)?;
+                writeln!(f, "\n{}", printable(&image.platform))?;
                 field(f, "digest", image.digest)?;
             } else {
                 field(f, "platform", &image.platform)?;

@@ -3,6 +3,7 @@
 //! Both sides are [`Inputs`]: what the lock recorded, and what the spec and the files it names ask for now. Nothing
 //! is resolved again, so the answer needs no network; an empty list means that the lock holds.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -77,10 +78,18 @@ fn scalar(found: &mut Vec<Drift>, what: &str, lock: Option<String>, spec: Option
 }
 
 fn sets(found: &mut Vec<Drift>, what: &'static str, lock: &[String], spec: &[String]) {
-    let added = spec.iter().filter(|item| !lock.contains(item));
-    found.extend(added.map(|item| Drift::Added { what, item: item.clone() }));
-    let removed = lock.iter().filter(|item| !spec.contains(item));
-    found.extend(removed.map(|item| Drift::Removed { what, item: item.clone() }));
+    let (added, removed) = differences(lock, spec);
+    found.extend(added.into_iter().map(|item| Drift::Added { what, item: item.clone() }));
+    found.extend(removed.into_iter().map(|item| Drift::Removed { what, item: item.clone() }));
+}
+
+/// What only `spec` has, and what only `lock` has, in their orders.
+fn differences<'a>(lock: &'a [String], spec: &'a [String]) -> (Vec<&'a String>, Vec<&'a String>) {
+    let only = |of: &'a [String], other: &'a [String]| {
+        let other: BTreeSet<_> = other.iter().collect();
+        of.iter().filter(|item| !other.contains(item)).collect()
+    };
+    (only(spec, lock), only(lock, spec))
 }
 
 fn sequences(
@@ -99,22 +108,33 @@ fn sequences(
 
 /// As [`sets`], but one requirement taken out and one put in for the same package is one change.
 fn requirements(found: &mut Vec<Drift>, what: &'static str, lock: &[String], spec: &[String]) {
-    let mut added: Vec<_> = spec.iter().filter(|item| !lock.contains(item)).collect();
-    let mut removed: Vec<_> = lock.iter().filter(|item| !spec.contains(item)).collect();
-    let names: Vec<_> = added.iter().map(|item| name_of(item)).collect();
-    for name in names {
-        let only = |items: &[&String]| {
-            let mut same = items.iter().enumerate().filter(|(_, item)| name_of(item) == name);
-            same.next().map(|(at, _)| at).filter(|_| same.next().is_none())
-        };
-        if let (Some(a), Some(r)) = (only(&added), only(&removed)) {
-            let quoted = |item: &String| Some(format!("`{item}`"));
-            let (spec, lock) = (quoted(added.remove(a)), quoted(removed.remove(r)));
-            found.push(Drift::Changed { what: format!("{what} `{name}`"), lock, spec });
+    let (added, removed) = differences(lock, spec);
+    let by_name = |items: &[&'_ String]| {
+        let mut by_name = BTreeMap::<String, Vec<String>>::new();
+        for item in items {
+            by_name.entry(name_of(item).to_owned()).or_default().push((*item).clone());
         }
+        by_name
+    };
+    let (put_in, taken_out) = (by_name(&added), by_name(&removed));
+    let replaced =
+        |name: &str| match (put_in.get(name).map(Vec::as_slice), taken_out.get(name).map(Vec::as_slice)) {
+            (Some([spec]), Some([lock])) => Some((spec, lock)),
+            _ => None,
+        };
+    for (name, (spec, lock)) in
+        added.iter().filter_map(|item| Some((name_of(item), replaced(name_of(item))?)))
+    {
+        let quoted = |item: &String| Some(format!("`{item}`"));
+        found.push(Drift::Changed {
+            what: format!("{what} `{name}`"),
+            lock: quoted(lock),
+            spec: quoted(spec),
+        });
     }
-    found.extend(added.into_iter().map(|item| Drift::Added { what, item: item.clone() }));
-    found.extend(removed.into_iter().map(|item| Drift::Removed { what, item: item.clone() }));
+    let alone = |item: &&&String| replaced(name_of(item)).is_none();
+    found.extend(added.iter().filter(alone).map(|item| Drift::Added { what, item: (*item).clone() }));
+    found.extend(removed.iter().filter(alone).map(|item| Drift::Removed { what, item: (*item).clone() }));
 }
 
 /// The package that a PEP 508 text is about.

@@ -62,6 +62,29 @@ fn only_resolve_names_uv() {
     }
 }
 
+/// What is said passes through `cli::out`, which makes it printable.
+#[test]
+fn only_one_module_writes_to_the_terminal() {
+    const WAYS: [&str; 7] =
+        ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!(", "io::stdout", "io::stderr"];
+    // An archive that was asked for goes to standard output as it is.
+    const ALLOWED: [&str; 2] = ["src/cli/out.rs", "src/export/archive.rs"];
+    let (mut wrong, mut found) = (Vec::new(), 0);
+    for (file, text) in sources() {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            if WAYS.iter().any(|way| line.contains(way)) {
+                found += 1;
+                if !ALLOWED.contains(&file.as_str()) {
+                    wrong.push(format!("{file}: {line}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(found >= 3, "nothing writes at all?");
+}
+
 #[test]
 fn only_digest_lanes_has_unsafe_code() {
     for (file, text) in sources() {

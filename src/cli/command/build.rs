@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Session, print_json};
+use super::Session;
 use crate::cli::Exit;
 use crate::cli::args::Build as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
-use crate::cli::text::printable;
+use crate::cli::text::on_one_line;
 use crate::digest::{DiffId, Digest};
 use crate::engine::{BuildRequest, Built, BuiltLayer};
 use crate::export::Target;
@@ -41,18 +41,18 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
             *all.entry(phase.key()).or_insert(0.0) += (time.as_secs_f64() * 1000.0).round() / 1000.0;
             all
         });
-        print_json(&Report::new(&built, &args.output, seconds));
+        out::json(&Report::new(&built, &args.output, seconds));
         return Ok(Exit::Success);
     }
     if !session.global.quiet {
-        eprint!("{}", summary(&built));
+        out::talk(format_args!("{}", summary(&built)));
         for output in &args.output {
-            eprintln!("wrote {}", printable(output));
+            out::talk(format_args!("wrote {}\n", on_one_line(output)));
         }
     }
     // The archive has standard output for itself.
     if to_stdout {
-        eprintln!("{}", built.digest)
+        out::talk(format_args!("{}\n", built.digest));
     } else {
         out::line(format_args!("{}", built.digest));
     }
@@ -72,12 +72,12 @@ fn summary(built: &Built) -> String {
                 "{mark} {:<7} {:>8}  {}\n",
                 layer.kind.as_str(),
                 bytes(layer.size),
-                printable(&layer.title)
+                on_one_line(&layer.title)
             );
         }
         text += &format!(
             "{} {}: {} layers ({made} new), {}\n",
-            printable(built.reference.as_deref().unwrap_or("image")),
+            on_one_line(built.reference.as_deref().unwrap_or("image")),
             image.platform,
             image.layers.len(),
             bytes(size)

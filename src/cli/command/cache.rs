@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::Session;
 use super::images::table;
-use super::{Session, print_json};
 use crate::cli::Exit;
 use crate::cli::args::CacheCommand;
 use crate::cli::failure::Failure;
 use crate::cli::out;
-use crate::cli::text::printable;
+use crate::cli::text::on_one_line;
 use crate::size::human as bytes;
 use crate::store::gc::{self, GcPlan, Roots};
 use crate::store::verify;
@@ -43,7 +43,7 @@ fn du(session: &Session, json: bool) -> Result<Exit, Failure> {
         .map(|(kind, usage)| (kind.name().to_owned(), Usage { files: usage.files, bytes: usage.bytes }))
         .collect();
     if json {
-        print_json(&usage);
+        out::json(&usage);
         return Ok(Exit::Success);
     }
     let row = |kind: &str, usage: &Usage| [kind.to_owned(), usage.files.to_string(), bytes(usage.bytes)];
@@ -83,7 +83,7 @@ fn prune(
     };
     let report = Pruned { dry_run, files: plan.remove.len() as u64, bytes: plan.freed() };
     if json {
-        print_json(&report);
+        out::json(&report);
     } else {
         let verb = if dry_run { "would remove" } else { "removed" };
         out::line(format_args!("{verb} {} files, {}", report.files, bytes(report.bytes)));
@@ -116,11 +116,16 @@ fn verify(session: &Session, repair: bool, json: bool) -> Result<Exit, Failure> 
     });
     let verified = Verified { files: report.files, bytes: report.bytes, bad: bad.collect() };
     if json {
-        print_json(&verified);
+        out::json(&verified);
     } else {
         for bad in &verified.bad {
             let note = if bad.removed { " (removed)" } else { "" };
-            out::line(format_args!("{} {}: {}{note}", bad.kind, printable(&bad.path), printable(&bad.why)));
+            out::line(format_args!(
+                "{} {}: {}{note}",
+                bad.kind,
+                on_one_line(&bad.path),
+                on_one_line(&bad.why)
+            ));
         }
         out::line(format_args!(
             "{} files, {}: {} bad",

@@ -1,17 +1,17 @@
 //! `mlbuild images`.
 
-use super::{Session, print_json};
+use super::Session;
 use crate::cli::Exit;
 use crate::cli::args::Images as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
-use crate::cli::text::printable;
+use crate::cli::text::on_one_line;
 use crate::size::human as bytes;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let images = session.store()?.images()?;
     if args.json {
-        print_json(&images);
+        out::json(&images);
         return Ok(Exit::Success);
     }
     let rows: Vec<[String; 4]> = images
@@ -19,9 +19,9 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         .map(|image| {
             let digest = image.digest.hex();
             [
-                printable(&image.reference),
+                on_one_line(&image.reference),
                 digest[..12].to_owned(),
-                image.platforms.join(","),
+                on_one_line(&image.platforms.join(",")),
                 bytes(image.size),
             ]
         })

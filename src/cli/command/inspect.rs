@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Session, print_json};
+use super::Session;
 use crate::blob::ReadAt as _;
 use crate::cli::Exit;
 use crate::cli::args::Inspect as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
-use crate::cli::text::printable;
+use crate::cli::text::on_one_line;
 use crate::digest::Digest;
 use crate::engine::Project;
 use crate::export::{Layout, Target};
@@ -30,9 +30,9 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         }
     };
     if args.json {
-        print_json(&inspection);
+        out::json(&inspection);
     } else {
-        out::print(format_args!("{}", printable(&inspection.to_string())));
+        out::print(format_args!("{}", inspection));
     }
     Ok(Exit::Success)
 }
@@ -71,7 +71,7 @@ fn from_store(store: &Store, text: &str) -> Result<Inspection, Failure> {
 
 fn unknown(text: &str) -> Failure {
     Failure::Request {
-        message: format!("no image `{}` in the store", printable(text)),
+        message: format!("no image `{}` in the store", on_one_line(text)),
         hint: Some("`mlbuild images` lists them; `mlbuild build` makes the one of the spec".into()),
     }
 }

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::{Session, print_json};
+use super::Session;
 use crate::cli::Exit;
 use crate::cli::args::Lock as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
-use crate::cli::text::printable;
+use crate::cli::text::on_one_line;
 use crate::diagnostic::did_you_mean;
 use crate::engine::{Engine, EngineError, LockRequest, Project, Upgrade};
 use crate::lock::LockDiff;
@@ -34,7 +34,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     engine.write_lock(&project, &locked)?;
     let path = project.lock_path();
     if args.json {
-        print_json(&Report {
+        out::json(&Report {
             path: path.display().to_string(),
             changed: locked.changed,
             packages: locked.lock.packages.len(),
@@ -45,7 +45,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         out::line(format_args!("{} is up to date", path.display()));
     } else {
         if let Some(diff) = locked.diff.as_ref().filter(|diff| !diff.is_empty()) {
-            out::line(format_args!("{}", printable(diff.to_string().trim_end())));
+            out::print(format_args!("{}\n", diff.to_string().trim_end()));
         }
         out::line(format_args!("wrote {}: {}", path.display(), summary(&locked.lock)));
     }
@@ -63,7 +63,7 @@ fn check_names(project: &Project, names: &[String]) -> Result<(), Failure> {
         let normal = crate::wheel::normal_name(name);
         if !known().any(|known| known == name || known == normal) {
             let hint = did_you_mean(name, known()).map(|known| format!("did you mean `{known}`?"));
-            let message = format!("the lock has no package `{}` to upgrade", printable(name));
+            let message = format!("the lock has no package `{}` to upgrade", on_one_line(name));
             return Err(Failure::Request { message, hint });
         }
     }
@@ -99,7 +99,7 @@ fn check(engine: &Engine, project: &Project, json: bool) -> Result<Exit, Failure
     let drift = engine.check_lock(project)?;
     let satisfied = drift.is_empty();
     if json {
-        print_json(&Check { satisfied, drift: drift.iter().map(ToString::to_string).collect() });
+        out::json(&Check { satisfied, drift: drift.iter().map(ToString::to_string).collect() });
     } else if satisfied {
         out::line(format_args!("{} satisfies the spec", project.lock_path().display()));
     } else {

@@ -8,7 +8,6 @@ mod inspect;
 mod lock;
 mod schema;
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -63,8 +62,7 @@ impl Session {
     /// A line that tells why nothing happens.
     fn note(&self, text: &str) {
         if !self.global.quiet {
-            // Nobody can be told that standard error is closed.
-            let _ = writeln!(io::stderr(), "{text}");
+            out::talk(format_args!("{text}\n"));
         }
     }
 
@@ -86,10 +84,4 @@ impl Session {
         }
         Ok(project)
     }
-}
-
-/// A value as JSON on standard output.
-fn print_json(value: &impl serde::Serialize) {
-    let text = serde_json::to_string_pretty(value).expect("what we print has only strings and numbers");
-    out::line(format_args!("{text}"));
 }

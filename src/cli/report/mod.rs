@@ -11,6 +11,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::cli::secrets::masked;
+use crate::cli::text::is_hostile;
 use crate::diagnostic::{Diagnostic, Severity};
 
 /// Columns that a snippet may take; fixed, so that the same mistake reads the same in a log and on a terminal.
@@ -91,7 +92,7 @@ fn first_line_of(source: &str, span: &Range<usize>) -> Range<usize> {
 
 /// A message or name with every character visible.
 fn visible(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(|c| c.is_control() || is_invisible(c)) {
+    if !text.chars().any(is_hostile) {
         return Cow::Borrowed(text);
     }
     text.chars()
@@ -100,7 +101,7 @@ fn visible(text: &str) -> Cow<'_, str> {
             // The pictures of the control characters stand in their order in Unicode.
             '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
             '\x7f' => '\u{2421}',
-            c if c.is_control() || is_invisible(c) => '\u{fffd}',
+            c if is_hostile(c) => '\u{fffd}',
             c => c,
         })
         .collect()
@@ -109,7 +110,7 @@ fn visible(text: &str) -> Cow<'_, str> {
 /// A source text without characters that a terminal obeys, each replaced by one of the same length in bytes, so that
 /// spans stay true. Tabs and the ASCII control characters are the renderer's own: it shows their pictures.
 fn harmless(source: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| !c.is_ascii() && (c.is_control() || is_invisible(c));
+    let obeyed = |c: char| !c.is_ascii() && is_hostile(c);
     if !source.chars().any(obeyed) {
         return Cow::Borrowed(source);
     }
@@ -122,13 +123,6 @@ fn harmless(source: &str) -> Cow<'_, str> {
             _ => '\u{1f6ab}',
         })
         .collect()
-}
-
-/// Characters without a picture that change how others are shown: joiners, direction, tags, byte order mark.
-fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `[python]` and `[[index]]`.
 
+use std::collections::BTreeSet;
+
 use super::super::check::{list, quoted};
 use super::super::source::Place;
 use super::super::{model, wire};
@@ -8,6 +10,8 @@ use crate::diagnostic::Diagnostic;
 
 /// The oldest minor version of Python 3 for which python-build-standalone makes archives.
 const OLDEST_MINOR: u16 = 9;
+/// The most indexes of a spec.
+const MAX_INDEXES: usize = 100;
 
 pub(super) fn python(
     python: wire::Python,
@@ -241,7 +245,7 @@ fn check_requirements(texts: &[String], place: &Place<'_>, found: &mut Vec<Diagn
 
 /// Paths as written, without `.` parts. What they hold is read when the lock is made.
 fn requirement_files(paths: &[String], place: &Place<'_>, found: &mut Vec<Diagnostic>) -> Vec<String> {
-    let mut files = Vec::new();
+    let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
     for (at, path) in paths.iter().enumerate() {
         let place = place.at(at);
         let before = found.len();
@@ -260,7 +264,7 @@ fn requirement_files(paths: &[String], place: &Place<'_>, found: &mut Vec<Diagno
                 Diagnostic::error(format!("{} is of no kind that can be read", quoted(path)), place.span())
                     .hint("expected a requirements file, `pyproject.toml`, `uv.lock` or `pylock.toml`"),
             );
-        } else if files.contains(&file) {
+        } else if !seen.insert(file.clone()) {
             found.push(Diagnostic::warning(format!("file {} is named twice", quoted(path)), place.span()));
         } else {
             files.push(file);
@@ -320,7 +324,13 @@ pub(super) fn indexes(
     found: &mut Vec<Diagnostic>,
 ) -> Vec<model::Index> {
     let mut known: Vec<model::Index> = Vec::new();
-    for (at, index) in indexes.into_iter().enumerate() {
+    // Each is compared with each.
+    if indexes.len() > MAX_INDEXES {
+        let message = format!("{} indexes are more than the {MAX_INDEXES} that are taken", indexes.len());
+        found.push(Diagnostic::error(message, place.at(MAX_INDEXES).span()));
+    }
+    let mut claimed: Vec<BTreeSet<String>> = Vec::new();
+    for (at, index) in indexes.into_iter().take(MAX_INDEXES).enumerate() {
         let place_of = |at: usize| place.at(at);
         let here = place_of(at);
         words::check_index_url(&index.url, &here.get("url"), found);
@@ -355,9 +365,9 @@ pub(super) fn indexes(
             );
         }
         let packages = words::python_names(index.packages, "a package", &here.get("packages"), found);
-        for (other_at, other) in known.iter().enumerate() {
+        for (other_at, other) in claimed.iter().enumerate() {
             let both: Vec<&str> =
-                packages.iter().filter(|name| other.packages.contains(name)).map(String::as_str).collect();
+                packages.iter().filter(|name| other.contains(*name)).map(String::as_str).take(10).collect();
             if !both.is_empty() {
                 found.push(twice(
                     format!("two indexes claim {}", list(both)),
@@ -375,6 +385,7 @@ pub(super) fn indexes(
                 .hint("name what comes from it: packages = [\"torch\"]"),
             );
         }
+        claimed.push(packages.iter().cloned().collect());
         known.push(model::Index {
             name: index.name,
             url: index.url,

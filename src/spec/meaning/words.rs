@@ -1,5 +1,7 @@
 //! Names that occur in several tables: Debian and Python packages, versions, URLs, paths.
 
+use std::collections::BTreeSet;
+
 use url::Url;
 
 use super::super::check::quoted;
@@ -36,11 +38,11 @@ pub(super) fn python_names(
     place: &Place<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> Vec<String> {
-    let mut normal: Vec<String> = Vec::new();
+    let (mut normal, mut seen) = (Vec::new(), BTreeSet::new());
     for (at, name) in names.iter().enumerate() {
         if is_python_name(name) {
             let name = normalise_name(name);
-            if !normal.contains(&name) {
+            if seen.insert(name.clone()) {
                 normal.push(name);
             }
         } else {
@@ -64,7 +66,7 @@ fn is_debian_name(name: &str) -> bool {
 
 /// Debian packages: sorted, each once.
 pub(super) fn debian_names(names: &[String], place: &Place<'_>, found: &mut Vec<Diagnostic>) -> Vec<String> {
-    let mut sorted: Vec<String> = Vec::new();
+    let mut sorted = BTreeSet::new();
     for (at, name) in names.iter().enumerate() {
         let place = place.at(at);
         if !is_debian_name(name) {
@@ -83,14 +85,11 @@ pub(super) fn debian_names(names: &[String], place: &Place<'_>, found: &mut Vec<
             } else {
                 diagnostic.hint("lower-case letters, digits, `+`, `-` and `.`, at least two of them")
             });
-        } else if sorted.contains(name) {
+        } else if !sorted.insert(name.clone()) {
             found.push(Diagnostic::warning(format!("package `{name}` is named twice"), place.span()));
-        } else {
-            sorted.push(name.clone());
         }
     }
-    sorted.sort();
-    sorted
+    sorted.into_iter().collect()
 }
 
 /// Whether [`check_index_url`] has nothing to say.

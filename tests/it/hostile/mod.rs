@@ -6,6 +6,7 @@ mod debian;
 mod index;
 mod lock;
 mod secrets;
+mod terminal;
 mod toml;
 mod wheel_bounds;
 mod wheel_cases;
