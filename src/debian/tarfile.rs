@@ -164,7 +164,8 @@ impl<R: Read> TarReader<R> {
 
     /// The next header block; none at the end.
     fn header(&mut self) -> Result<Option<[u8; BLOCK]>, TarError> {
-        let rest = self.left + self.padding;
+        // A size near 2^64 is no longer than any other that the archive does not have.
+        let rest = self.left.saturating_add(self.padding);
         if io::copy(&mut (&mut self.reader).take(rest), &mut io::sink())? != rest {
             return Err(TarError::Form("it ends inside an entry"));
         }
@@ -313,6 +314,21 @@ mod tests {
         // Content that nobody reads is skipped.
         let mut reader = TarReader::new(&bytes[..]);
         while reader.next().unwrap().is_some() {}
+    }
+
+    /// Content and padding of such an entry have more bytes than can be counted.
+    #[test]
+    fn endless_entries_end_with_the_archive() {
+        let mut endless = entry("./a", b'0', 0o644, "", b"");
+        endless[124] = 0x80;
+        endless[125..136].copy_from_slice(&[0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+        endless[148..156].fill(b' ');
+        let sum: u32 = endless[..BLOCK].iter().map(|byte| u32::from(*byte)).sum();
+        endless[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let bytes = [endless, entry("./b", b'0', 0o644, "", b""), vec![0; 2 * BLOCK]].concat();
+        let mut reader = TarReader::new(&bytes[..]);
+        assert_eq!(reader.next().unwrap().unwrap().size, u64::MAX);
+        assert_eq!(reader.next().unwrap_err().to_string(), "tar archive: it ends inside an entry");
     }
 
     #[test]

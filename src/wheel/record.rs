@@ -43,7 +43,11 @@ pub fn parse(text: &str, waivers: &mut Waivers) -> Result<Rows, RecordError> {
             _ => return Err(RecordError::Shape(line)),
         };
         // `./x` and `/x` are written by some tools and mean `x`.
-        let path = path.trim_start_matches('/').trim_start_matches("./").to_owned();
+        let mut path = path.as_str();
+        while let Some(rest) = path.strip_prefix('/').or_else(|| path.strip_prefix("./")) {
+            path = rest;
+        }
+        let path = path.to_owned();
         let sha256 = match hash {
             "" => None,
             _ => match sha256(hash) {
@@ -68,7 +72,8 @@ pub fn parse(text: &str, waivers: &mut Waivers) -> Result<Rows, RecordError> {
 pub fn write(rows: &Rows) -> String {
     let mut text = String::new();
     for (path, row) in rows {
-        if path.contains([',', '"', '\n', '\r']) {
+        // A first byte order mark would be taken for the text's own.
+        if path.contains([',', '"', '\n', '\r']) || path.starts_with('\u{feff}') {
             text.push('"');
             text.push_str(&path.replace('"', "\"\""));
             text.push('"');
@@ -194,6 +199,16 @@ mod tests {
         let text = write(&rows);
         assert_eq!(parse(&text).unwrap(), rows);
         assert!(text.contains("\"a,b.py\",sha256="), "{text}");
+    }
+
+    /// Found by fuzzing: both texts were read as something else once written.
+    #[test]
+    fn odd_beginnings_of_paths_are_read_once() {
+        for (text, path) in [(".//./a,,\n", "a"), ("\u{feff}\u{feff}a,,\n", "\u{feff}a")] {
+            let rows = parse(text).unwrap();
+            assert_eq!(rows.keys().collect::<Vec<_>>(), [path]);
+            assert_eq!(parse(&write(&rows)).unwrap(), rows);
+        }
     }
 
     #[test]

@@ -1,0 +1,14 @@
+//! `RECORD`: what is read and written is read as the same again, and written as the same text.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mlbuild_fuzz::record;
+
+fuzz_target!(|text: &str| {
+    let Ok(rows) = record::parse(text) else { return };
+    let written = record::write(&rows);
+    let again = record::parse(&written).expect("what is written is read");
+    assert_eq!(again, rows);
+    assert_eq!(record::write(&again), written);
+});

@@ -1,0 +1,4 @@
+#[path = "../../../src/oci/platform.rs"]
+mod platform;
+
+pub use platform::Platform;

@@ -1,0 +1,2 @@
+#[path = "../../../src/spec/model.rs"]
+pub mod model;
