@@ -109,7 +109,7 @@ fn no_committed_text_names_a_registry_or_this_machine() {
         ["/work", "/main"].concat(),
     ];
     let mut wrong = Vec::new();
-    for directory in ["src", "tests", "benches", "fixtures", "schemas"] {
+    for directory in ["src", "tests", "benches", "fixtures", "schemas", "fuzz/corpus", "fuzz/dictionaries"] {
         for (file, text) in files(&project(directory), directory) {
             wrong.extend(
                 hosts.iter().filter(|host| text.contains(*host)).map(|host| format!("{file}: {host}")),
