@@ -4,8 +4,26 @@ use std::path::Path;
 
 use crate::blob::ReadAt;
 use crate::deb::Deb;
+use crate::digest::Digest;
+use crate::record::{self, RecordError, Rows};
 use crate::tree::{Content, Node, Tree, TreePath};
-use crate::wheel::{Scheme, Wheel};
+use crate::wheel::zip::{self, Member, ZipError};
+use crate::wheel::{Scheme, Wheel, WheelError, open};
+
+/// The directory of a zip, as strictly as a build reads it.
+pub fn directory(blob: &dyn ReadAt) -> Result<Vec<Member>, ZipError> {
+    zip::read(blob)
+}
+
+/// The wheel of demo 1.0.
+pub fn demo(archive: &[u8]) -> Result<Wheel, WheelError> {
+    open("demo-1.0-py3-none-any.whl", Digest::of(archive), &archive)
+}
+
+/// The rows of a RECORD.
+pub fn rows(text: &str) -> Result<Rows, RecordError> {
+    record::parse(text)
+}
 
 /// Where the wheels of the targets are installed.
 pub fn scheme() -> Scheme {

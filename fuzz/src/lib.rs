@@ -12,7 +12,7 @@ pub mod blob;
 pub mod debian;
 #[path = "../../src/diagnostic.rs"]
 pub mod diagnostic;
-#[path = "../../src/digest.rs"]
+#[path = "../../src/digest/mod.rs"]
 pub mod digest;
 #[path = "../../src/elf/mod.rs"]
 pub mod elf;

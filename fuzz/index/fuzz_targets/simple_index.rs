@@ -109,18 +109,13 @@ fuzz_target!(|bytes: &[u8]| {
             let MetadataFormat::Simple(archive) = format else { continue };
             for version in OwnedArchive::deserialize(&archive).into_iter() {
                 for (filename, file) in version.files.all(&fixed.name) {
-                    if let DistFilename::WheelFilename(filename) = filename {
-                        assert_eq!(filename.name, fixed.name);
-                        lock(
-                            fixed,
-                            RegistryBuiltWheel {
-                                filename,
-                                file: Box::new(file),
-                                index: fixed.index.clone(),
-                                size_is_authoritative: true,
-                            },
-                        );
+                    let DistFilename::WheelFilename(filename) = filename else { continue };
+                    // uv takes them all; `resolve::uv::solve` refuses those of another package.
+                    if filename.name != fixed.name {
+                        continue;
                     }
+                    let (file, index) = (Box::new(file), fixed.index.clone());
+                    lock(fixed, RegistryBuiltWheel { filename, file, index, size_is_authoritative: true });
                 }
             }
         }

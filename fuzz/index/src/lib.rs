@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "the rest of mlbuild uses it")]
 
-#[path = "../../../src/digest.rs"]
+#[path = "../../../src/digest/mod.rs"]
 pub mod digest;
 pub mod oci;
 pub mod resolve;
