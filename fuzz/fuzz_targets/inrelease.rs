@@ -47,7 +47,13 @@ fn validity() -> Validity {
 }
 
 fn expected() -> Expected<'static> {
-    Expected { archive: Archive::Debian, suite: "bookworm", now: UNIX_EPOCH + NOW, archived: false }
+    Expected {
+        archive: Archive::Debian,
+        suite: "bookworm",
+        now: UNIX_EPOCH + NOW,
+        archived: false,
+        seen: None,
+    }
 }
 
 fuzz_target!(|message: &[u8]| {

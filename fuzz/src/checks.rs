@@ -6,23 +6,43 @@ use crate::blob::ReadAt;
 use crate::deb::Deb;
 use crate::digest::Digest;
 use crate::record::{self, RecordError, Rows};
+use crate::spec::model::WheelRule;
 use crate::tree::{Content, Node, Tree, TreePath};
 use crate::wheel::zip::{self, Member, ZipError};
-use crate::wheel::{Scheme, Wheel, WheelError, open};
+use crate::wheel::{Scheme, Waivers, Wheel, WheelError, open};
+
+/// Every rule that a spec may waive.
+const RULES: [WheelRule; 10] = [
+    WheelRule::DuplicateMember,
+    WheelRule::ModeBits,
+    WheelRule::Ratio,
+    WheelRule::RecordAbsent,
+    WheelRule::RecordHash,
+    WheelRule::RecordMismatch,
+    WheelRule::RecordUnlisted,
+    WheelRule::StrayBytes,
+    WheelRule::Tags,
+    WheelRule::Version,
+];
 
 /// The directory of a zip, as strictly as a build reads it.
 pub fn directory(blob: &dyn ReadAt) -> Result<Vec<Member>, ZipError> {
-    zip::read(blob)
+    zip::read(blob, &mut Waivers::default())
 }
 
 /// The wheel of demo 1.0.
 pub fn demo(archive: &[u8]) -> Result<Wheel, WheelError> {
-    open("demo-1.0-py3-none-any.whl", Digest::of(archive), &archive)
+    open("demo-1.0-py3-none-any.whl", Digest::of(archive), &archive, Waivers::default())
+}
+
+/// The wheel of demo 1.0 with every exception that there is.
+pub fn waived_demo(archive: &[u8]) -> Result<Wheel, WheelError> {
+    open("demo-1.0-py3-none-any.whl", Digest::of(archive), &archive, Waivers::new(&RULES))
 }
 
 /// The rows of a RECORD.
 pub fn rows(text: &str) -> Result<Rows, RecordError> {
-    record::parse(text)
+    record::parse(text, &mut crate::waivers::Waivers::default())
 }
 
 /// Where the wheels of the targets are installed.

@@ -57,6 +57,8 @@ pub mod report;
 pub mod spool;
 #[path = "../../src/debian/tarfile.rs"]
 pub mod tarfile;
+#[path = "../../src/wheel/waivers.rs"]
+pub mod waivers;
 #[path = "../../src/wheel/testing.rs"]
 pub mod wheel_maker;
 

@@ -10,7 +10,8 @@ use crate::digest::Digest;
 use crate::oci::Platform;
 use crate::spec::model::Index;
 
-/// `(file name, requirements)`; uploaded on the day that its position says, from 2025-01-01 on.
+/// `(file name, requirements)`; uploaded on the day that its position says, from 2025-01-01 on. `PAGE/FILE` stands on the
+/// page of another package.
 type Files = &'static [(&'static str, &'static [&'static str])];
 
 /// Path and Authorization header of every request.
@@ -104,8 +105,9 @@ fn page(path: &str, files: Files, files_at: Option<&str>) -> Option<String> {
     let entries: Vec<_> = files
         .iter()
         .enumerate()
-        .filter(|(_, (file, _))| name_of(file) == name)
-        .map(|(at, (file, _))| {
+        .map(|(at, (file, _))| (at, file.split_once('/').unwrap_or((name_of(file), file))))
+        .filter(|(_, (page, _))| *page == name)
+        .map(|(at, (_, file))| {
             serde_json::json!({
                 "filename": file,
                 "url": format!("{}/files/{file}", files_at.unwrap_or("")),
@@ -123,7 +125,8 @@ fn page(path: &str, files: Files, files_at: Option<&str>) -> Option<String> {
 
 fn metadata(path: &str, files: Files) -> Option<String> {
     let wanted = path.strip_prefix("/files/")?.strip_suffix(".metadata")?;
-    let (file, requires) = files.iter().find(|(file, _)| *file == wanted)?;
+    let (_, requires) = files.iter().find(|(file, _)| file.rsplit('/').next() == Some(wanted))?;
+    let file = wanted;
     let version = file.split('-').nth(1)?;
     let mut text =
         format!("Metadata-Version: 2.1\nName: {}\nVersion: {version}\nProvides-Extra: x\n", name_of(file));
@@ -191,6 +194,17 @@ fn the_first_index_that_has_a_package_wins() {
     assert_eq!(a.wheel.sha256, Some(Digest::of("a-1.0-py3-none-any.whl")));
     assert_eq!(a.wheel.size, Some(22));
     assert_eq!(lower.asked_for("/simple/a/"), 0);
+}
+
+/// uv's client takes every wheel that a page offers, whatever its name; the resolver does not.
+#[test]
+fn a_wheel_of_another_package_is_refused() {
+    const SWAPPED: Files = &[("a/other-1.0-py3-none-any.whl", &[])];
+    let server = Server::start(SWAPPED, None, None);
+    let cache = tempfile::tempdir().unwrap();
+    let error = run(&request(&cache, vec![server.index()], &["a"])).unwrap_err();
+    let ResolveError::Index { explanation, .. } = &error else { panic!("{error:?}") };
+    assert!(explanation.contains("expected distribution for a, got distribution for other"), "{explanation}");
 }
 
 #[test]

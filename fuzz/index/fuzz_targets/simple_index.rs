@@ -110,7 +110,7 @@ fuzz_target!(|bytes: &[u8]| {
             for version in OwnedArchive::deserialize(&archive).into_iter() {
                 for (filename, file) in version.files.all(&fixed.name) {
                     let DistFilename::WheelFilename(filename) = filename else { continue };
-                    // uv takes them all; `resolve::uv::solve` refuses those of another package.
+                    // uv's client takes them all, its resolver refuses those of another package.
                     if filename.name != fixed.name {
                         continue;
                     }
