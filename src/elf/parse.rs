@@ -1,6 +1,7 @@
 //! ELF header to [`ElfFacts`], over any source of bytes that may not hold all of them.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ pub struct ElfFacts {
     pub soname: Option<String>,
     /// In the file's order.
     pub needed: Vec<String>,
-    /// Directories of `DT_RUNPATH`, or of `DT_RPATH` where there is none, as written (`$ORIGIN` unexpanded).
+    /// Directories of `DT_RUNPATH`, or of `DT_RPATH` where there is none, as written (`$ORIGIN` unexpanded), each once.
     pub runpath: Vec<String>,
     /// The program interpreter, e.g. `/lib64/ld-linux-x86-64.so.2`; only executables have one.
     pub interp: Option<String>,
@@ -45,8 +46,10 @@ pub fn facts(bytes: &dyn ReadAt) -> Option<ElfFacts> {
 const PROGRAM_HEADERS_MAX: u64 = 512;
 /// Bytes of `PT_DYNAMIC` read at most: 4,096 entries. Real ones have about forty.
 pub(super) const DYNAMIC_MAX: u64 = 64 * 1024;
-/// Bytes of one string read at most (`PATH_MAX`).
+/// Bytes of a name read at most (`PATH_MAX`).
 const STRING_MAX: u64 = 4096;
+/// Bytes of `DT_RUNPATH` read at most. Build systems repeat directories: libtensorflow_framework has 19 KB of eighteen.
+const SEARCH_PATH_MAX: u64 = 256 * 1024;
 /// `DT_NEEDED` entries read at most.
 const NEEDED_MAX: usize = 2048;
 
@@ -275,7 +278,7 @@ impl Dynamic {
         }
         let table = self.table(segments, bytes.size()).ok_or(Stop::NotElf)?;
         let mut absent = Vec::new();
-        let mut string = |offset: u64| match string_at(bytes, &table, offset) {
+        let mut string = |offset: u64, longest: u64| match string_at(bytes, &table, offset, longest) {
             Ok(text) => Ok(text),
             Err(Stop::Absent(ranges)) => {
                 absent.extend(ranges);
@@ -283,11 +286,14 @@ impl Dynamic {
             }
             Err(stop) => Err(stop),
         };
-        facts.needed = self.needed.iter().map(|&offset| string(offset)).collect::<Result<_, _>>()?;
-        facts.soname = self.soname.map(&mut string).transpose()?;
+        facts.needed =
+            self.needed.iter().map(|&offset| string(offset, STRING_MAX)).collect::<Result<_, _>>()?;
+        facts.soname = self.soname.map(|offset| string(offset, STRING_MAX)).transpose()?;
         if let Some(offset) = path {
-            facts.runpath =
-                string(offset)?.split(':').filter(|dir| !dir.is_empty()).map(str::to_owned).collect();
+            let path = string(offset, SEARCH_PATH_MAX)?;
+            let mut seen = BTreeSet::new();
+            let dirs = path.split(':').filter(|dir| !dir.is_empty() && seen.insert(*dir));
+            facts.runpath = dirs.map(str::to_owned).collect();
         }
         if absent.is_empty() { Ok(()) } else { Err(Stop::Absent(absent)) }
     }
@@ -308,10 +314,10 @@ impl Dynamic {
     }
 }
 
-fn string_at(bytes: &impl Bytes, table: &Range<u64>, offset: u64) -> Result<String, Stop> {
+fn string_at(bytes: &impl Bytes, table: &Range<u64>, offset: u64, longest: u64) -> Result<String, Stop> {
     let start = table.start.checked_add(offset).filter(|start| *start < table.end).ok_or(Stop::NotElf)?;
     // Most names are short: ask for little first, so that a window's edge is met as seldom as possible.
-    for len in [1024, STRING_MAX] {
+    for len in [1024, longest] {
         let end = start.saturating_add(len).min(table.end);
         let found = bytes.get(start..end)?;
         if found.contains(&0) {
@@ -337,9 +343,21 @@ pub(super) mod tests {
         dynamic_at: u64,
         strings_at: u64,
     ) -> Vec<u8> {
+        sample_of(layout, table_at, dynamic_at, strings_at, "$ORIGIN/../lib:/opt/lib")
+    }
+
+    /// The same with another search path, the last of its strings.
+    pub(in crate::elf) fn sample_of(
+        layout: (bool, bool),
+        table_at: u64,
+        dynamic_at: u64,
+        strings_at: u64,
+        path: &str,
+    ) -> Vec<u8> {
         const ADDRESS: u64 = 0x10000;
         let layout = Layout { class64: layout.0, little: layout.1 };
-        let strings = b"\0libself.so.1\0libc.so.6\0libm.so.6\0$ORIGIN/../lib:/opt/lib\0";
+        let strings = format!("\0libself.so.1\0libc.so.6\0libm.so.6\0{path}\0");
+        let strings = strings.as_bytes();
         let at = |text: &str| {
             strings.windows(text.len()).position(|window| window == text.as_bytes()).unwrap() as u64
         };
@@ -347,8 +365,8 @@ pub(super) mod tests {
             (DT_NEEDED, at("libm.so.6")),
             (DT_NEEDED, at("libc.so.6")),
             (DT_SONAME, at("libself.so.1")),
-            (DT_RPATH, at("/opt/lib")),
-            (DT_RUNPATH, at("$ORIGIN")),
+            (DT_RPATH, at("libc.so.6")),
+            (DT_RUNPATH, at(path)),
             (DT_STRTAB, ADDRESS + strings_at),
             (DT_STRSZ, strings.len() as u64),
             (DT_NULL, 0),
@@ -417,6 +435,17 @@ pub(super) mod tests {
                 assert_eq!(facts(&file), Some(sample_facts(class64)), "{class64} {little}");
             }
         }
+    }
+
+    #[test]
+    fn a_search_path_may_be_long_and_repeat_itself() {
+        let twice = |count: usize| {
+            let dirs: Vec<_> = (0..count).map(|at| format!("$ORIGIN/../nvidia/{}/lib", at / 2)).collect();
+            sample_of((true, true), 64, 256, 1024, &format!("{}::", dirs.join(":")))
+        };
+        let expected: Vec<_> = (0..500).map(|at| format!("$ORIGIN/../nvidia/{at}/lib")).collect();
+        assert_eq!(facts(&twice(1000)).unwrap().runpath, expected);
+        assert_eq!(facts(&twice(20_000)), None, "more than any file has");
     }
 
     #[test]

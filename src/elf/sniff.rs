@@ -291,7 +291,7 @@ impl Bytes for Sniffer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse::tests::{sample, sample_facts};
+    use super::super::parse::tests::{sample, sample_facts, sample_of};
     use super::*;
 
     fn sniff(file: &[u8], chunk: usize) -> Option<ElfFacts> {
@@ -364,6 +364,15 @@ mod tests {
         let mut sniffer = Sniffer::again(file.len() as u64, &ranges);
         sniffer.push(&file);
         assert_eq!(sniffer.finish(), Sniffed::Elf(sample_facts(true)));
+    }
+
+    #[test]
+    fn a_long_search_path_behind_the_head_is_read() {
+        let dirs: Vec<_> = (0..1000).map(|at| format!("/opt/{at}/lib")).collect();
+        for (dynamic, strings) in [(256, HEAD_MAX + 4096), (HEAD_MAX + 4096, 256), (256, HEAD_MAX - 4096)] {
+            let file = sample_of((true, true), 64, dynamic, strings, &dirs.join(":"));
+            assert_eq!(sniff(&file, 4096).unwrap().runpath, dirs, "{dynamic} {strings}");
+        }
     }
 
     #[test]
