@@ -1,6 +1,6 @@
 //! Writing images out of the store: layers are streamed from their recipes.
 
-use std::io::{self, Write};
+use std::io::{self, BufReader, Write};
 use std::sync::Arc;
 
 use super::assemble::Documents;
@@ -12,6 +12,9 @@ use crate::export::{self, Export, LayerSource, Target};
 use crate::layer::Recipe;
 use crate::oci::Reference;
 use crate::store::{LayerSource as Stored, Store};
+
+/// Bytes of a stored layer that are handed on at once.
+const PIECE: usize = 256 * 1024;
 
 impl Engine {
     pub(super) fn export(
@@ -63,7 +66,7 @@ impl LayerSource for StoredLayers {
         match record.source {
             Stored::Blob => {
                 let blob = self.store.open_trusted(digest).map_err(io::Error::other)?;
-                io::copy(&mut RangeReader::all(&blob), &mut out)?;
+                io::copy(&mut BufReader::with_capacity(PIECE, RangeReader::all(&blob)), &mut out)?;
             }
             Stored::Recipe(recipe) => {
                 let recipe = Recipe::decode(&recipe).map_err(io::Error::other)?;

@@ -5,35 +5,40 @@
 //! skopeo's `docker-archive:`), and an engine that reads OCI keeps the digest. Layers stay gzip-compressed; all of
 //! those readers detect that.
 //!
-//! The tar is deterministic: entries sorted by name, owner 0:0, the default epoch as time. It is streamed, so that
-//! memory does not grow with the image; to standard output nothing can be taken back, to a file the name appears
-//! when the archive is whole.
+//! The tar is deterministic: entries sorted by name, owner 0:0, the default epoch as time. All sizes are known before
+//! the first byte is written, so that layers go into a file at their places, several at once; to standard output or a
+//! pipe the same bytes are streamed. Memory does not grow with the image. What went to standard output cannot be taken
+//! back, as a file the name appears when the archive is whole.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::layout::{self, failed};
-use super::verify::Verifier;
+use super::parallel::each_layer;
+use super::region::Region;
+use super::verify::{Verifier, settle};
 use super::{Export, ExportError, LayerSource, Progress, tar};
 use crate::digest::Digest;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, Reference, canonical};
 use crate::scratch;
 
-/// Bytes between the archive's parts and its file.
-const BUFFER: usize = 1 << 20;
+/// Bytes between small parts of the archive and a stream; a layer's pieces are larger and go past it.
+const BUFFER: usize = 1 << 16;
 
 pub(super) fn write_oci(
     path: &Path,
     tag: Option<&str>,
     image: &Export<'_>,
     layers: &dyn LayerSource,
+    jobs: usize,
     progress: &Progress<'_>,
 ) -> Result<(), ExportError> {
     let entries = oci_entries(image, &layout::entry(image, tag)?)?;
-    to_path(path, &entries, layers, progress)
+    to_path(path, &entries, layers, jobs, progress)
 }
 
 pub(super) fn write_docker(
@@ -41,13 +46,14 @@ pub(super) fn write_docker(
     name: Option<&str>,
     image: &Export<'_>,
     layers: &dyn LayerSource,
+    jobs: usize,
     progress: &Progress<'_>,
 ) -> Result<(), ExportError> {
     let image = Export { root: single(image)?, reference: name.or(image.reference), ..image.clone() };
     let mut entries = oci_entries(&image, &layout::entry(&image, None)?)?;
     let listing = docker_listing(&image)?;
     entries.insert("manifest.json".to_owned(), Entry::Bytes(listing));
-    to_path(path, &entries, layers, progress)
+    to_path(path, &entries, layers, jobs, progress)
 }
 
 /// One member of the archive, by its name in the map.
@@ -127,6 +133,7 @@ fn to_path(
     path: &Path,
     entries: &BTreeMap<String, Entry<'_>>,
     layers: &dyn LayerSource,
+    jobs: usize,
     progress: &Progress<'_>,
 ) -> Result<(), ExportError> {
     if path.as_os_str() == "-" {
@@ -141,12 +148,77 @@ fn to_path(
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     scratch::sweep(parent, scratch::is_scratch);
     let file = layout::temporary(parent).map_err(failed("create a file in", parent))?;
-    stream(file.as_file(), entries, layers, progress, |error| failed("write", path)(error))?;
+    at_places(file.as_file(), entries, layers, jobs, progress, |error| failed("write", path)(error))?;
     file.as_file().sync_all().map_err(failed("write", path))?;
     file.persist(path).map_err(|error| failed("write", path)(error.error))?;
     layout::sync_directory(parent)
 }
 
+impl Entry<'_> {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Directory => 0,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Document(_, bytes) => bytes.len() as u64,
+            Self::Layer(_, size) => *size,
+        }
+    }
+
+    fn header(&self, name: &str) -> [u8; tar::BLOCK] {
+        match self {
+            Self::Directory => tar::directory_header(name),
+            _ => tar::file_header(name, self.size()),
+        }
+    }
+
+    /// Writes all that is not a layer.
+    fn write_to(
+        &self,
+        out: &mut impl Write,
+        failed: &impl Fn(io::Error) -> ExportError,
+    ) -> Result<(), ExportError> {
+        match self {
+            Self::Directory | Self::Layer(..) => Ok(()),
+            Self::Bytes(bytes) => out.write_all(bytes).map_err(failed),
+            Self::Document(digest, bytes) => {
+                let mut verifier = Verifier::new(out, *digest, self.size(), &|_| ());
+                let written = verifier.write_all(bytes);
+                settle(verifier, written, *digest, failed).map(drop)
+            }
+        }
+    }
+}
+
+/// To a new file: what is small first, then the layers. Padding and end are what is never written: zeros.
+fn at_places(
+    file: &File,
+    entries: &BTreeMap<String, Entry<'_>>,
+    layers: &dyn LayerSource,
+    jobs: usize,
+    progress: &Progress<'_>,
+    failed: impl Fn(io::Error) -> ExportError + Sync,
+) -> Result<(), ExportError> {
+    let mut at = 0;
+    let mut places = BTreeMap::new();
+    for (name, entry) in entries {
+        let mut region = Region::new(file, at);
+        region.write_all(&entry.header(name)).map_err(&failed)?;
+        entry.write_to(&mut region, &failed)?;
+        at += tar::BLOCK as u64;
+        if let Entry::Layer(digest, size) = entry {
+            places.insert((*digest, *size), at);
+        }
+        at += entry.size() + tar::padding(entry.size()) as u64;
+    }
+    file.set_len(at + tar::END.len() as u64).map_err(&failed)?;
+    let wanted: Vec<_> = places.keys().copied().collect();
+    each_layer(&wanted, jobs, &|layer| {
+        let region = Region::new(file, places[&layer]);
+        write_layer(region, layer, layers, progress, &failed)
+    })
+}
+
+/// From first byte to last.
 fn stream(
     out: impl Write,
     entries: &BTreeMap<String, Entry<'_>>,
@@ -156,32 +228,27 @@ fn stream(
 ) -> Result<(), ExportError> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
     for (name, entry) in entries {
-        let size = match entry {
-            Entry::Directory => {
-                out.write_all(&tar::directory_header(name)).map_err(&failed)?;
-                continue;
-            }
-            Entry::Bytes(bytes) => bytes.len() as u64,
-            Entry::Document(_, bytes) => bytes.len() as u64,
-            Entry::Layer(_, size) => *size,
-        };
-        out.write_all(&tar::file_header(name, size)).map_err(&failed)?;
+        out.write_all(&entry.header(name)).map_err(&failed)?;
         match entry {
-            Entry::Directory => {}
-            Entry::Bytes(bytes) => out.write_all(bytes).map_err(&failed)?,
-            Entry::Document(digest, bytes) => {
-                let mut verifier = Verifier::new(&mut out, *digest, size, &|_| ());
-                let written = verifier.write_all(bytes);
-                layout::settle(verifier, written, *digest, &failed)?;
+            Entry::Layer(digest, size) => {
+                write_layer(&mut out, (*digest, *size), layers, progress, &failed)?;
             }
-            Entry::Layer(digest, _) => {
-                let mut verifier = Verifier::new(&mut out, *digest, size, progress);
-                let produced = layers.write_layer(digest, &mut verifier);
-                layout::settle(verifier, produced, *digest, &failed)?;
-            }
+            _ => entry.write_to(&mut out, &failed)?,
         }
-        tar::write_padding(&mut out, size).map_err(&failed)?;
+        out.write_all(&[0; tar::BLOCK][..tar::padding(entry.size())]).map_err(&failed)?;
     }
-    tar::write_end(&mut out).map_err(&failed)?;
+    out.write_all(&tar::END).map_err(&failed)?;
     out.flush().map_err(&failed)
+}
+
+fn write_layer(
+    out: impl Write,
+    (digest, size): (Digest, u64),
+    layers: &dyn LayerSource,
+    progress: &Progress<'_>,
+    failed: &impl Fn(io::Error) -> ExportError,
+) -> Result<(), ExportError> {
+    let mut verifier = Verifier::new(out, digest, size, progress);
+    let produced = layers.write_layer(&digest, &mut verifier);
+    settle(verifier, produced, digest, failed).map(drop)
 }

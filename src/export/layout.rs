@@ -22,25 +22,23 @@
 //! `io.containerd.image.name` is the whole reference.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::verify::Verifier;
+use super::parallel::each_layer;
+use super::region::Region;
+use super::verify::{Verifier, settle};
 use super::{Export, ExportError, LayerSource, Progress};
-use crate::digest::{Digest, Mismatch, hash_reader};
+use crate::digest::{Digest, hash_reader};
 use crate::image::annotation;
 use crate::oci::{Descriptor, MediaType, Reference, canonical};
 use crate::scratch;
 
 /// Content of the file `oci-layout`.
 pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
-/// Bytes between a layer's stream and the file.
-const BUFFER: usize = 1 << 20;
 /// How often an export that waits for another looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The largest `index.json` that is extended, in bytes.
@@ -68,7 +66,10 @@ pub(super) fn write(
         let promised = (*digest, bytes.len() as u64);
         write_blob(directory, promised, &|out| out.write_all(bytes), &go_on, &|_| ())?;
     }
-    write_layers(directory, image, layers, jobs, progress)?;
+    each_layer(&image.layers, jobs, &|promised| {
+        let produce = |out: &mut dyn Write| layers.write_layer(&promised.0, out);
+        write_blob(directory, promised, &produce, &go_on, progress)
+    })?;
     sync_directory(&blobs)?;
     sync_directory(&directory.join("blobs"))?;
     replace(&directory.join("oci-layout"), LAYOUT.as_bytes())?;
@@ -171,46 +172,6 @@ fn existing_index(directory: &Path) -> Result<Option<Map<String, Value>>, Export
     }
 }
 
-/// Layers by size, the largest first, each by whichever thread is free. Of several errors the one of the largest
-/// layer is reported, whatever the threads' order.
-fn write_layers(
-    directory: &Path,
-    image: &Export<'_>,
-    layers: &dyn LayerSource,
-    jobs: usize,
-    progress: &Progress<'_>,
-) -> Result<(), ExportError> {
-    let mut wanted = image.layers.clone();
-    wanted.sort_by_key(|(digest, size)| (std::cmp::Reverse(*size), *digest));
-    wanted.dedup();
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let first: Mutex<Option<(usize, ExportError)>> = Mutex::new(None);
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(promised) = wanted.get(at) else { break };
-            let produce = |out: &mut dyn Write| layers.write_layer(&promised.0, out);
-            if let Err(error) = write_blob(directory, *promised, &produce, &|| layers.go_on(), progress) {
-                stop.store(true, Ordering::Relaxed);
-                let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if first.as_ref().is_none_or(|(before, _)| at < *before) {
-                    *first = Some((at, error));
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..jobs.min(wanted.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    match first.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-        Some((_, error)) => Err(error),
-        None => Ok(()),
-    }
-}
-
 /// Makes sure that the blob is there, with the content that its name promises.
 fn write_blob(
     directory: &Path,
@@ -225,27 +186,12 @@ fn write_blob(
         return Ok(());
     }
     let file = temporary(directory).map_err(failed("create a file in", directory))?;
-    let buffered = BufWriter::with_capacity(BUFFER, file.as_file());
-    let mut verifier = Verifier::new(buffered, digest, size, progress);
+    let mut verifier = Verifier::new(Region::new(file.as_file(), 0), digest, size, progress);
     let produced = produce(&mut verifier);
-    settle(verifier, produced, digest, failed("write", &path))?.flush().map_err(failed("write", &path))?;
+    settle(verifier, produced, digest, failed("write", &path))?;
     file.as_file().sync_all().map_err(failed("write", &path))?;
     file.persist(&path).map_err(|error| failed("write", &path)(error.error))?;
     Ok(())
-}
-
-/// Whether the blob is good: writing it failed, its stream failed, or it has more or other bytes than promised.
-pub(super) fn settle<W: Write>(
-    verifier: Verifier<'_, W>,
-    produced: io::Result<()>,
-    digest: Digest,
-    failed: impl FnOnce(io::Error) -> ExportError,
-) -> Result<W, ExportError> {
-    match produced {
-        Err(error) if verifier.has_inner_failed() => Err(failed(error)),
-        Err(source) if !verifier.is_too_long() => Err(ExportError::Layer { digest, source }),
-        _ => verifier.finish().map_err(|source: Mismatch| ExportError::Integrity { digest, source }),
-    }
 }
 
 fn is_whole(path: &Path, digest: Digest, size: u64, go_on: &dyn Fn() -> io::Result<()>) -> bool {

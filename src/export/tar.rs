@@ -1,11 +1,12 @@
 //! Tar as archives of images need it: regular files and directories with short names, nothing of the machine in
 //! the headers. Layers have their own writer (`layer::tar`), which is part of the layer format; this one is not.
 
-use std::io::{self, Write};
-
 use crate::epoch::Epoch;
 
-const BLOCK: usize = 512;
+/// Bytes of a header; contents fill whole blocks.
+pub(super) const BLOCK: usize = 512;
+/// Two empty blocks.
+pub(super) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 /// The largest size that eleven octal digits say; above, GNU's base-256 form stands in the field, which Go, Python,
 /// bsdtar and GNU tar all read.
 const MAX_OCTAL: u64 = 0o77_777_777_777;
@@ -51,18 +52,10 @@ fn octal(field: &mut [u8], value: u64) {
     field[digits.len()] = 0;
 }
 
-/// The zeros that fill the last block of a file of `size` bytes.
-pub(super) fn write_padding(out: &mut impl Write, size: u64) -> io::Result<()> {
+/// How many zeros fill the last block of a file of `size` bytes.
+pub(super) fn padding(size: u64) -> usize {
     let over = usize::try_from(size % BLOCK as u64).expect("less than a block");
-    match over {
-        0 => Ok(()),
-        _ => out.write_all(&[0; BLOCK][over..]),
-    }
-}
-
-/// Two empty blocks.
-pub(super) fn write_end(out: &mut impl Write) -> io::Result<()> {
-    out.write_all(&[0; 2 * BLOCK])
+    (BLOCK - over) % BLOCK
 }
 
 #[cfg(test)]

@@ -31,8 +31,8 @@ fn gzip(part: &[u8]) -> Vec<u8> {
 fn tar_of(name: &str, content: &[u8]) -> Vec<u8> {
     let mut out = super::tar::file_header(name, content.len() as u64).to_vec();
     out.extend_from_slice(content);
-    super::tar::write_padding(&mut out, content.len() as u64).unwrap();
-    super::tar::write_end(&mut out).unwrap();
+    out.resize(out.len() + super::tar::padding(content.len() as u64), 0);
+    out.extend_from_slice(&super::tar::END);
     out
 }
 

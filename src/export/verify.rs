@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::Progress;
+use super::{ExportError, Progress};
 use crate::digest::{Digest, HashingWriter, Mismatch};
 
 /// Passes on at most `size` bytes, and knows at the end whether they were the ones promised.
@@ -56,5 +56,19 @@ impl<W: Write> Write for Verifier<'_, W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+/// Whether the blob is good: writing it failed, its stream failed, or it has more or other bytes than promised.
+pub(super) fn settle<W: Write>(
+    verifier: Verifier<'_, W>,
+    produced: io::Result<()>,
+    digest: Digest,
+    failed: impl FnOnce(io::Error) -> ExportError,
+) -> Result<W, ExportError> {
+    match produced {
+        Err(error) if verifier.has_inner_failed() => Err(failed(error)),
+        Err(source) if !verifier.is_too_long() => Err(ExportError::Layer { digest, source }),
+        _ => verifier.finish().map_err(|source: Mismatch| ExportError::Integrity { digest, source }),
     }
 }

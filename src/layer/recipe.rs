@@ -197,29 +197,34 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     /// Replaces `chunk` by the next bytes, [`CHUNK`] of them except at the end; false when there are none.
     pub fn fill(&mut self, chunk: &mut Vec<u8>) -> io::Result<bool> {
-        chunk.clear();
-        while chunk.len() < CHUNK {
+        // Not cleared first: to fill memory with zeros that are overwritten at once takes as long as to copy it.
+        chunk.resize(CHUNK, 0);
+        let mut filled = 0;
+        while filled < CHUNK {
             let Some(part) = self.part.take().or_else(|| self.parts.next().copied()) else { break };
-            let room = CHUNK - chunk.len();
-            match part {
+            let room = CHUNK - filled;
+            let taken = match part {
                 Part::Literal { len } => {
                     let taken = len.min(room);
                     let (now, rest) = self.literals.split_at(taken);
-                    chunk.extend_from_slice(now);
+                    chunk[filled..filled + taken].copy_from_slice(now);
                     self.literals = rest;
                     self.part = (taken < len).then(|| Part::Literal { len: len - taken });
+                    taken
                 }
                 Part::Range { blob, offset, len } => {
                     let taken = len.min(room as u64);
-                    let start = chunk.len();
-                    chunk.resize(start + taken as usize, 0);
-                    self.blob(blob)?.read_exact_at(&mut chunk[start..], offset)?;
                     self.part =
                         (taken < len).then(|| Part::Range { blob, offset: offset + taken, len: len - taken });
+                    let taken = taken as usize;
+                    self.blob(blob)?.read_exact_at(&mut chunk[filled..filled + taken], offset)?;
+                    taken
                 }
-            }
+            };
+            filled += taken;
         }
-        Ok(!chunk.is_empty())
+        chunk.truncate(filled);
+        Ok(filled > 0)
     }
 
     fn blob(&mut self, at: usize) -> io::Result<&dyn ReadAt> {
