@@ -6,8 +6,9 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Advice, fadvise};
 
-/// Bytes that are written before the kernel is asked to begin with their way to the disk.
-const BEHIND: u64 = 8 << 20;
+/// Bytes that are written before the kernel is asked to begin with their way to the disk. The call waits for other
+/// processors' work on pages, so that it is not made for less.
+const BEHIND: u64 = 64 << 20;
 
 /// Writes to `file` from an offset on, unbuffered.
 ///
@@ -20,11 +21,13 @@ pub(super) struct Region<'a> {
     at: u64,
     /// Up to here the advice was given.
     advised: u64,
+    /// [`BEHIND`], less in tests.
+    step: u64,
 }
 
 impl<'a> Region<'a> {
     pub(super) fn new(file: &'a File, offset: u64) -> Self {
-        Self { file, at: offset, advised: offset }
+        Self { file, at: offset, advised: offset, step: BEHIND }
     }
 }
 
@@ -33,7 +36,7 @@ impl Write for Region<'_> {
         let written = self.file.write_at(bytes, self.at)?;
         self.at += written as u64;
         let behind = self.at - self.advised;
-        if behind >= BEHIND {
+        if behind >= self.step {
             let _ = fadvise(self.file, self.advised, std::num::NonZero::new(behind), Advice::DontNeed);
             self.advised = self.at;
         }
@@ -53,12 +56,13 @@ mod tests {
     #[test]
     fn regions_of_one_file_are_written_side_by_side() {
         let file = tempfile::tempfile().unwrap();
-        let size = usize::try_from(2 * BEHIND + 1).unwrap();
+        let size = 1_234_567;
         std::thread::scope(|scope| {
             for part in 0..3_u8 {
                 let file = &file;
                 scope.spawn(move || {
                     let mut region = Region::new(file, u64::from(part) * size as u64);
+                    region.step = 300_000;
                     for piece in vec![part + 1; size].chunks(100_000) {
                         region.write_all(piece).unwrap();
                     }
