@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -265,6 +266,28 @@ fn archives_are_whole_and_deterministic() {
     let names: Vec<_> =
         files(directory.path()).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
     assert_eq!(names, ["docker-archive", "oci-archive"]);
+}
+
+#[test]
+fn a_pipe_takes_the_same_bytes_as_a_file() {
+    let fixture = Fixture::new(&Platform::ALL);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fixture.write(&format!("oci-archive:{}", file.display()), None).unwrap();
+    let (mut reader, writer) = io::pipe().unwrap();
+    let piped = std::thread::scope(|scope| {
+        let read = scope.spawn(move || {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        fixture.write(&format!("oci-archive:/proc/self/fd/{}", writer.as_raw_fd()), None).unwrap();
+        drop(writer);
+        read.join().unwrap()
+    });
+    assert!(piped == fs::read(&file).unwrap());
+    assert_eq!(piped.len() % 512, 0);
+    assert!(piped.ends_with(&[0; 1024]));
 }
 
 #[test]
