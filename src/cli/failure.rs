@@ -153,7 +153,8 @@ fn hint_of_the_system(error: &EngineError) -> Option<String> {
                 .to_owned(),
         )
     } else if store().is_some_and(StoreError::is_read_only) {
-        Some("a store that cannot be written to serves a build that needs nothing new; MLBUILD_HOME names another".to_owned())
+        let hint = "a store that cannot be written to serves a build that needs nothing new; MLBUILD_HOME names another";
+        Some(hint.to_owned())
     } else if causes.iter().any(|cause| chain(*cause).contains("(os error 24)")) {
         Some("`ulimit -n` raises the limit of open files".to_owned())
     } else {

@@ -5,7 +5,7 @@
 //! once is safe too, since the store needs no repair after it; it only may leave temporary files, which the next run
 //! removes. What has been downloaded of a file stays in any case, and the next run goes on from it.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
@@ -48,7 +48,8 @@ pub fn watch(cancel: &Cancel) -> io::Result<()> {
         FIRST.store(signal, Ordering::SeqCst);
         cancel.cancel();
         std::thread::sleep(PATIENCE);
-        eprintln!("cancelled");
+        // Nobody can be told that standard error is closed.
+        let _ = writeln!(io::stderr(), "cancelled");
         std::process::exit(exit() as i32);
     })?;
     Ok(())

@@ -8,7 +8,8 @@
 //!   above it, `.git/info/exclude` and the user's own configuration do not: they differ from machine to machine.
 //!   `.mlbuildignore` has the same syntax and is stronger, `exclude` of the `[[copy]]` is the strongest.
 //!   What `from` names itself is always taken: it has been asked for by name.
-//! - `.git` is never taken, nor is a file that mlbuild has not finished writing ([`crate::scratch`]). Hidden files, ignore files, spec and lock are files like any other.
+//! - `.git` is never taken, nor is a file that mlbuild has not finished writing ([`crate::scratch`]). Hidden files, ignore
+//!   files, spec and lock are files like any other.
 //! - Directories without any file are not taken: git does not know them, so that they come and go between checkouts.
 //! - Mode is 0755 for what its owner may execute and 0644 for the rest, as in git; owners, times and extended
 //!   attributes are not looked at.

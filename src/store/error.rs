@@ -45,7 +45,9 @@ impl StoreError {
     /// The store, or the file system that it lies on, cannot be written to by this user.
     pub fn is_read_only(&self) -> bool {
         match self {
-            Self::Create { source, .. } | Self::Write { source, .. } => is_read_only(source),
+            Self::Create { source, .. } | Self::Write { source, .. } | Self::Remove { source, .. } => {
+                is_read_only(source)
+            }
             _ => false,
         }
     }

@@ -7,10 +7,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
+use crate::scratch;
 
 use super::StoreError;
 use super::error::is_read_only;
-use crate::scratch;
 
 /// The layout's number. Changing what a path or a file means takes a new one.
 pub const STORE_VERSION: u32 = 1;

@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use tempfile::NamedTempFile;
 
 use crate::digest::{Digest, Hasher, Mismatch};
+use crate::scratch;
 
 use super::{Store, StoreError, layout};
-use crate::scratch;
 
 /// After so many bytes written their way to the disk is begun, so that the wait at the end is short.
 const WRITEBACK: u64 = 64 << 20;

@@ -79,7 +79,8 @@ fn short_writes() {
     });
 }
 
-/// Also what is no file of ours: libraries, sockets, the runtime's own descriptors.
+/// Also what is no file of ours: libraries, configuration, sockets, the runtime's own descriptors. Not `read` and `write`,
+/// which no system fails on an eventfd.
 #[test]
 fn system_calls() {
     or_skip!("failing system calls", strace::available());
@@ -87,8 +88,8 @@ fn system_calls() {
     let mut items = Vec::new();
     for (calls, error) in [
         ("openat,socket,epoll_create1,eventfd2,socketpair,fcntl", "EMFILE"),
-        ("write,pwrite64,writev,openat,mkdir,rename,renameat,renameat2,fsync,ftruncate", "ENOSPC"),
-        ("read,pread64,readv,openat,fsync,fdatasync,write,rename,renameat,unlink,getdents64", "EIO"),
+        ("openat,mkdir,rename,renameat,renameat2,fsync,ftruncate", "ENOSPC"),
+        ("pread64,openat,fsync,fdatasync,rename,renameat,unlink,getdents64", "EIO"),
     ] {
         let place = small.place();
         let most = strace::most(place.build(), &place.path("log"), calls);

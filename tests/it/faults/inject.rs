@@ -37,38 +37,38 @@ impl Injector {
         fault: &str,
         at: usize,
     ) -> (Finished, Option<String>) {
-        self.run(place, place.build(), calls, fault, at)
+        self.run(place.directory.path(), place.build(), calls, fault, at)
     }
 
-    /// The same for any run.
+    /// The same for any run and files below any directory.
     pub fn run(
         &self,
-        place: &Place<'_>,
+        under: &Path,
         run: Run,
         calls: &str,
         fault: &str,
         at: usize,
     ) -> (Finished, Option<String>) {
-        let finished = self.prepare(place, run, calls, fault, at).run();
-        (finished, hits(&place.path("hits")).pop())
+        let finished = self.prepare(under, run, calls, fault, at).run();
+        (finished, hits(under).pop())
     }
 
     /// How many of `calls` a build makes on files of its place.
     pub fn count(&self, place: &Place<'_>, calls: &str) -> usize {
-        let _ = self.prepare(place, place.build(), calls, "0", 0).ok();
-        hits(&place.path("hits")).len()
+        let _ = self.prepare(place.directory.path(), place.build(), calls, "0", 0).ok();
+        hits(place.directory.path()).len()
     }
 
-    fn prepare(&self, place: &Place<'_>, run: Run, calls: &str, fault: &str, at: usize) -> Run {
+    fn prepare(&self, under: &Path, run: Run, calls: &str, fault: &str, at: usize) -> Run {
         run.env("LD_PRELOAD", self.library())
-            .env("FAULT_UNDER", place.directory.path())
+            .env("FAULT_UNDER", under)
             .env("FAULT_CALLS", calls)
             .env("FAULT_AT", at.to_string())
             .env("FAULT_DO", fault)
-            .env("FAULT_LOG", place.path("hits"))
+            .env("FAULT_LOG", under.join("hits"))
     }
 }
 
-fn hits(log: &Path) -> Vec<String> {
-    fs::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()
+fn hits(under: &Path) -> Vec<String> {
+    fs::read_to_string(under.join("hits")).unwrap_or_default().lines().map(str::to_owned).collect()
 }

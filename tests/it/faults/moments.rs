@@ -3,12 +3,14 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::inject::Injector;
 use super::{Place, Random, Small, each, names, strace, times};
+use crate::support::mlbuild::Project;
 use crate::support::skip::or_skip;
 
 const SIGNALS: [Signal; 3] = [Signal::KILL, Signal::INT, Signal::TERM];
@@ -37,31 +39,38 @@ fn check_stopped(place: &Place<'_>, signal: Signal, code: Option<i32>, what: &st
 #[test]
 fn at_random_moments() {
     let small = Small::new();
-    let place = small.place();
-    let start = Instant::now();
-    let _ = place.build().ok();
-    // Several at once take longer.
-    let longest = start.elapsed().as_micros() as u64 * 2;
     let mut random = Random::new(1);
     let mut items = Vec::new();
     for signal in SIGNALS {
         for _ in 0..times(200) {
-            items.push((signal, Duration::from_micros(random.below(longest))));
+            items.push((signal, random.below(1000)));
         }
     }
-    let stopped = std::sync::atomic::AtomicUsize::new(0);
-    each(&items, |&(signal, moment)| {
+    // How long a build takes, in microseconds, as far as is known: other work on the machine changes it.
+    let length = AtomicU64::new(60_000);
+    let stopped = AtomicUsize::new(0);
+    each(&items, |&(signal, part)| {
         let place = small.place();
+        let moment = Duration::from_micros(length.load(Ordering::Relaxed) * part / 1000);
         let what = format!("{signal:?} after {moment:?}");
+        let start = Instant::now();
         let mut child = place.build().command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(moment);
+        while start.elapsed() < moment && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(500));
+        }
         let sent = Instant::now();
-        let _ = kill_process(Pid::from_child(&child), signal);
+        let ended = child.try_wait().unwrap().is_some();
+        if !ended {
+            kill_process(Pid::from_child(&child), signal).unwrap();
+        }
         let status = child.wait().unwrap();
         assert!(sent.elapsed() < STOPPED, "{what}: it took {:?} to stop", sent.elapsed());
-        if !status.success() {
-            stopped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if ended {
+            length.store(start.elapsed().as_micros() as u64, Ordering::Relaxed);
+        } else if part > 900 {
+            length.fetch_add(length.load(Ordering::Relaxed) / 4, Ordering::Relaxed);
         }
+        stopped.fetch_add(usize::from(!status.success()), Ordering::Relaxed);
         assert!(status.signal().is_none_or(|by| by == signal.as_raw()), "{what}: {status}");
         check_stopped(&place, signal, status.code(), &what);
         place.check(&what);
@@ -91,12 +100,37 @@ fn before_every_change() {
     });
 }
 
+/// What a killed build has left beside its lock and its archive is no part of the next image.
+#[test]
+fn in_a_project_that_is_copied() {
+    let injector = or_skip!("a project that is copied", Injector::new());
+    let new = || {
+        let project = Project::new("[base]\nscratch = true\n[[copy]]\nfrom = \".\"\nto = \"/app/\"\n");
+        project.write("main.py", "import alpha\n");
+        project
+    };
+    let build = ["build", "-o", "oci-archive:image.tar"];
+    let digest = new().mlbuild(&build).ok().digest();
+    let items: Vec<usize> = (1..120).collect();
+    let killed = AtomicUsize::new(0);
+    each(&items, |&at| {
+        let project = new();
+        let under = project.home().parent().unwrap().to_owned();
+        let (finished, call) = injector.run(&under, project.mlbuild(&build), CHANGES, "-9", at);
+        killed.fetch_add(usize::from(finished.status() != 0), Ordering::Relaxed);
+        assert_eq!(project.mlbuild(&build).ok().digest(), digest, "killed at {call:?}");
+        let names = names(&project.path());
+        assert_eq!(names, ["image.tar", "main.py", "mlbuild.lock", "mlbuild.toml"], "killed at {call:?}");
+    });
+    assert!(killed.into_inner() > 40);
+}
+
 #[test]
 fn before_everything_that_a_prune_removes() {
     let injector = or_skip!("signals while pruning", Injector::new());
     let small = Small::new();
     let items: Vec<_> = (1..40).flat_map(|at| [(at, true), (at, false)]).collect();
-    let killed = std::sync::atomic::AtomicUsize::new(0);
+    let killed = AtomicUsize::new(0);
     each(&items, |&(at, all)| {
         let place = small.place();
         let _ = place.build().ok();
@@ -105,8 +139,8 @@ fn before_everything_that_a_prune_removes() {
         let _ = forgotten.ok();
         let prune: &[&str] = if all { &["cache", "prune", "--all"] } else { &["cache", "prune"] };
         let run = small.mlbuild(&place.store(), prune);
-        let (finished, call) = injector.run(&place, run, "unlink", "-9", at);
-        killed.fetch_add(usize::from(finished.status() != 0), std::sync::atomic::Ordering::Relaxed);
+        let (finished, call) = injector.run(place.directory.path(), run, "unlink", "-9", at);
+        killed.fetch_add(usize::from(finished.status() != 0), Ordering::Relaxed);
         let what = format!("prune (all: {all}) killed at {call:?}");
         let _ = small.mlbuild(&place.store(), &["images"]).ok();
         let _ = small.mlbuild(&place.store(), &["cache", "verify"]).ok();
