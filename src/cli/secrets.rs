@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// How messages write what they hide themselves.
+const HIDDEN: &str = "…";
+
 /// `text` with what stands before the `@` of each URL replaced by as many bytes of `*`, so that spans stay true.
 pub fn masked(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
@@ -10,7 +13,7 @@ pub fn masked(text: &str) -> Cow<'_, str> {
         let start = at + mark.len();
         let ends = |c: char| c.is_whitespace() || "/?#\"'`<>".contains(c);
         let authority = text[start..].split(ends).next().unwrap_or_default();
-        if let Some(userinfo) = authority.rfind('@').filter(|_| start >= done) {
+        if let Some(userinfo) = authority.rfind('@').filter(|at| start >= done && authority[..*at] != *HIDDEN) {
             shown.push_str(&text[done..start]);
             shown.push_str(&"*".repeat(userinfo));
             done = start + userinfo;

@@ -5,14 +5,14 @@
 //! once is safe too, since the store needs no repair after it; it only may leave temporary files, which the next run
 //! removes. What has been downloaded of a file stays in any case, and the next run goes on from it.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use crate::cli::Exit;
+use crate::cli::{Exit, out};
 use crate::engine::Cancel;
 
 const SIGNALS: [(i32, Exit); 4] =
@@ -48,8 +48,7 @@ pub fn watch(cancel: &Cancel) -> io::Result<()> {
         FIRST.store(signal, Ordering::SeqCst);
         cancel.cancel();
         std::thread::sleep(PATIENCE);
-        // Nobody can be told that standard error is closed.
-        let _ = writeln!(io::stderr(), "cancelled");
+        out::talk(format_args!("cancelled\n"));
         std::process::exit(exit() as i32);
     })?;
     Ok(())

@@ -78,12 +78,14 @@ impl Tiny {
 
     /// One more Debian package, of regular files: name, mode, content.
     pub fn deb(&mut self, name: &str, layer: DebLayer, files: &[(&str, u32, &str)]) {
-        let bytes = deb(name, files);
-        let filename = format!("pool/main/t/{name}_1_amd64.deb");
+        // The interpreter's package has its version, which the lock says as well.
+        let version = if name.starts_with("python") { "3.11.2-1" } else { "1" };
+        let bytes = deb(name, version, files);
+        let filename = format!("pool/main/t/{name}_{version}_amd64.deb");
         self.serve(&format!("debian/{filename}"), &bytes);
         self.debs.push(DebLock {
             name: name.to_owned(),
-            version: "1".to_owned(),
+            version: version.to_owned(),
             platform: PLATFORM,
             architecture: "amd64".to_owned(),
             source: name.to_owned(),
@@ -190,8 +192,8 @@ impl Tiny {
 }
 
 /// A .deb of regular files, uncompressed.
-fn deb(name: &str, files: &[(&str, u32, &str)]) -> Vec<u8> {
-    let control = format!("Package: {name}\nVersion: 1\nArchitecture: amd64\n");
+fn deb(name: &str, version: &str, files: &[(&str, u32, &str)]) -> Vec<u8> {
+    let control = format!("Package: {name}\nVersion: {version}\nArchitecture: amd64\n");
     let parts = [
         ("debian-binary", b"2.0\n".to_vec()),
         ("control.tar", tar(&[("./control", 0o644, &control)])),
