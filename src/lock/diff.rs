@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::model::Lock;
-use super::satisfies::{self, Drift};
+use super::satisfies::{self, Drift, EXCEPTION};
 use crate::digest::Digest;
 use crate::oci::Platform;
 
@@ -98,10 +98,24 @@ pub fn diff(old: &Lock, new: &Lock) -> LockDiff {
         platforms: if everywhere(&platforms) { Vec::new() } else { platforms.into_iter().collect() },
         how,
     };
+    let inputs = satisfies::drift(&old.inputs, &new.inputs).into_iter();
     LockDiff {
-        inputs: satisfies::drift(&old.inputs, &new.inputs),
+        inputs: inputs.map(|drift| with_file_name(drift, [new, old])).collect(),
         changes: changes.into_iter().map(change).collect(),
     }
+}
+
+/// An exception is told with the name of its wheel: nobody knows a SHA-256.
+fn with_file_name(mut drift: Drift, locks: [&Lock; 2]) -> Drift {
+    if let Drift::Added { what: EXCEPTION, item } | Drift::Removed { what: EXCEPTION, item } = &mut drift {
+        let wheels = locks.into_iter().flat_map(|lock| &lock.packages).flat_map(|package| &package.wheels);
+        let named =
+            wheels.filter(|wheel| item.starts_with(&wheel.sha256.to_string())).map(|wheel| &wheel.name);
+        if let Some(name) = named.min() {
+            *item = format!("{name} {item}");
+        }
+    }
+    drift
 }
 
 /// One version and the file it is, by what, name and platform (none: on all).

@@ -66,7 +66,7 @@ pub fn drift(lock: &Inputs, spec: &Inputs) -> Vec<Drift> {
     scalar(&mut found, "prerelease", lock.prerelease, spec.prerelease);
     sequences(&mut found, "preferred package", "preferred packages", &lock.prefer, &spec.prefer);
     sets(&mut found, "pruned kind of file", &lock.prune, &spec.prune);
-    sets(&mut found, "exception", &exceptions(&lock.wheels), &exceptions(&spec.wheels));
+    sets(&mut found, EXCEPTION, &exceptions(&lock.wheels), &exceptions(&spec.wheels));
     locks(&mut found, &lock.locks, &spec.locks);
     found
 }
@@ -142,6 +142,9 @@ pub(super) fn name_of(requirement: &str) -> &str {
     let end = requirement.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c));
     &requirement[..end.unwrap_or(requirement.len())]
 }
+
+/// What a [`Drift`] of `inputs.wheels` is about.
+pub(super) const EXCEPTION: &str = "exception";
 
 /// `sha256:…: rule, rule`, a text for each wheel.
 fn exceptions(wheels: &[WheelException]) -> Vec<String> {
