@@ -381,7 +381,7 @@ async fn lies_of_a_mirror_are_refused() {
 
 fn unsigned(text: String) -> Vec<u8> {
     let from = text.find("Origin:").unwrap();
-    text[from..text.find("-----BEGIN PGP SIGNATURE").unwrap()].as_bytes().to_vec()
+    text.as_bytes()[from..text.find("-----BEGIN PGP SIGNATURE").unwrap()].to_vec()
 }
 
 fn unsigned_list(text: String) -> Vec<u8> {
@@ -389,7 +389,7 @@ fn unsigned_list(text: String) -> Vec<u8> {
 }
 
 fn without(text: &str, from: &str) -> Vec<u8> {
-    text[..text.find(from).unwrap()].as_bytes().to_vec()
+    text.as_bytes()[..text.find(from).unwrap()].to_vec()
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ pub fn masked(text: &str) -> Cow<'_, str> {
         let start = at + mark.len();
         let ends = |c: char| c.is_whitespace() || "/?#\"'`<>".contains(c);
         let authority = text[start..].split(ends).next().unwrap_or_default();
-        if let Some(userinfo) = authority.rfind('@').filter(|at| start >= done && authority[..*at] != *HIDDEN) {
+        if let Some(userinfo) = authority.rfind('@').filter(|at| start >= done && authority[..*at] != *HIDDEN)
+        {
             shown.push_str(&text[done..start]);
             shown.push_str(&"*".repeat(userinfo));
             done = start + userinfo;

@@ -394,7 +394,7 @@ fn tricks_with_tar_headers_are_refused() {
     };
     let posix = |prefix: &[u8]| {
         let mut bytes = file("a", "hello");
-        bytes[257..265].copy_from_slice(b"ustar\000");
+        bytes[257..265].copy_from_slice(b"ustar\x0000");
         bytes[345..345 + prefix.len()].copy_from_slice(prefix);
         seal(&mut bytes);
         bytes

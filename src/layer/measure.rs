@@ -48,11 +48,8 @@ pub fn measure(
         return Err(LayerError::RecordWithoutFile(path.clone()));
     }
     let entries = tar::entries(tree)?;
-    let mut source = Source {
-        reader: recipe.reader(blobs),
-        layer: Hasher::new(),
-        shadow: Shadow::new(unproven, blobs),
-    };
+    let mut source =
+        Source { reader: recipe.reader(blobs), layer: Hasher::new(), shadow: Shadow::new(unproven, blobs) };
     let mut walk = Walk::new(&entries, recipe.epoch(), record);
     let inflated = match threads {
         Threads::One => inflate(&mut source, &mut walk),

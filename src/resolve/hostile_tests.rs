@@ -12,10 +12,12 @@ use super::{Request, ResolveError};
 use crate::digest::Digest;
 use crate::spec::model::Index;
 
+#[allow(clippy::duplicate_mod, reason = "a stage may not use `http`, only its test server")]
 #[path = "../http/testserver.rs"]
 #[expect(dead_code, reason = "the tests of downloads use all of it")]
 mod testserver;
 
+#[allow(clippy::duplicate_mod, reason = "a stage may not use `wheel`, only its generator")]
 #[path = "../wheel/testing.rs"]
 #[expect(dead_code, reason = "the tests of wheels use all of it")]
 mod wheels;

@@ -84,7 +84,10 @@ fn a_locked_build_asks_for_each_file_once_and_for_no_page() {
     asked.sort();
     assert_eq!(
         asked,
-        ["/debian/pool/main/t/python3.11-minimal_3.11.2-1_amd64.deb", "/debian/pool/main/t/tiny-base_1_amd64.deb"]
+        [
+            "/debian/pool/main/t/python3.11-minimal_3.11.2-1_amd64.deb",
+            "/debian/pool/main/t/tiny-base_1_amd64.deb"
+        ]
     );
     // And nothing at all for what is there.
     assert_eq!(tiny.mlbuild(&["build", "-o", "oci:again"]).ok().digest(), digest);
