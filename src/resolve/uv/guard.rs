@@ -28,8 +28,8 @@ use crate::resolve::credentials::strip;
 pub(super) const PAGE_MAX: u64 = if cfg!(test) { 4 << 20 } else { 64 << 20 };
 /// The largest METADATA.
 pub(super) const METADATA_MAX: u64 = 16 << 20;
-/// The largest part of a wheel asked for at once: its METADATA, packed.
-pub(super) const RANGE_MAX: u64 = 1 << 20;
+/// The largest part of a wheel asked for at once: its directory (torch's has 1.5 MB), or its METADATA, packed.
+pub(super) const RANGE_MAX: u64 = if cfg!(test) { 1 << 20 } else { 32 << 20 };
 /// The longest time that one answer may take; the network client's own limit is on the time without a byte.
 const LONGEST_ANSWER: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 300 });
 /// The longest `Retry-After` that is obeyed.
