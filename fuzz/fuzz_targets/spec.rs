@@ -4,8 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mlbuild_fuzz::cli::report;
 use mlbuild_fuzz::diagnostic::{Diagnostic, Severity};
-use mlbuild_fuzz::{report, spec};
+use mlbuild_fuzz::spec;
 
 fuzz_target!(|text: &str| {
     let parsed = spec::parse(text);

@@ -8,6 +8,7 @@
 
 #[path = "../../src/blob.rs"]
 pub mod blob;
+pub mod cli;
 #[path = "../../src/debian/mod.rs"]
 pub mod debian;
 #[path = "../../src/diagnostic.rs"]
@@ -51,8 +52,6 @@ pub mod filename;
 pub mod metadata;
 #[path = "../../src/wheel/record.rs"]
 pub mod record;
-#[path = "../../src/cli/report/mod.rs"]
-pub mod report;
 #[path = "../../src/debian/spool.rs"]
 pub mod spool;
 #[path = "../../src/debian/tarfile.rs"]

@@ -2,14 +2,15 @@
 //!
 //! uv's crates are internal to uv and change without notice: their versions are exact in `Cargo.toml`, and the surface
 //! used is kept small. `solve` drives the resolver, `client` gives it a cache and a network, `guard` is what every answer of
-//! that network passes, `context` stands where uv
-//! would build source distributions, `target` describes the image's interpreter, `answer` reads the
-//! result, `requirement` reads single requirements, `words` rephrases hints.
+//! that network passes, `context` stands where uv would build source distributions, `target` describes the image's
+//! interpreter, `answer` reads the result, `requirement` reads single requirements, `words` rephrases hints.
 
 mod answer;
 mod client;
 mod context;
 mod guard;
+#[cfg(test)]
+mod page_tests;
 pub(super) mod requirement;
 mod solve;
 pub(super) mod target;
