@@ -1,5 +1,4 @@
-//! Making layers: downloads and assembly overlap, a layer is formed as soon as all its sources are in the store, the
-//! largest download first.
+//! Making layers: downloads and assembly overlap, a layer is formed as soon as all its sources are in the store.
 //!
 //! One thread drives the downloads and tells each arrival; the calling thread hands every job whose sources are there to
 //! the pool. Results are collected by position, so that the order in which work finishes does not matter.
@@ -66,8 +65,6 @@ impl Engine {
                 jobs.push(Job::check(w, &work.plan));
             }
         }
-        // The longest work begins first, so that no core ends alone with it.
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.weight));
         wants.retain(|digest, _| !self.store.has(digest));
         if jobs.is_empty() && wants.is_empty() {
             return Ok(());
@@ -77,7 +74,7 @@ impl Engine {
         let to_make = jobs.iter().map(|job| job.layers.len() as u64).sum();
         self.reporter.event(Event::Layers { all, to_make });
         let mut wants: Vec<_> = wants.into_values().collect();
-        wants.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)));
+        order(&mut wants);
         self.announce(&wants);
         for (work, layer, record) in self.run_jobs(&origins, works, jobs, &wants)? {
             works[work].known[layer] = Some(record);
@@ -124,7 +121,7 @@ impl Engine {
         let results = Mutex::new(Vec::new());
         let failure = Mutex::new(None);
         let stop = Cancel::default();
-        let busy = AtomicUsize::new(0);
+        let (busy, ready) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let pool = self.pool()?;
         let runtime = self.runtime()?;
         let client = self.client()?;
@@ -136,13 +133,16 @@ impl Engine {
             });
             pool.in_place_scope(|scope| {
                 let mut spawn_ready = |missing: &BTreeSet<Digest>| {
-                    let ready = |job: &mut Job| job.sources.is_disjoint(missing);
-                    for job in jobs.extract_if(.., ready) {
-                        let (results, failure, stop, busy) = (&results, &failure, &stop, &busy);
+                    for job in jobs.extract_if(.., |job| job.sources.is_disjoint(missing)) {
+                        lock_of(&ready).push(job);
+                        let (results, failure, stop, busy, ready) =
+                            (&results, &failure, &stop, &busy, &ready);
                         scope.spawn(move |_| {
                             if stop.is_cancelled() {
                                 return;
                             }
+                            // The longest work that is ready, so that no core ends alone with it.
+                            let Some(job) = take_heaviest(&mut lock_of(ready)) else { return };
                             // A core that has no other layer to form may help with this one.
                             let others = busy.fetch_add(1, Ordering::Relaxed);
                             let threads = if others + 1 < self.jobs { Threads::Two } else { Threads::One };
@@ -270,6 +270,25 @@ impl Job {
     }
 }
 
+fn take_heaviest(jobs: &mut Vec<Job>) -> Option<Job> {
+    let (heaviest, _) = jobs.iter().enumerate().max_by_key(|(_, job)| job.weight)?;
+    Some(jobs.swap_remove(heaviest))
+}
+
+/// Puts downloads in order: the smallest first until a quarter of all bytes is there, so that layers are formed from the
+/// first moment on; then the largest first, so that what comes last takes little time to form.
+fn order(wants: &mut [Want]) {
+    wants.sort_by(|a, b| a.size.cmp(&b.size).then_with(|| a.name.cmp(&b.name)));
+    let all: u64 = wants.iter().filter_map(|want| want.size).sum();
+    let mut bytes = 0;
+    let first = wants.iter().take_while(|want| {
+        bytes += want.size.unwrap_or_default();
+        bytes <= all / 4
+    });
+    let first = first.count();
+    wants[first..].reverse();
+}
+
 fn is_debian(layer: &LayerPlan) -> bool {
     matches!(layer.source, LayerSource::Debian(_))
 }
@@ -280,4 +299,28 @@ fn all_wheels(plan: &Plan) -> BTreeSet<Digest> {
 
 fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_bytes_comes_first_in_small_files() {
+        let want = |size: u64| Want {
+            name: format!("file{size}"),
+            urls: Vec::new(),
+            size: Some(size),
+            sha256: None,
+            limit: size,
+        };
+        let ordered = |sizes: &[u64]| {
+            let mut wants: Vec<_> = sizes.iter().map(|size| want(*size)).collect();
+            order(&mut wants);
+            wants.iter().filter_map(|want| want.size).collect::<Vec<_>>()
+        };
+        assert_eq!(ordered(&[900, 5, 700, 10, 300, 200, 100]), [5, 10, 100, 200, 900, 700, 300]);
+        assert_eq!(ordered(&[7, 7, 7]), [7, 7, 7]);
+        assert_eq!(ordered(&[]), [0_u64; 0]);
+    }
 }
