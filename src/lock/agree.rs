@@ -77,11 +77,23 @@ impl Check<'_> {
                 self.debian_interpreter(python, &minor, &lock.debs);
             }
             PythonProvider::Standalone => {
-                let below = |path: &str| format!("{}/{path}", python.prefix);
+                // The interpreter itself says where below its own place it installs to, and how it calls the directory.
+                let program = format!("/bin/python{minor}");
+                let packages = format!("{}/lib/python{minor}", python.prefix);
+                let is_below = |place: &str| {
+                    let below = python.prefix.strip_prefix(place);
+                    below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+                };
                 let layout = PythonLock {
-                    executable: below(&format!("bin/python{minor}")),
-                    site_packages: below(&format!("lib/python{minor}/site-packages")),
-                    scripts: below("bin"),
+                    executable: match python.executable.strip_suffix(&program) {
+                        Some(place) if is_below(place) => python.executable.clone(),
+                        _ => format!("{}{program}", python.prefix),
+                    },
+                    site_packages: match python.site_packages.strip_prefix(&packages) {
+                        Some("/dist-packages") => python.site_packages.clone(),
+                        _ => format!("{packages}/site-packages"),
+                    },
+                    scripts: format!("{}/bin", python.prefix),
                     ..python.clone()
                 };
                 self.places(python, &layout);

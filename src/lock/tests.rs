@@ -494,3 +494,22 @@ fn schema_is_the_one_checked_in() {
     }
     assert_eq!(std::fs::read_to_string(path).unwrap(), schema, "run with MLBUILD_UPDATE_SCHEMAS=1");
 }
+
+/// A standalone interpreter says itself where below its place it installs to: Debian's build of Python adds `/local`.
+#[test]
+fn an_interpreter_may_install_below_its_place() {
+    let text = write(&lock());
+    let local = text
+        .replace(
+            "site-packages = \"/opt/python/lib/python3.12/site",
+            "site-packages = \"/opt/python/local/lib/python3.12/dist",
+        )
+        .replace("scripts = \"/opt/python/", "scripts = \"/opt/python/local/")
+        .replace("prefix = \"/opt/python\"", "prefix = \"/opt/python/local\"");
+    assert!(local != text && read(&local).is_ok(), "{:?}", read(&local).err());
+    for (from, to) in
+        [("python/local\"", "pythom/local\""), ("/opt/python/bin", "/opt/pythom/bin"), ("dist-", "dost-")]
+    {
+        assert!(read(&local.replacen(from, to, 1)).is_err(), "{from}");
+    }
+}
