@@ -133,7 +133,7 @@ class Against:
     def buildah(self):
         """buildah runs uv in a container of our own base, commits one gzip layer."""
         tool = f"buildah --root {self.work}/containers --runroot {self.work}/run --storage-driver overlay"
-        name = f"buildah + uv"
+        name = "buildah + uv"
         if not self.slow_peers and name in self.costs:
             return
         if not (self.work / "base").exists():

@@ -73,6 +73,17 @@ pub fn http_date(text: &str) -> Option<u64> {
     whole.then(|| seconds_of_civil(year, month, day, hour, minute, second))?
 }
 
+/// The IMF-fixdate some seconds from now, as a server writes it; its day of the week means nothing.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a date by which to come back means nothing without today's")]
+pub(crate) fn http_date_in(seconds: u64) -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let text = Epoch(since.map_or(0, |since| since.as_secs()) + seconds).to_string();
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = months[text[5..7].parse::<usize>().expect("a month") - 1];
+    format!("Mon, {} {month} {} {} GMT", &text[8..10], &text[..4], &text[11..19])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

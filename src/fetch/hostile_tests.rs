@@ -6,10 +6,11 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::tests::{Bench, content, serve, want};
 use super::*;
+use crate::epoch::http_date_in;
 use crate::http::ClientOptions;
 use crate::http::tests::quick;
 use crate::http::testserver::{Reply, Request};
@@ -165,7 +166,7 @@ async fn faults_of_a_network_are_survived() {
             _ => Reply::ok(bytes),
         }),
         ("a busy server that says a date", |request, bytes| match request.number {
-            0 => Reply::status(429).header("Retry-After", &http_date(in_seconds(2))),
+            0 => Reply::status(429).header("Retry-After", &http_date_in(2)),
             _ => Reply::ok(bytes),
         }),
         ("ranges ignored after a cut", |request, bytes| match request.number {
@@ -195,18 +196,6 @@ async fn faults_of_a_network_are_survived() {
         }
     });
     futures::future::join_all(survive).await;
-}
-
-fn in_seconds(seconds: u64) -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds
-}
-
-/// As a server writes it; the day of the week is not read.
-fn http_date(seconds: u64) -> String {
-    let text = crate::epoch::Epoch(seconds).to_string();
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = months[text[5..7].parse::<usize>().unwrap() - 1];
-    format!("Mon, {} {month} {} {} GMT", &text[8..10], &text[..4], &text[11..19])
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@
 #![expect(clippy::disallowed_methods, reason = "the pauses are part of what is tested")]
 
 use std::io::Write;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::tests::{pins, request};
 use super::uv::resolve;
 use super::{Request, ResolveError};
 use crate::digest::Digest;
+use crate::epoch::http_date_in;
 use crate::spec::model::Index;
 
 #[allow(clippy::duplicate_mod, reason = "a stage may not use `http`, only its test server")]
@@ -353,7 +354,7 @@ async fn faults_of_an_index_are_survived_or_given_up() {
         ("an error", |_| Reply::status(500), "(500 ", 4),
         ("a cut", |_| typed(JSON, page()).cut(10), "", 4),
         ("a wait in seconds", |_| Reply::status(429).header("Retry-After", "1"), "(429 ", 4),
-        (DATE, |_| Reply::status(503).header("Retry-After", &http_date(in_seconds(2))), "(503 ", 4),
+        (DATE, |_| Reply::status(503).header("Retry-After", &http_date_in(2)), "(503 ", 4),
     ];
     let checks = cases.map(|(name, fault, wanted, most)| async move {
         let cache = tempfile::tempdir().unwrap();
@@ -379,18 +380,6 @@ async fn faults_of_an_index_are_survived_or_given_up() {
         assert!(server.log().len() <= most, "{name}: {} requests", server.log().len());
     });
     futures::future::join_all(checks).await;
-}
-
-fn in_seconds(seconds: u64) -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds
-}
-
-/// As a server writes it; the day of the week is not read.
-fn http_date(seconds: u64) -> String {
-    let text = crate::epoch::Epoch(seconds).to_string();
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = months[text[5..7].parse::<usize>().unwrap() - 1];
-    format!("Mon, {} {month} {} {} GMT", &text[8..10], &text[..4], &text[11..19])
 }
 
 #[tokio::test]

@@ -224,6 +224,19 @@ pub enum WheelRule {
 }
 
 impl WheelRule {
+    pub const ALL: [Self; 10] = [
+        Self::DuplicateMember,
+        Self::ModeBits,
+        Self::Ratio,
+        Self::RecordAbsent,
+        Self::RecordHash,
+        Self::RecordMismatch,
+        Self::RecordUnlisted,
+        Self::StrayBytes,
+        Self::Tags,
+        Self::Version,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::DuplicateMember => "duplicate-member",

@@ -168,19 +168,6 @@ fn every_hostile_wheel_is_refused_and_its_twin_taken() {
     }
 }
 
-const ALL_RULES: [WheelRule; 10] = [
-    WheelRule::DuplicateMember,
-    WheelRule::ModeBits,
-    WheelRule::Ratio,
-    WheelRule::RecordAbsent,
-    WheelRule::RecordHash,
-    WheelRule::RecordMismatch,
-    WheelRule::RecordUnlisted,
-    WheelRule::StrayBytes,
-    WheelRule::Tags,
-    WheelRule::Version,
-];
-
 #[test]
 fn a_waiver_is_for_its_rule_alone_and_the_record_is_right() {
     let mut waived = Vec::new();
@@ -188,7 +175,7 @@ fn a_waiver_is_for_its_rule_alone_and_the_record_is_right() {
         let parts = case.hostile();
         let bytes = parts.pack();
         let take = |allow: &[WheelRule]| take_packed(parts.file_name, bytes.clone(), allow);
-        let others: Vec<_> = ALL_RULES.into_iter().filter(|rule| Some(*rule) != case.waivable).collect();
+        let others: Vec<_> = WheelRule::ALL.into_iter().filter(|rule| Some(*rule) != case.waivable).collect();
         assert!(take(&others).is_err(), "{}: taken by a waiver of another rule", case.name);
         let Some(rule) = case.waivable else { continue };
         let installed = match take(&[rule]) {
@@ -200,7 +187,10 @@ fn a_waiver_is_for_its_rule_alone_and_the_record_is_right() {
         check_record(&parts, &installed, case.name);
         waived.push(rule);
     }
-    assert!(ALL_RULES.iter().all(|rule| waived.contains(rule)), "some rule is waived in no case: {waived:?}");
+    assert!(
+        WheelRule::ALL.iter().all(|rule| waived.contains(rule)),
+        "some rule is waived in no case: {waived:?}"
+    );
     let unused = take(&Parts::new(), &[WheelRule::Tags]).unwrap();
     assert_eq!(unused.notes, ["m-1.0-py3-none-any.whl does not need all that its [[wheel]] allows: tags"]);
 }
