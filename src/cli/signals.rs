@@ -1,5 +1,9 @@
-//! SIGINT, SIGTERM, SIGQUIT and SIGHUP: the first asks the engine to stop, the second stops the process at once, and so do
-//! some seconds in which the engine could not stop because it was reading from or writing to something that does not move.
+//! SIGINT, SIGTERM, SIGQUIT and SIGHUP: the first asks the engine to stop, one that comes later stops the process at
+//! once, and so do some seconds in which the engine could not stop because it was reading from or writing to something
+//! that does not move.
+//!
+//! What comes together with the first is not a second wish: a terminal signals the whole process group, and a parent in
+//! it often passes the signal on as well.
 //!
 //! The exit status is 128 and the signal's number, as shells have it. A stopped run leaves no temporary file. Stopping at
 //! once is safe too, since the store needs no repair after it; it only may leave temporary files, which the next run
@@ -8,7 +12,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
@@ -19,6 +23,8 @@ const SIGNALS: [(i32, Exit); 4] =
     [(SIGHUP, Exit::HungUp), (SIGINT, Exit::Interrupted), (SIGQUIT, Exit::Quit), (SIGTERM, Exit::Terminated)];
 /// How often the flag of the signals is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// What comes in this time after the first signal is the same wish to stop.
+const TOGETHER: Duration = Duration::from_millis(500);
 /// How long the engine may take to stop.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -27,27 +33,37 @@ static FIRST: AtomicI32 = AtomicI32::new(0);
 
 /// Sets `cancel` when a signal asks to stop.
 pub fn watch(cancel: &Cancel) -> io::Result<()> {
-    let seen = Arc::new(AtomicBool::new(false));
     let mut came = Vec::new();
-    for (signal, exit) in SIGNALS {
+    for (signal, _) in SIGNALS {
         let flag = Arc::new(AtomicBool::new(false));
-        // In this order: a second signal finds the flag set and exits, the first only sets it.
-        signal_hook::flag::register_conditional_shutdown(signal, exit as i32, Arc::clone(&seen))?;
         signal_hook::flag::register(signal, Arc::clone(&flag))?;
-        signal_hook::flag::register(signal, Arc::clone(&seen))?;
         came.push((signal, flag));
     }
     let cancel = cancel.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let signal = loop {
-            if let Some((signal, _)) = came.iter().find(|(_, flag)| flag.load(Ordering::SeqCst)) {
-                break *signal;
-            }
-            std::thread::sleep(LOOK_AGAIN);
+        // One that came since the last look, if any.
+        let look = || {
+            let found: Vec<i32> = came
+                .iter()
+                .filter_map(|(signal, flag)| flag.swap(false, Ordering::SeqCst).then_some(*signal))
+                .collect();
+            found.first().copied()
         };
-        FIRST.store(signal, Ordering::SeqCst);
+        let first = loop {
+            match look() {
+                Some(signal) => break signal,
+                None => std::thread::sleep(LOOK_AGAIN),
+            }
+        };
+        FIRST.store(first, Ordering::SeqCst);
         cancel.cancel();
-        std::thread::sleep(PATIENCE);
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            std::thread::sleep(LOOK_AGAIN);
+            if look().is_some() && start.elapsed() > TOGETHER {
+                break;
+            }
+        }
         out::talk(format_args!("cancelled\n"));
         std::process::exit(exit() as i32);
     })?;

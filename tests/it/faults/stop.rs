@@ -127,6 +127,39 @@ fn a_large_layer() {
     stop(&place, &build, &|_| !names(&place.store().join("tmp")).is_empty());
 }
 
+/// A terminal and a parent often send the same wish twice; whoever asks again later does not want to wait.
+#[test]
+fn a_second_signal() {
+    let small = Small::new();
+    let place = small.place();
+    let project = large(&place);
+    let mut child = project.mlbuild(&["build"]).command().stderr(Stdio::null()).spawn().unwrap();
+    wait_until(&mut child, &|_| !names(&place.store().join("tmp")).is_empty());
+    for signal in [Signal::INT, Signal::INT, Signal::TERM] {
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(matches!(child.wait().unwrap().code(), Some(130 | 143)));
+    assert!(names(&place.store().join("tmp")).is_empty());
+
+    // Held up by a pipe that nobody reads.
+    let project = Project::new("[base]\nscratch = true\n[[copy]]\nfrom = \"noise\"\nto = \"/noise\"\n")
+        .with_store(&place.store());
+    project.write("noise", super::noise(1_000_000));
+    let _ = project.mlbuild(&["build"]).ok();
+    let export = project.mlbuild(&["build", "-o", "oci-archive:-"]);
+    let mut child = export.command().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until(&mut child, &after(500));
+    let sent = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    wait_until(&mut child, &after(1000));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let pipe = child.stdout.take();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(sent.elapsed() < Duration::from_secs(3), "{:?}", sent.elapsed());
+    drop(pipe);
+}
+
 #[test]
 fn an_export() {
     let small = Small::new();
