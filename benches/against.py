@@ -2,7 +2,8 @@
 
   form     layers from downloaded wheels and nothing else; the limit: inflate and hash the same bytes on all cores
            (benches/limit); peers: uv into a directory that tar packs with gzip, pigz or zstd, and buildah with uv
-  cold     everything downloaded; the limit: the same files with eight parallel curls
+  cold     everything downloaded; the limit: the same files with eight parallel curls, and the CPU time of these and of the
+           limit of forming, spread over all cores
   export   to a layout and to the two kinds of archive; the limit: cp of as many bytes, with fsync
   scaling  forming with one thread against all
 """
@@ -203,6 +204,8 @@ class Against:
             if name.startswith(("uv", "buildah")):
                 self.say(f"{name} / mlbuild", cost[name].seconds / ours.seconds)
         self.say("cold / eight curls", cost["cold: mlbuild"].seconds / cost["cold: eight parallel curls"].seconds)
+        least = cost["cold: eight parallel curls"].cpu + cost["limit: inflate, hash what comes out and the wheels"].cpu
+        self.say("cold / CPU s of curls and form's limit on all cores", cost["cold: mlbuild"].seconds / (least / os.cpu_count()))
         for form in ("oci", "docker-archive", "oci-archive"):
             self.say(f"{form} / cp", cost[f"export: {form}"].seconds / cost["export: cp with fsync"].seconds)
         self.say("bytes written to the store / downloads", cost["cold: mlbuild"].written / self.downloads)
@@ -217,4 +220,4 @@ class Against:
         bar = BARS[self.spec].get(what)
         verdict = "" if bar is None else f"bar {bar}: {'met' if value <= bar else 'MISSED'}"
         self.verdicts.append((self.spec, what, f"{value:.3g}", verdict, f"medians of {self.rounds}"))
-        print("{:8} {:48} {:>8}  {}".format(*self.verdicts[-1][:4]), flush=True)
+        print("{:8} {:52} {:>8}  {}".format(*self.verdicts[-1][:4]), flush=True)
