@@ -14,8 +14,8 @@
 //! |---|---|
 //! | shell | `cli` |
 //! | engine | `engine` |
-//! | edges | `scratch` `http` `context` `archive` `store` `fetch` `export` |
-//! | stages | `spec` `resolve` `elf` `debian` `python` `wheel` `layer` `lock` `plan` `image` |
+//! | edges | `scratch` `http` `context` `archive` `store` `fetch` `export` `sandbox` |
+//! | stages | `spec` `resolve` `elf` `debian` `python` `wheel` `layer` `lock` `plan` `image` `launch` |
 //! | vocabulary | `digest` `blob` `diagnostic` `epoch` `size` `textfile` `tree` `oci` |
 //!
 //! `spec::model` and `lock::model` are plain values that every stage may use. `resolve` is a stage by its types (plain
@@ -49,6 +49,7 @@ pub mod tree;
 pub mod debian;
 pub mod elf;
 pub mod image;
+pub mod launch;
 pub mod layer;
 pub mod lock;
 pub mod plan;
@@ -63,6 +64,7 @@ pub mod context;
 pub mod export;
 pub mod fetch;
 pub mod http;
+pub mod sandbox;
 pub mod scratch;
 pub mod store;
 

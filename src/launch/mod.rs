@@ -1,0 +1,16 @@
+//! What a run in the sandbox does, as data: an image's config, the user's options and what the host can do go in, a
+//! [`Launch`] comes out, which can be printed (`mlbuild run --dry-run`), compared and tested without any privilege.
+//! `sandbox` carries it out, step by step, and decides nothing.
+//!
+//! ```text
+//! RunConfig + Options + HostFacts => Launch ~> sandbox
+//! ```
+//!
+//! The order of [`Launch::steps`] is the order in which they are carried out. Every target is a path of the sandbox; it is
+//! resolved below the sandbox's root and nowhere else, whatever symbolic links the image has there.
+
+mod host;
+mod model;
+
+pub use host::*;
+pub use model::*;
