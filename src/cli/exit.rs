@@ -30,6 +30,38 @@ pub enum Exit {
     Terminated = 143,
 }
 
+/// The exit status of a program that `mlbuild run` has run, or the runtime's own: 124 to 127.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunStatus(pub u8);
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Own(Exit),
+    Run(RunStatus),
+}
+
+impl From<Exit> for Ending {
+    fn from(exit: Exit) -> Self {
+        Self::Own(exit)
+    }
+}
+
+impl From<RunStatus> for Ending {
+    fn from(status: RunStatus) -> Self {
+        Self::Run(status)
+    }
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Own(exit) => exit.into(),
+            Ending::Run(RunStatus(status)) => Self::from(status),
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Ending, Exit, RunStatus};
 use crate::cli::out;
 use crate::cli::report;
 use crate::cli::signals;
@@ -12,6 +12,7 @@ use crate::cli::text::printable;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{EngineError, ErrorKind};
 use crate::fetch::FetchError;
+use crate::sandbox::SandboxError;
 use crate::spec::model::WheelException;
 use crate::store::{self, StoreError};
 
@@ -27,6 +28,8 @@ pub enum Failure {
     Request { message: String, hint: Option<String> },
     #[error("{0}")]
     Integrity(String),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     #[error("{what}")]
     Io { what: String, source: std::io::Error },
 }
@@ -54,7 +57,15 @@ impl Failure {
             },
             Self::Request { .. } => Exit::Request,
             Self::Integrity(_) => Exit::Integrity,
-            Self::Io { .. } => Exit::Failure,
+            Self::Io { .. } | Self::Sandbox(_) => Exit::Failure,
+        }
+    }
+
+    /// A run has the exit statuses of other runtimes.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Self::Sandbox(error) => RunStatus(error.status()).into(),
+            _ => self.exit().into(),
         }
     }
 
@@ -124,7 +135,7 @@ impl Failure {
                 _ => hint_of_the_system(error).into_iter().collect(),
             },
             Self::Request { hint, .. } => hint.iter().cloned().collect(),
-            Self::Integrity(_) | Self::Io { .. } => Vec::new(),
+            Self::Integrity(_) | Self::Io { .. } | Self::Sandbox(_) => Vec::new(),
         }
     }
 }

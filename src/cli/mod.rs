@@ -27,10 +27,10 @@ pub fn main() -> ExitCode {
     };
     let color = color(cli.global.color);
     match command::run(cli, color) {
-        Ok(exit) => exit.into(),
+        Ok(ending) => ending.into(),
         Err(failure) => {
             failure.print(color);
-            failure.exit().into()
+            failure.ending().into()
         }
     }
 }

@@ -11,6 +11,13 @@
 
 mod host;
 mod model;
+mod options;
+mod plan;
+mod text;
+mod users;
 
 pub use host::*;
 pub use model::*;
+pub use options::{Device, Mount, OptionError, Options, Tmpfs, Volume, bytes, milli_cpus};
+pub use plan::{Image, LaunchError, plan};
+pub use users::{Accounts, User, UserError};

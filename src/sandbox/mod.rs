@@ -1,1 +1,36 @@
 //! The sandbox: carries a [`Launch`](crate::launch::Launch) out, in namespaces of its own and without root.
+//!
+//! ```text
+//! supervise     makes the first process (clone3: user, mount, PID, network, IPC, UTS), writes its ID maps, publishes ports,
+//!               then waits: signals, terminal, time
+//! child         the first process: mounts (root, steps), terminal, pivot_root, then the program's parent and reaper
+//! program       the last steps before execve: limits, user, confinement
+//! ```
+//!
+//! The three are one program in memory, copied by `clone3` and never executed again; so the process that calls [`run`] has one
+//! thread. They talk over a pair of sockets ([`channel`]). When the supervisor goes, however that happens, the
+//! first process is killed, and with it every process, mount and file of the sandbox.
+//!
+//! It is a boundary against the image, as far as a kernel that both share allows. Nothing of the host's programs runs
+//! with the image's environment; no path is followed on the host that the image controls ([`steps`]); nothing below `/proc`
+//! is opened after `pivot_root`. A GPU widens the boundary by the driver's whole interface.
+
+mod channel;
+mod child;
+pub mod confine;
+mod error;
+mod identity;
+mod kernel;
+mod ports;
+mod program;
+mod root;
+mod steps;
+mod supervise;
+mod terminal;
+
+pub use error::{FAILED, SandboxError};
+pub use identity::installed;
+pub use program::resource;
+pub use steps::read_beneath;
+pub use supervise::{Listener, TIMED_OUT, run};
+pub use terminal::is_terminal;

@@ -6,13 +6,14 @@ mod images;
 mod init;
 mod inspect;
 mod lock;
+mod run;
 mod schema;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cli::Exit;
 use crate::cli::args::{Cli, Command, Global, Project as ProjectArgs};
+use crate::cli::exit::Ending;
 use crate::cli::failure::{Failure, print_warnings};
 use crate::cli::out;
 use crate::cli::progress::Progress;
@@ -20,17 +21,20 @@ use crate::cli::signals;
 use crate::engine::{Cancel, Engine, Project};
 use crate::store::{self, Store};
 
-pub fn run(cli: Cli, color: bool) -> Result<Exit, Failure> {
+pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
     let session = Session { global: cli.global, color };
-    match cli.command {
+    let done = match cli.command {
         Command::Init(args) => init::run(&session, &args),
         Command::Lock(args) => lock::run(&session, &args),
         Command::Build(args) => build::run(&session, &args),
+        Command::Run(args) => return Ok(run::run(&session, &args)?.into()),
+        Command::Shell(args) => return Ok(run::shell(&session, &args)?.into()),
         Command::Inspect(args) => inspect::run(&session, &args),
         Command::Images(args) => images::run(&session, &args),
         Command::Cache(args) => cache::run(&session, &args.command),
         Command::Schema(args) => schema::run(&args),
-    }
+    };
+    Ok(done?.into())
 }
 
 /// What every verb needs to know of the run.

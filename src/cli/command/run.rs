@@ -1,0 +1,264 @@
+//! `mlbuild run` and `mlbuild shell`.
+//!
+//! The sandbox's processes are copies of this one, which must have one thread then; so whatever needs threads (building,
+//! unpacking) is done by another mlbuild, started only when something is missing.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::Session;
+use crate::cli::args::{NetworkWhich, Run as Args, Sandbox as SandboxArgs, Shell as ShellArgs};
+use crate::cli::exit::RunStatus;
+use crate::cli::failure::Failure;
+use crate::cli::out;
+use crate::launch::{
+    self, Accounts, Caller, Device, HostFacts, Image, Limits, Mount, NetworkMode, Options, Publish, Rlimit,
+    Tmpfs, Volume,
+};
+use crate::oci::config::RunConfig;
+use crate::sandbox::{self, Listener};
+
+/// Bytes of an --env-file that are read.
+const LONGEST_ENV_FILE: usize = 1 << 20;
+/// Bytes of an image's `/etc/passwd` and `/etc/group` that are read.
+const LONGEST_ACCOUNTS: u64 = 1 << 20;
+
+pub fn run(session: &Session, args: &Args) -> Result<RunStatus, Failure> {
+    let command = Command {
+        arguments: args.command.clone(),
+        entrypoint: args.entrypoint.clone(),
+        interactive: args.interactive,
+        terminal: args.tty,
+    };
+    if args.tty && args.interactive && !sandbox::is_terminal(std::io::stdin()) {
+        return Err(Failure::Request {
+            message: "-t with -i needs a terminal on standard input".into(),
+            hint: Some("without -t, -i hands a file or pipe on".into()),
+        });
+    }
+    start(session, &args.sandbox, command)
+}
+
+pub fn shell(session: &Session, args: &ShellArgs) -> Result<RunStatus, Failure> {
+    let terminal = sandbox::is_terminal(std::io::stdin());
+    let command =
+        Command { arguments: Vec::new(), entrypoint: Some(String::new()), interactive: true, terminal };
+    start(session, &args.sandbox, command)
+}
+
+struct Command {
+    arguments: Vec<String>,
+    entrypoint: Option<String>,
+    interactive: bool,
+    terminal: bool,
+}
+
+/// An image, ready to be run.
+struct Prepared {
+    config: RunConfig,
+    layers: Vec<PathBuf>,
+    has_owners: bool,
+}
+
+fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunStatus, Failure> {
+    let directory = working_directory()?;
+    let mut options = options(args, command, &directory)?;
+    let image = prepare(session, args, &directory)?;
+    if options.command.is_empty() && options.entrypoint.as_deref() == Some("") {
+        options.command = vec![shell_of(&image.layers)?];
+    }
+    let host = host(&options);
+    let passwd = account_file(&image.layers, "etc/passwd");
+    let group = account_file(&image.layers, "etc/group");
+    let image = Image {
+        config: &image.config,
+        layers: &image.layers,
+        accounts: Accounts { passwd: &passwd, group: &group },
+        has_owners: image.has_owners,
+    };
+    let launch =
+        launch::plan(&image, &options, &host).map_err(|error| Failure::request(error.to_string()))?;
+    if args.dry_run {
+        match args.json {
+            true => out::json(&launch),
+            false => out::print(format_args!("{launch}")),
+        }
+        return Ok(RunStatus(0));
+    }
+    let mut told = Told { quiet: session.global.quiet };
+    Ok(RunStatus(sandbox::run(&launch, &mut told)?))
+}
+
+/// Without threads where nothing is to be made.
+fn prepare(_session: &Session, args: &SandboxArgs, directory: &Path) -> Result<Prepared, Failure> {
+    if let Some(tree) = &args.rootfs {
+        let tree = directory.join(tree);
+        if !tree.is_dir() {
+            return Err(Failure::request(format!("{} is not a directory", tree.display())));
+        }
+        return Ok(Prepared { config: RunConfig::default(), layers: vec![tree], has_owners: false });
+    }
+    Err(Failure::request("images are not there yet"))
+}
+
+/// What is said while the sandbox runs.
+struct Told {
+    quiet: bool,
+}
+
+impl Listener for Told {
+    fn warning(&mut self, text: &str) {
+        if !self.quiet {
+            out::talk(format_args!("warning: {text}\n"));
+        }
+    }
+
+    fn published(&mut self, address: SocketAddr, port: u16) {
+        if !self.quiet {
+            out::talk(format_args!("port {port} is at {address}\n"));
+        }
+    }
+}
+
+fn options(args: &SandboxArgs, command: Command, directory: &Path) -> Result<Options, Failure> {
+    let wrong = |error: launch::OptionError| Failure::request(error.to_string());
+    let mut volumes = Vec::new();
+    let mut tmpfs = Vec::new();
+    for text in &args.volume {
+        volumes.push(Volume::parse(text, directory).map_err(wrong)?);
+    }
+    for text in &args.mount {
+        match Mount::parse(text, directory).map_err(wrong)? {
+            Mount::Bind(volume) => volumes.push(volume),
+            Mount::Tmpfs(memory) => tmpfs.push(memory),
+        }
+    }
+    for text in &args.tmpfs {
+        tmpfs.push(Tmpfs::parse(text).map_err(wrong)?);
+    }
+    if let Some(missing) = volumes.iter().find(|volume| !volume.source.exists()) {
+        let message = format!("there is no {} on this host for {}", missing.source.display(), missing.target);
+        return Err(Failure::request(message));
+    }
+    let mut rlimits = Vec::new();
+    for text in &args.ulimit {
+        let limit = Rlimit::parse(text).map_err(wrong)?;
+        if sandbox::resource(&limit.name).is_none() {
+            return Err(Failure::request(format!("--ulimit {text}: there is no limit `{}`", limit.name)));
+        }
+        rlimits.push(limit);
+    }
+    let all = |texts: &[String]| texts.iter().map(|text| Publish::parse(text)).collect::<Result<Vec<_>, _>>();
+    let devices = args.device.iter().map(|text| Device::parse(text)).collect::<Result<Vec<_>, _>>();
+    Ok(Options {
+        command: command.arguments,
+        entrypoint: command.entrypoint,
+        environment: environment(args)?,
+        volumes,
+        tmpfs,
+        directory: args.workdir.clone(),
+        user: args.user.clone(),
+        interactive: command.interactive,
+        terminal: command.terminal,
+        terminal_type: variable("TERM"),
+        publish: all(&args.publish).map_err(wrong)?,
+        network: match args.network {
+            NetworkWhich::None => NetworkMode::None,
+            NetworkWhich::Host => NetworkMode::Host,
+            NetworkWhich::Private => NetworkMode::Private,
+        },
+        limits: Limits {
+            memory: args
+                .memory
+                .as_deref()
+                .map(|text| launch::bytes("--memory", text))
+                .transpose()
+                .map_err(wrong)?,
+            milli_cpus: args.cpus.as_deref().map(launch::milli_cpus).transpose().map_err(wrong)?,
+            pids: args.pids_limit,
+            best_effort: args.best_effort_limits,
+        },
+        shm_size: launch::bytes("--shm-size", &args.shm_size).map_err(wrong)?,
+        rlimits,
+        devices: devices.map_err(wrong)?,
+        read_only: args.read_only,
+        name: args.name.clone().unwrap_or_else(|| "mlbuild".to_owned()),
+        keep: None,
+        init: args.init,
+        timeout: args.timeout,
+    })
+}
+
+/// Of files first, then of options, each as `NAME=value`.
+fn environment(args: &SandboxArgs) -> Result<Vec<String>, Failure> {
+    let mut given = Vec::new();
+    for path in &args.env_file {
+        let text = crate::textfile::read(path, LONGEST_ENV_FILE)
+            .map_err(|source| Failure::Io { what: format!("cannot read {}", path.display()), source })?;
+        let lines =
+            text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        given.extend(lines.map(str::to_owned));
+    }
+    given.extend(args.env.iter().cloned());
+    let own = |name: String| variable(&name).map(|value| format!("{name}={value}"));
+    Ok(given.into_iter().filter_map(|pair| if pair.contains('=') { Some(pair) } else { own(pair) }).collect())
+}
+
+fn variable(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the caller hands it on by name")]
+    std::env::var(name).ok()
+}
+
+fn working_directory() -> Result<PathBuf, Failure> {
+    #[expect(clippy::disallowed_methods, reason = "relative volumes count from it")]
+    let directory = std::env::current_dir();
+    directory.map_err(|source| Failure::Io { what: "cannot tell the working directory".into(), source })
+}
+
+/// What the plan needs of it, and no more.
+fn host(options: &Options) -> HostFacts {
+    let caller = Caller {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        ..Caller::default()
+    };
+    let private = options.network == NetworkMode::Private;
+    HostFacts {
+        caller,
+        resolv_conf: (options.network != NetworkMode::None)
+            .then(|| fs::read_to_string("/etc/resolv.conf").ok())
+            .flatten(),
+        pasta: private.then(|| sandbox::installed("pasta")).flatten(),
+        ..HostFacts::default()
+    }
+}
+
+/// A file as the topmost layer has it that has it at all. Nothing is followed: where it is a link it counts as empty.
+fn account_file(layers: &[PathBuf], path: &str) -> String {
+    for layer in layers.iter().rev() {
+        if let Some(text) = sandbox::read_beneath(layer, path, LONGEST_ACCOUNTS) {
+            return text;
+        }
+    }
+    String::new()
+}
+
+/// The first shell that there is, or Python.
+fn shell_of(layers: &[PathBuf]) -> Result<String, Failure> {
+    const SHELLS: [&str; 8] = [
+        "/bin/bash",
+        "/usr/bin/bash",
+        "/bin/sh",
+        "/usr/bin/sh",
+        "/usr/bin/dash",
+        "/usr/local/bin/python3",
+        "/usr/bin/python3",
+        "/usr/local/bin/python",
+    ];
+    let there = |shell: &&str| layers.iter().any(|layer| layer.join(&shell[1..]).symlink_metadata().is_ok());
+    match SHELLS.into_iter().find(there) {
+        Some(shell) => Ok(shell.to_owned()),
+        None => Err(Failure::request("the image has neither a shell nor Python")),
+    }
+}

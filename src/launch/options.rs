@@ -1,0 +1,306 @@
+//! What a user asks of a run, and how it is written on a command line.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use super::{BindOptions, Limits, NetworkMode, Publish, Rlimit};
+use crate::size;
+
+/// Of one run. Paths of the host are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// In place of the image's command; with `entrypoint`, its arguments.
+    pub command: Vec<String>,
+    /// In place of the image's entrypoint.
+    pub entrypoint: Option<String>,
+    /// `NAME=value`, later ones win.
+    pub environment: Vec<String>,
+    pub volumes: Vec<Volume>,
+    pub tmpfs: Vec<Tmpfs>,
+    pub directory: Option<String>,
+    pub user: Option<String>,
+    pub interactive: bool,
+    pub terminal: bool,
+    /// Of the caller's terminal: `TERM`.
+    pub terminal_type: Option<String>,
+    pub publish: Vec<Publish>,
+    pub network: NetworkMode,
+    pub limits: Limits,
+    /// Bytes.
+    pub shm_size: u64,
+    pub rlimits: Vec<Rlimit>,
+    pub devices: Vec<Device>,
+    pub read_only: bool,
+    pub name: String,
+    /// Where what is written stays: see [`Upper::Directory`](super::Upper).
+    pub keep: Option<PathBuf>,
+    pub init: bool,
+    pub timeout: Option<u64>,
+}
+
+/// A file or directory of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    pub source: PathBuf,
+    pub target: String,
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tmpfs {
+    pub target: String,
+    pub size: Option<u64>,
+    pub mode: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub source: PathBuf,
+    pub target: String,
+    pub read_only: bool,
+}
+
+/// What is wrong with an option's text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{option} {value}: {rule}")]
+pub struct OptionError {
+    pub option: &'static str,
+    pub value: String,
+    pub rule: String,
+}
+
+/// The parts of a comma-separated list, and what is wrong with one of them.
+struct Text<'a> {
+    option: &'static str,
+    value: &'a str,
+}
+
+impl Text<'_> {
+    fn wrong<T>(&self, rule: impl Into<String>) -> Result<T, OptionError> {
+        Err(OptionError { option: self.option, value: self.value.to_owned(), rule: rule.into() })
+    }
+
+    /// An absolute path of the sandbox, without `.`, `..`, doubled or final slashes.
+    fn target(&self, path: &str) -> Result<String, OptionError> {
+        if !path.starts_with('/') {
+            return self.wrong(format!("`{path}` is not an absolute path of the sandbox"));
+        }
+        if path.contains('\0') {
+            return self.wrong("a path cannot have a NUL");
+        }
+        let mut parts = Vec::new();
+        for part in path.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => return self.wrong(format!("`{path}` has a `..`")),
+                part => parts.push(part),
+            }
+        }
+        Ok(format!("/{}", parts.join("/")))
+    }
+
+    fn mount_point(&self, path: &str) -> Result<String, OptionError> {
+        match self.target(path)?.as_str() {
+            "/" => self.wrong("nothing can be mounted over the root itself"),
+            target if ["/proc", "/sys", "/dev"].contains(&target) => {
+                self.wrong(format!("{target} is the sandbox's own"))
+            }
+            target => Ok(target.to_owned()),
+        }
+    }
+
+    fn source(&self, path: &str, base: &std::path::Path) -> Result<PathBuf, OptionError> {
+        if path.is_empty() {
+            return self.wrong("there is no path of the host");
+        }
+        Ok(base.join(path))
+    }
+
+    fn bytes(&self, text: &str) -> Result<u64, OptionError> {
+        size::parse(text)
+            .map_or_else(|| self.wrong(format!("`{text}` is not a size such as 512m or 2GiB")), Ok)
+    }
+}
+
+impl Volume {
+    /// `SRC:DST[:ro]`; a relative source counts from `base`.
+    pub fn parse(text: &str, base: &std::path::Path) -> Result<Self, OptionError> {
+        let own = Text { option: "--volume", value: text };
+        let parts: Vec<_> = text.split(':').collect();
+        let (source, target, options) = match parts[..] {
+            [source, target] => (source, target, ""),
+            [source, target, options] => (source, target, options),
+            _ => return own.wrong("write SRC:DST or SRC:DST:ro"),
+        };
+        let read_only = match options {
+            "" | "rw" => false,
+            "ro" => true,
+            other => return own.wrong(format!("`{other}` is neither `ro` nor `rw`")),
+        };
+        Ok(Self { source: own.source(source, base)?, target: own.mount_point(target)?, read_only })
+    }
+}
+
+/// What `--mount` may ask for.
+pub enum Mount {
+    Bind(Volume),
+    Tmpfs(Tmpfs),
+}
+
+impl Mount {
+    /// `type=bind,source=S,target=T[,readonly]`, `type=tmpfs,target=T[,size=S][,mode=M]`, with docker's other names.
+    pub fn parse(text: &str, base: &std::path::Path) -> Result<Self, OptionError> {
+        let own = Text { option: "--mount", value: text };
+        let (mut kind, mut source, mut target, mut read_only) = ("bind", None, None, false);
+        let (mut size, mut mode) = (None, 0o1777);
+        for part in text.split(',') {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            match key {
+                "type" => kind = value,
+                "source" | "src" => source = Some(value),
+                "target" | "destination" | "dst" => target = Some(own.mount_point(value)?),
+                "readonly" | "ro" => read_only = matches!(value, "" | "true" | "1"),
+                "size" | "tmpfs-size" => size = Some(own.bytes(value)?),
+                "mode" | "tmpfs-mode" => mode = own.mode(value)?,
+                other => return own.wrong(format!("there is no key `{other}`")),
+            }
+        }
+        let Some(target) = target else { return own.wrong("it has no `target`") };
+        match (kind, source) {
+            ("bind", Some(source)) => {
+                Ok(Self::Bind(Volume { source: own.source(source, base)?, target, read_only }))
+            }
+            ("bind", None) => own.wrong("it has no `source`"),
+            ("tmpfs", None) => Ok(Self::Tmpfs(Tmpfs { target, size, mode })),
+            ("tmpfs", Some(_)) => own.wrong("memory has no `source`"),
+            (other, _) => own.wrong(format!("type `{other}` is neither `bind` nor `tmpfs`")),
+        }
+    }
+}
+
+impl Text<'_> {
+    fn mode(&self, text: &str) -> Result<u32, OptionError> {
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o1777 => Ok(mode),
+            _ => self.wrong(format!("`{text}` is not an octal mode of at most 1777")),
+        }
+    }
+}
+
+impl Tmpfs {
+    /// `DST[:size=S,mode=M]`.
+    pub fn parse(text: &str) -> Result<Self, OptionError> {
+        let own = Text { option: "--tmpfs", value: text };
+        let (target, options) = text.split_once(':').unwrap_or((text, ""));
+        let mut tmpfs = Self { target: own.mount_point(target)?, size: None, mode: 0o1777 };
+        for part in options.split(',').filter(|part| !part.is_empty()) {
+            match part.split_once('=') {
+                Some(("size", size)) => tmpfs.size = Some(own.bytes(size)?),
+                Some(("mode", mode)) => tmpfs.mode = own.mode(mode)?,
+                _ => return own.wrong(format!("there is no option `{part}`")),
+            }
+        }
+        Ok(tmpfs)
+    }
+}
+
+impl Device {
+    /// `SRC[:DST[:rwm]]`.
+    pub fn parse(text: &str) -> Result<Self, OptionError> {
+        let own = Text { option: "--device", value: text };
+        let parts: Vec<_> = text.split(':').collect();
+        let (source, target, permissions) = match parts[..] {
+            [source] => (source, source, "rwm"),
+            [source, target] => (source, target, "rwm"),
+            [source, target, permissions] => (source, target, permissions),
+            _ => return own.wrong("write SRC, SRC:DST or SRC:DST:PERMISSIONS"),
+        };
+        if !source.starts_with('/') {
+            return own.wrong("a device is named by its absolute path");
+        }
+        if permissions.is_empty() || permissions.chars().any(|c| !"rwm".contains(c)) {
+            return own.wrong("permissions are some of r, w and m");
+        }
+        let read_only = !permissions.contains('w');
+        Ok(Self { source: PathBuf::from(source), target: own.mount_point(target)?, read_only })
+    }
+}
+
+impl Publish {
+    /// `[ADDRESS:][HOST:]SANDBOX[/tcp]`; without an address 127.0.0.1, without a port of the host any that is free.
+    pub fn parse(text: &str) -> Result<Self, OptionError> {
+        let own = Text { option: "--publish", value: text };
+        let ports = match text.split_once('/') {
+            None | Some((_, "tcp")) => text.trim_end_matches("/tcp"),
+            Some((_, other)) => return own.wrong(format!("`{other}` cannot be published, only tcp")),
+        };
+        let (address, ports) = match ports.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
+            Some((address, ports)) => (Some(address), ports),
+            None => match ports.matches(':').count() {
+                2 => ports.split_once(':').map_or((None, ports), |(address, ports)| (Some(address), ports)),
+                _ => (None, ports),
+            },
+        };
+        let address = match address {
+            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(address) => match address.parse() {
+                Ok(address) => address,
+                Err(_) => return own.wrong(format!("`{address}` is not an IP address")),
+            },
+        };
+        let (host, sandbox) = ports.split_once(':').unwrap_or(("0", ports));
+        let port = |text: &str| match text.parse::<u16>() {
+            Ok(port) => Ok(port),
+            Err(_) => own.wrong(format!("`{text}` is not a port")),
+        };
+        let host = if host.is_empty() { 0 } else { port(host)? };
+        match port(sandbox)? {
+            0 => own.wrong("the sandbox's port cannot be 0"),
+            sandbox => Ok(Self { address, host, sandbox }),
+        }
+    }
+}
+
+impl Rlimit {
+    /// `NAME=SOFT[:HARD]`, `unlimited` or -1 for none.
+    pub fn parse(text: &str) -> Result<Self, OptionError> {
+        let own = Text { option: "--ulimit", value: text };
+        let Some((name, values)) = text.split_once('=') else {
+            return own.wrong("write NAME=SOFT or NAME=SOFT:HARD");
+        };
+        let number = |text: &str| match text {
+            "unlimited" | "-1" => Ok(None),
+            _ => match text.parse() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => own.wrong(format!("`{text}` is not a number")),
+            },
+        };
+        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+        let (soft, hard) = (number(soft)?, number(hard)?);
+        if soft.unwrap_or(u64::MAX) > hard.unwrap_or(u64::MAX) {
+            return own.wrong("the soft limit is above the hard one");
+        }
+        Ok(Self { name: name.to_owned(), soft, hard })
+    }
+}
+
+/// Thousandths of a processor: `1.5`.
+pub fn milli_cpus(text: &str) -> Result<u64, OptionError> {
+    let own = Text { option: "--cpus", value: text };
+    match text.parse::<f64>() {
+        Ok(cpus) if cpus >= 0.001 && cpus <= 100_000.0 => Ok((cpus * 1000.0).round() as u64),
+        _ => own.wrong("it is not a number of processors such as 0.5"),
+    }
+}
+
+/// Bytes: `512m`, `2GiB`.
+pub fn bytes(option: &'static str, text: &str) -> Result<u64, OptionError> {
+    Text { option, value: text }.bytes(text)
+}
+
+impl Volume {
+    /// How it is bound.
+    pub(super) fn how(&self) -> BindOptions {
+        BindOptions { read_only: self.read_only, ..BindOptions::default() }
+    }
+}

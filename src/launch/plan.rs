@@ -1,0 +1,272 @@
+//! From an image, the user's options and the host's facts to a launch.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::users::{Accounts, User, UserError};
+use super::{
+    BindOptions, Caller, FileSystem, HostFacts, Identity, Launch, Network, NetworkMode, Options, Process,
+    Range, Root, Step, Upper,
+};
+use crate::oci::config::RunConfig;
+
+/// Paths that other runtimes hide as well: they tell of the host, or let one act on it.
+const HIDDEN: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const PROTECTED: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Nodes of `/dev`, bound from the host.
+const NODES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
+const LINKS: [(&str, &str); 5] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+];
+/// Where images do not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is to be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Image<'a> {
+    pub config: &'a RunConfig,
+    /// Directories of its layers on the host, the lowest first.
+    pub layers: &'a [PathBuf],
+    pub accounts: Accounts<'a>,
+    /// Owners other than 0:0 that its layers name: are there any?
+    pub has_owners: bool,
+}
+
+/// Why a run cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    #[error("the image has no command; give one: `mlbuild run IMAGE -- COMMAND`")]
+    NoCommand,
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error("{0} is neither NAME=value nor NAME")]
+    Environment(String),
+    #[error("the work directory `{0}` is not an absolute path without `..`")]
+    Directory(String),
+    #[error("`{0}` cannot be a name: letters, digits, `-`, `_` and `.`, at most 63 of them")]
+    Name(String),
+}
+
+/// Everything a run does. `gpu` are the steps, variables and warnings that GPUs need (see [`super::gpu`]).
+pub fn plan(image: &Image<'_>, options: &Options, host: &HostFacts) -> Result<Launch, LaunchError> {
+    let config = image.config;
+    let wanted = options.user.as_deref().or(config.user.as_deref()).unwrap_or_default();
+    let user = image.accounts.find(wanted)?;
+    let mut warnings = Vec::new();
+    let identity = identity(&host.caller, &user, image.has_owners, &mut warnings);
+    let groups = if matches!(identity, Identity::Single { .. }) { Vec::new() } else { user.groups.clone() };
+    if !valid_name(&options.name) {
+        return Err(LaunchError::Name(options.name.clone()));
+    }
+    let process = Process {
+        arguments: arguments(config, options)?,
+        environment: environment(config, options, &user)?,
+        directory: directory(config, options)?,
+        uid: user.uid,
+        gid: user.gid,
+        groups,
+        hostname: options.name.clone(),
+        terminal: options.terminal,
+        interactive: options.interactive,
+        init: options.init,
+        stop_signal: config.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),
+        capabilities: Vec::new(),
+        rlimits: options.rlimits.clone(),
+        timeout: options.timeout,
+    };
+    let network = network(options, host, &mut warnings);
+    let upper = match &options.keep {
+        Some(path) => Upper::Directory { path: path.clone() },
+        None => Upper::Memory,
+    };
+    Ok(Launch {
+        identity,
+        network,
+        root: Root { layers: image.layers.to_vec(), upper, read_only: options.read_only },
+        steps: steps(options, host),
+        process,
+        limits: options.limits,
+        warnings,
+    })
+}
+
+/// One ID where one is enough: it needs no set-uid program of the host.
+fn identity(caller: &Caller, user: &User, has_owners: bool, warnings: &mut Vec<String>) -> Identity {
+    if caller.uid == 0 {
+        return Identity::Same;
+    }
+    let single = Identity::Single { uid: user.uid, gid: user.gid };
+    if !has_owners {
+        return single;
+    }
+    match (caller.subordinate_uids, caller.subordinate_gids) {
+        (Some((first_uid, uids)), Some((first_gid, gids))) => Identity::Subordinate {
+            uids: Range { first: first_uid, count: uids.min(65535) },
+            gids: Range { first: first_gid, count: gids.min(65535) },
+        },
+        _ => {
+            warnings.push(
+                "files of this image belong to several users; here they all belong to one, since you have no \
+                 subordinate IDs (/etc/subuid, /etc/subgid, package uidmap)"
+                    .to_owned(),
+            );
+            single
+        }
+    }
+}
+
+fn arguments(config: &RunConfig, options: &Options) -> Result<Vec<String>, LaunchError> {
+    let mut arguments = match &options.entrypoint {
+        Some(entrypoint) if entrypoint.is_empty() => Vec::new(),
+        Some(entrypoint) => vec![entrypoint.clone()],
+        None => config.entrypoint.clone(),
+    };
+    match options.command.is_empty() {
+        // An entrypoint of the user's is not for the image's arguments.
+        true if options.entrypoint.is_none() => arguments.extend(config.cmd.iter().cloned()),
+        _ => arguments.extend(options.command.iter().cloned()),
+    }
+    if arguments.is_empty() { Err(LaunchError::NoCommand) } else { Ok(arguments) }
+}
+
+fn environment(config: &RunConfig, options: &Options, user: &User) -> Result<Vec<String>, LaunchError> {
+    let mut variables = BTreeMap::from([
+        ("PATH", PATH.to_owned()),
+        ("HOME", user.home.clone()),
+        ("HOSTNAME", options.name.clone()),
+    ]);
+    if options.terminal {
+        variables.insert("TERM", options.terminal_type.clone().unwrap_or_else(|| "xterm".to_owned()));
+    }
+    for pair in config.env.iter().chain(&options.environment) {
+        match pair.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !pair.contains('\0') => {
+                variables.insert(name, value.to_owned());
+            }
+            _ => return Err(LaunchError::Environment(pair.clone())),
+        }
+    }
+    Ok(variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+}
+
+fn directory(config: &RunConfig, options: &Options) -> Result<String, LaunchError> {
+    let wanted = options.directory.as_deref().or(config.working_dir.as_deref()).unwrap_or("/");
+    let wanted = if wanted.is_empty() { "/" } else { wanted };
+    let good =
+        wanted.starts_with('/') && !wanted.contains('\0') && wanted.split('/').all(|part| part != "..");
+    if good { Ok(wanted.to_owned()) } else { Err(LaunchError::Directory(wanted.to_owned())) }
+}
+
+fn valid_name(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=63).contains(&name.len()) && name.chars().all(good) && !name.starts_with(['.', '-'])
+}
+
+fn network(options: &Options, host: &HostFacts, warnings: &mut Vec<String>) -> Network {
+    let mut publish = options.publish.clone();
+    let pasta = (options.network == NetworkMode::Private).then(|| host.pasta.clone()).flatten();
+    match options.network {
+        NetworkMode::Host if !publish.is_empty() => {
+            warnings.push("--publish does nothing with --network host: ports are the host's own".to_owned());
+            publish.clear();
+        }
+        NetworkMode::Private if pasta.is_none() => warnings.push(
+            "pasta is not installed (Debian: package passt), so nothing outside can be reached; --network host \
+             shares the host's network"
+                .to_owned(),
+        ),
+        _ => {}
+    }
+    Network { mode: options.network, publish, pasta }
+}
+
+fn steps(options: &Options, host: &HostFacts) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let own_network = options.network != NetworkMode::Host;
+    mount(&mut steps, "/proc", FileSystem::Proc);
+    match own_network {
+        true => mount(&mut steps, "/sys", FileSystem::Sysfs),
+        // A sysfs shows the network of who mounts it, who must own that.
+        false => steps.push(Step::Bind {
+            target: "/sys".to_owned(),
+            source: PathBuf::from("/sys"),
+            how: BindOptions { read_only: true, no_exec: true, ..BindOptions::default() },
+        }),
+    }
+    devices(&mut steps, options);
+    for path in HIDDEN {
+        steps.push(Step::Hide { target: path.to_owned() });
+    }
+    for path in PROTECTED {
+        steps.push(Step::Protect { target: path.to_owned() });
+    }
+    files(&mut steps, options, host);
+    for tmpfs in &options.tmpfs {
+        let what = FileSystem::Tmpfs { size: tmpfs.size, mode: tmpfs.mode, no_exec: false };
+        mount(&mut steps, &tmpfs.target, what);
+    }
+    for volume in &options.volumes {
+        let (target, source) = (volume.target.clone(), volume.source.clone());
+        steps.push(Step::Bind { target, source, how: volume.how() });
+    }
+    steps
+}
+
+fn devices(steps: &mut Vec<Step>, options: &Options) {
+    let small = FileSystem::Tmpfs { size: Some(64 << 10), mode: 0o755, no_exec: true };
+    mount(steps, "/dev", small);
+    let node = |target: &str, source: PathBuf, read_only| Step::Bind {
+        target: target.to_owned(),
+        source,
+        how: BindOptions { device: true, read_only, ..BindOptions::default() },
+    };
+    for name in NODES {
+        let path = format!("/dev/{name}");
+        steps.push(node(&path, PathBuf::from(&path), false));
+    }
+    for (link, to) in LINKS {
+        steps.push(Step::Symlink { target: link.to_owned(), to: to.to_owned() });
+    }
+    mount(steps, "/dev/pts", FileSystem::Devpts);
+    mount(steps, "/dev/mqueue", FileSystem::Mqueue);
+    let shared = FileSystem::Tmpfs { size: Some(options.shm_size), mode: 0o1777, no_exec: true };
+    mount(steps, "/dev/shm", shared);
+    for device in &options.devices {
+        steps.push(node(&device.target, device.source.clone(), device.read_only));
+    }
+}
+
+/// Names of hosts, as every runtime writes them.
+fn files(steps: &mut Vec<Step>, options: &Options, host: &HostFacts) {
+    let mut file = |target: &str, content: String| {
+        steps.push(Step::File { target: target.to_owned(), mode: 0o644, content });
+    };
+    let name = &options.name;
+    file("/etc/hostname", format!("{name}\n"));
+    file("/etc/hosts", format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"));
+    let resolv_conf = match options.network {
+        NetworkMode::None => String::new(),
+        _ => host.resolv_conf.clone().unwrap_or_default(),
+    };
+    file("/etc/resolv.conf", resolv_conf);
+}
+
+fn mount(steps: &mut Vec<Step>, target: &str, what: FileSystem) {
+    steps.push(Step::Mount { target: target.to_owned(), what });
+}

@@ -1,0 +1,62 @@
+//! Who the sandbox's users are on the host: the maps of its user namespace.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Pid, getegid, geteuid};
+
+use super::error::{Doing, SandboxError};
+use crate::launch::{Identity, Range};
+
+/// Writes the maps of the process, which waits for it.
+pub fn map(process: Pid, identity: &Identity) -> Result<(), SandboxError> {
+    let write = |file: &str, text: &str| {
+        let path = format!("/proc/{}/{file}", process.as_raw_nonzero());
+        fs::write(&path, text).doing(|| format!("cannot write {file} of the user namespace"))
+    };
+    match identity {
+        Identity::Single { uid, gid } => {
+            // Without it the kernel takes no map of groups from an ordinary user.
+            write("setgroups", "deny")?;
+            write("uid_map", &format!("{uid} {} 1", geteuid().as_raw()))?;
+            write("gid_map", &format!("{gid} {} 1", getegid().as_raw()))
+        }
+        Identity::Same => {
+            write("uid_map", "0 0 65536")?;
+            write("gid_map", "0 0 65536")
+        }
+        Identity::Subordinate { uids, gids } => {
+            delegate("newuidmap", process, geteuid().as_raw(), *uids)?;
+            delegate("newgidmap", process, getegid().as_raw(), *gids)
+        }
+    }
+}
+
+/// The host's programs that may give a user the IDs which `/etc/subuid` and `/etc/subgid` promise. They run with an empty
+/// environment.
+fn delegate(program: &str, process: Pid, own: u32, range: Range) -> Result<(), SandboxError> {
+    let path = installed(program).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)).doing(|| {
+        format!("cannot map more than one ID: {program} is not installed (Debian: package uidmap)")
+    })?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a set-uid program of the host, with nothing of the image's"
+    )]
+    let mut command = std::process::Command::new(path);
+    let arguments = [process.as_raw_nonzero().get() as u32, 0, own, 1, 1, range.first, range.count];
+    command.args(arguments.map(|number| number.to_string())).env_clear().stdin(Stdio::null());
+    let output = command.output().doing(|| format!("cannot run {program}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(io::Error::other(said)).doing(|| format!("{program} refused"))
+}
+
+/// A program of the host, in the directories of the system.
+pub fn installed(program: &str) -> Option<std::path::PathBuf> {
+    let directories = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin"];
+    directories.into_iter().map(|directory| Path::new(directory).join(program)).find(|path| path.is_file())
+}

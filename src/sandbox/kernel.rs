@@ -1,0 +1,165 @@
+//! The system calls that no safe binding has, each behind a function that cannot be misused. All `unsafe` code of the
+//! sandbox is here.
+#![expect(unsafe_code, reason = "clone3, mount_setattr, close_range, unshare, ioctl; see each")]
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::process::Pid;
+
+/// libc's constant of that name does not fit its type. linux/sched.h
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What a new process has of its own (`CLONE_NEW...`).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Namespaces {
+    pub user: bool,
+    pub mount: bool,
+    pub pid: bool,
+    pub network: bool,
+    pub ipc: bool,
+    pub uts: bool,
+}
+
+/// The knowledge that this process has one thread only. Whoever holds it starts no other.
+#[derive(Debug, Clone, Copy)]
+pub struct Alone(());
+
+impl Alone {
+    pub fn check() -> io::Result<Self> {
+        match fs::read_dir("/proc/self/task")?.count() {
+            1 => Ok(Self(())),
+            threads => Err(io::Error::other(format!("a process with {threads} threads cannot be copied"))),
+        }
+    }
+}
+
+/// Which of the two processes this is.
+pub enum Forked {
+    Parent(Child),
+    Child,
+}
+
+/// A child process, by number and by a descriptor that stays its own when the number is used again.
+pub struct Child {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+}
+
+/// Makes a copy of this process, in new namespaces, in the cgroup (v2) of that descriptor.
+///
+/// The copy has the calling thread only: a lock that another one holds would stay locked in the copy for ever.
+pub fn fork(_: Alone, new: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    let flag = |wanted: bool, flag: libc::c_int| if wanted { flag as u64 } else { 0 };
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: all fields are numbers, for which zero is a value.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = libc::CLONE_PIDFD as u64
+        | flag(new.user, libc::CLONE_NEWUSER)
+        | flag(new.mount, libc::CLONE_NEWNS)
+        | flag(new.pid, libc::CLONE_NEWPID)
+        | flag(new.network, libc::CLONE_NEWNET)
+        | flag(new.ipc, libc::CLONE_NEWIPC)
+        | flag(new.uts, libc::CLONE_NEWUTS);
+    arguments.pidfd = &raw mut pidfd as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: as fork(2): no memory is shared (no CLONE_VM) and no stack is given, so the child goes on in a copy of this
+    // one; there is no other thread. `arguments` and `pidfd` outlive the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        pid => {
+            // SAFETY: the kernel has just opened it for us.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid = Pid::from_raw(pid as i32).expect("the number of a process is positive");
+            Ok(Forked::Parent(Child { pid, pidfd }))
+        }
+    }
+}
+
+/// Ends this process without anything that a program does at its end: a copy of a process has nothing to tidy up.
+pub fn end(status: u8) -> ! {
+    // SAFETY: as std::process::exit, less handlers and buffers.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// A cgroup namespace whose root is the group that this process is in.
+pub fn unshare_cgroup() -> io::Result<()> {
+    // SAFETY: changes which paths of cgroups this process sees, nothing of its memory or descriptors.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })
+}
+
+/// What a mount allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes {
+    pub read_only: bool,
+    pub no_suid: bool,
+    pub no_dev: bool,
+    pub no_exec: bool,
+}
+
+/// `struct mount_attr` and `MOUNT_ATTR_...` of linux/mount.h.
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Takes rights away from the mount of that descriptor and, with `recursive`, from all below it.
+pub fn restrict(mount: BorrowedFd<'_>, attributes: Attributes, recursive: bool) -> io::Result<()> {
+    let flag = |wanted: bool, flag: u64| if wanted { flag } else { 0 };
+    let wanted = MountAttr {
+        attr_set: flag(attributes.read_only, 0x1)
+            | flag(attributes.no_suid, 0x2)
+            | flag(attributes.no_dev, 0x4)
+            | flag(attributes.no_exec, 0x8),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a C string, `wanted` outlives the call and has the length that is said.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const wanted,
+            size_of_val(&wanted),
+        )
+    };
+    check(done as libc::c_int)
+}
+
+/// Lets an `exec` close every descriptor from `first` on, also those that this process was started with.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: sets a flag that only an exec looks at; no descriptor is closed now.
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    check(done as libc::c_int)
+}
+
+/// Brings the network interface `lo` up.
+pub fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: all fields are numbers or unions of these, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

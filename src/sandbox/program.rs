@@ -1,0 +1,175 @@
+//! The last steps before the program: terminal, limits, user, confinement; then `execve`.
+
+use std::convert::Infallible;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, getrlimit, ioctl_tiocsctty, setrlimit, setsid, umask};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::child::change_ids;
+use super::confine;
+use super::error::{Doing, NOT_EXECUTABLE, NOT_FOUND, SandboxError};
+use super::kernel::close_on_exec_from;
+use crate::launch::{Identity, Launch, Process, Rlimit};
+
+/// Turns this process into the program, or says why not.
+pub fn start(
+    launch: &Launch,
+    terminal: Option<OwnedFd>,
+    warn: &mut dyn FnMut(String),
+) -> Result<Infallible, SandboxError> {
+    let process = &launch.process;
+    // A process group of its own at least; the first process of a sandbox without init is a session's leader already.
+    let _ = setsid();
+    standard_streams(process, terminal)?;
+    for limit in &process.rlimits {
+        set_limit(limit, warn)?;
+    }
+    let _ = umask(Mode::from_raw_mode(0o022));
+    confine::before_ids(&process.capabilities).doing(|| "cannot drop capabilities".into())?;
+    if !matches!(launch.identity, Identity::Single { .. }) {
+        change_ids(process.uid, process.gid, &process.groups)?;
+    }
+    rustix::process::chdir(process.directory.as_str()).map_err(|error| SandboxError::Inside {
+        message: format!(
+            "cannot enter the working directory {}: {}",
+            process.directory,
+            io::Error::from(error)
+        ),
+        status: NOT_EXECUTABLE,
+    })?;
+    close_on_exec_from(3).doing(|| "cannot close what is open".into())?;
+    confine::finally(launch, warn).doing(|| "cannot confine the program".into())?;
+    Err(execute(process))
+}
+
+fn standard_streams(process: &Process, terminal: Option<OwnedFd>) -> Result<(), SandboxError> {
+    let doing = || "cannot connect standard input and output".to_owned();
+    if let Some(terminal) = terminal {
+        ioctl_tiocsctty(&terminal).doing(doing)?;
+        dup2_stdin(&terminal).doing(doing)?;
+        dup2_stdout(&terminal).doing(doing)?;
+        return dup2_stderr(&terminal).doing(doing);
+    }
+    if !process.interactive {
+        // The sandbox's own: a bind of the host's.
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        dup2_stdin(null.doing(doing)?.as_fd()).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// Never beyond what this host gives: that is a warning.
+fn set_limit(limit: &Rlimit, warn: &mut dyn FnMut(String)) -> Result<(), SandboxError> {
+    let Some(resource) = resource(&limit.name) else { return Ok(()) };
+    let there = getrlimit(resource);
+    let set = |soft, hard| setrlimit(resource, rustix::process::Rlimit { current: soft, maximum: hard });
+    if set(limit.soft, limit.hard).is_ok() {
+        return Ok(());
+    }
+    // None is unlimited.
+    let least = |wanted: Option<u64>, most: Option<u64>| match (wanted, most) {
+        (Some(wanted), Some(most)) => Some(wanted.min(most)),
+        (wanted, most) => wanted.or(most),
+    };
+    let hard = least(limit.hard, there.maximum);
+    set(least(limit.soft, hard), hard).doing(|| format!("cannot set the limit {}", limit.name))?;
+    let shown = hard.map_or("unlimited".to_owned(), |hard| hard.to_string());
+    warn(format!("--ulimit {}: this host allows {shown} at most", limit.name));
+    Ok(())
+}
+
+/// By the names of `--ulimit`.
+pub fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "as" => Resource::As,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return None,
+    })
+}
+
+/// Only comes back with a reason.
+fn execute(process: &Process) -> SandboxError {
+    let inside = |status, message| SandboxError::Inside { message, status };
+    let Some((program, arguments)) = process.arguments.split_first() else {
+        return inside(NOT_FOUND, "there is no program to run".to_owned());
+    };
+    let path = process.environment.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
+    let mut denied = None;
+    for candidate in candidates(program, path) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that becomes another program: the image's"
+        )]
+        let mut command = std::process::Command::new(&candidate);
+        command.arg0(program).args(arguments).env_clear();
+        for pair in &process.environment {
+            if let Some((name, value)) = pair.split_once('=') {
+                command.env(OsStr::from_bytes(name.as_bytes()), value);
+            }
+        }
+        let error = command.exec();
+        match error.kind() {
+            io::ErrorKind::NotFound if !candidate.exists() => {}
+            io::ErrorKind::NotFound => {
+                let message =
+                    format!("cannot execute {}: its interpreter is not in the image", candidate.display());
+                return inside(NOT_FOUND, message);
+            }
+            io::ErrorKind::NotADirectory => {}
+            _ => denied = denied.or(Some((candidate, error))),
+        }
+    }
+    match denied {
+        Some((candidate, error)) => {
+            inside(NOT_EXECUTABLE, format!("cannot execute {}: {error}", candidate.display()))
+        }
+        None if program.contains('/') => inside(NOT_FOUND, format!("there is no {program} in the image")),
+        None => inside(NOT_FOUND, format!("there is no program `{program}` in the image's PATH ({path})")),
+    }
+}
+
+/// Where a program may be: with a slash in its name there and nowhere else.
+fn candidates(program: &str, path: &str) -> Vec<PathBuf> {
+    if program.contains('/') {
+        return vec![PathBuf::from(program)];
+    }
+    // An empty part stands for the working directory (POSIX), which nobody wants.
+    path.split(':').filter(|part| !part.is_empty()).map(|part| Path::new(part).join(program)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_for_as_a_shell_does() {
+        let all = |program, path| -> Vec<String> {
+            candidates(program, path).iter().map(|path| path.display().to_string()).collect()
+        };
+        assert_eq!(all("python", "/usr/local/bin:/usr/bin"), ["/usr/local/bin/python", "/usr/bin/python"]);
+        assert_eq!(all("./run", "/usr/bin"), ["./run"]);
+        assert_eq!(all("x", "::/bin:"), ["/bin/x"]);
+        assert!(all("x", "").is_empty());
+    }
+}

@@ -1,0 +1,248 @@
+//! The supervisor: makes the sandbox's first process, gives it what it cannot take itself, and then waits, passing on
+//! signals and what is typed, until it ends.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+
+use super::channel::{Channel, Order, Said};
+use super::error::{Doing, SandboxError};
+use super::kernel::{self, Alone, Child, Forked, Namespaces};
+use super::terminal::Connection;
+use super::{child, identity, ports};
+use crate::launch::{Launch, NetworkMode};
+
+/// What a run that takes too long ends with, as timeout(1) does.
+pub const TIMED_OUT: u8 = 124;
+/// After this time whoever was asked to end is killed.
+const GRACE: Duration = Duration::from_secs(10);
+/// What is passed on to the program.
+const SIGNALS: [i32; 8] = [SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
+
+/// What a caller is told while the sandbox runs.
+pub trait Listener {
+    /// Something that the user should know.
+    fn warning(&mut self, text: &str);
+    /// A port is open: address of the host, port of the sandbox.
+    fn published(&mut self, address: std::net::SocketAddr, port: u16);
+}
+
+/// Runs it and returns the exit status: the program's own, or 128 and the number of the signal that ended it.
+///
+/// The process must have one thread.
+pub fn run(launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxError> {
+    let alone = Alone::check().doing(|| "cannot start a sandbox".into())?;
+    for warning in &launch.warnings {
+        listener.warning(warning);
+    }
+    let publishing = ports::listen(&launch.network.publish)?;
+    let (channel, other) = Channel::pair().doing(|| "cannot make a pair of sockets".into())?;
+    let namespaces = Namespaces {
+        user: true,
+        mount: true,
+        pid: true,
+        network: launch.network.mode != NetworkMode::Host,
+        ipc: true,
+        uts: true,
+    };
+    let child = match kernel::fork(alone, namespaces, None).doing(cannot_start)? {
+        Forked::Child => {
+            drop((channel, publishing));
+            child::run(alone, launch, other)
+        }
+        Forked::Parent(child) => child,
+    };
+    drop(other);
+    // From here on the sandbox ends when this function does.
+    let mut sandbox = Sandbox { child, channel, ended: false };
+    identity::map(sandbox.child.pid, &launch.identity)?;
+    let _proxy = ports::forward(alone, publishing, &sandbox.child, &launch.network, listener)?;
+    let _ = sandbox.channel.order(&Order::Go);
+    sandbox.wait(launch, listener)
+}
+
+fn cannot_start() -> String {
+    "cannot make namespaces (`mlbuild doctor` says what this host lacks)".to_owned()
+}
+
+struct Sandbox {
+    child: Child,
+    channel: Channel,
+    ended: bool,
+}
+
+impl Sandbox {
+    fn wait(&mut self, launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxError> {
+        let doing = || "cannot wait for the sandbox".to_owned();
+        let (reader, writer) = UnixStream::pair().doing(doing)?;
+        reader.set_nonblocking(true).doing(doing)?;
+        let mut signals =
+            SignalDelivery::with_pipe(reader, writer, SignalOnly::default(), SIGNALS).doing(doing)?;
+        let mut terminal: Option<Connection> = None;
+        let mut failed = None;
+        let mut deadline = Deadline::new(launch.process.timeout);
+        let mut speaks = true;
+        loop {
+            let (mut ended, mut said) = (false, false);
+            {
+                let mut waits = vec![
+                    PollFd::new(&self.child.pidfd, PollFlags::IN),
+                    PollFd::new(signals.get_read(), PollFlags::IN),
+                ];
+                if speaks {
+                    waits.push(PollFd::new(&self.channel, PollFlags::IN));
+                }
+                if let Some(terminal) = &terminal {
+                    waits.extend(terminal.interests());
+                }
+                match poll(&mut waits, deadline.left().as_ref()) {
+                    Ok(_) => {
+                        ended = !waits[0].revents().is_empty();
+                        said = speaks && !waits[2].revents().is_empty();
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(error).doing(doing),
+                }
+            }
+            if said {
+                match self.channel.hear().doing(doing)? {
+                    Some(Said::Terminal(master)) => {
+                        terminal = Some(connect(master, launch.process.interactive)?);
+                    }
+                    Some(Said::Warning(text)) => listener.warning(&text),
+                    Some(Said::Failed { status, message }) => {
+                        failed = failed.or(Some(SandboxError::Inside { message, status }));
+                    }
+                    None => speaks = false,
+                }
+            }
+            if let Some(terminal) = &mut terminal {
+                terminal.pump().doing(|| "cannot copy what the sandbox writes".into())?;
+            }
+            for signal in signals.pending() {
+                match (signal, &terminal) {
+                    (SIGWINCH, Some(terminal)) => terminal.resize(),
+                    (SIGWINCH, None) => {}
+                    _ => self.send(launch, signal),
+                }
+            }
+            match deadline.due() {
+                Some(Due::Ask) => self.send(launch, stop_signal(&launch.process.stop_signal)),
+                Some(Due::Kill) => drop(pidfd_send_signal(&self.child.pidfd, Signal::KILL)),
+                None => {}
+            }
+            if ended && !said {
+                break;
+            }
+        }
+        if let Some(mut terminal) = terminal {
+            let _ = terminal.drain();
+        }
+        let status = self.reap().doing(doing)?;
+        match failed {
+            Some(error) => Err(error),
+            None if deadline.passed => Ok(TIMED_OUT),
+            None => Ok(status),
+        }
+    }
+
+    /// By its first process, or to the program itself where that is the first.
+    fn send(&self, launch: &Launch, signal: i32) {
+        if launch.process.init {
+            let _ = self.channel.order(&Order::Signal(signal));
+        } else if let Some(signal) = Signal::from_named_raw(signal) {
+            let _ = pidfd_send_signal(&self.child.pidfd, signal);
+        }
+    }
+
+    fn reap(&mut self) -> io::Result<u8> {
+        loop {
+            match waitid(WaitId::Pid(self.child.pid), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => {
+                    self.ended = true;
+                    return Ok(match (status.exit_status(), status.terminating_signal()) {
+                        (Some(code), _) => code as u8,
+                        (None, Some(signal)) => 128 + signal as u8,
+                        (None, None) => super::error::FAILED,
+                    });
+                }
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+            let _ = self.reap();
+        }
+    }
+}
+
+fn connect(master: OwnedFd, interactive: bool) -> Result<Connection, SandboxError> {
+    Connection::new(master, interactive).doing(|| "cannot connect the terminal".into())
+}
+
+/// `SIGTERM`, `TERM` or a number, as images have it.
+fn stop_signal(name: &str) -> i32 {
+    let bare = name.strip_prefix("SIG").unwrap_or(name);
+    let named = [
+        ("HUP", SIGHUP),
+        ("INT", SIGINT),
+        ("QUIT", SIGQUIT),
+        ("TERM", SIGTERM),
+        ("USR1", SIGUSR1),
+        ("USR2", SIGUSR2),
+    ];
+    let known = named.iter().find(|(known, _)| *known == bare).map(|(_, number)| *number);
+    known.or_else(|| bare.parse().ok().filter(|number| (1..=64).contains(number))).unwrap_or(SIGTERM)
+}
+
+/// When a run has had its time.
+struct Deadline {
+    next: Option<Instant>,
+    passed: bool,
+}
+
+enum Due {
+    Ask,
+    Kill,
+}
+
+impl Deadline {
+    #[expect(clippy::disallowed_methods, reason = "the user's limit of time")]
+    fn new(seconds: Option<u64>) -> Self {
+        Self { next: seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)), passed: false }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the user's limit of time")]
+    fn left(&self) -> Option<Timespec> {
+        let left = self.next?.saturating_duration_since(Instant::now());
+        // A millisecond more, so as not to wake up just before.
+        Timespec::try_from(left + Duration::from_millis(1)).ok()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the user's limit of time")]
+    fn due(&mut self) -> Option<Due> {
+        let next = self.next?;
+        let now = Instant::now();
+        if now < next {
+            return None;
+        }
+        let due = if self.passed { Due::Kill } else { Due::Ask };
+        self.next = (!self.passed).then(|| now + GRACE);
+        self.passed = true;
+        Some(due)
+    }
+}
