@@ -62,6 +62,9 @@ pub enum Command {
     Run(Run),
     /// Open a shell in an image, or its Python where it has no shell
     Shell(Shell),
+    /// Build and unpack what a run needs
+    #[command(hide = true)]
+    Prepare(Prepare),
     /// Show an image: configuration, layers, sizes, digests
     Inspect(Inspect),
     /// List the images in the store
@@ -289,6 +292,13 @@ pub struct Run {
     /// In place of the image's command
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Prepare {
+    pub image: Option<String>,
+    #[arg(long = "file")]
+    pub spec: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

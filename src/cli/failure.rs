@@ -30,6 +30,9 @@ pub enum Failure {
     Integrity(String),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// Another process of ours has said it.
+    #[error("exit status {}", .0.0)]
+    Said(RunStatus),
     #[error("{what}")]
     Io { what: String, source: std::io::Error },
 }
@@ -57,7 +60,7 @@ impl Failure {
             },
             Self::Request { .. } => Exit::Request,
             Self::Integrity(_) => Exit::Integrity,
-            Self::Io { .. } | Self::Sandbox(_) => Exit::Failure,
+            Self::Io { .. } | Self::Sandbox(_) | Self::Said(_) => Exit::Failure,
         }
     }
 
@@ -65,6 +68,7 @@ impl Failure {
     pub fn ending(&self) -> Ending {
         match self {
             Self::Sandbox(error) => RunStatus(error.status()).into(),
+            Self::Said(status) => (*status).into(),
             _ => self.exit().into(),
         }
     }
@@ -75,6 +79,7 @@ impl Failure {
             Self::Engine(EngineError::Spec { path, text, diagnostics }) => {
                 report::render(diagnostics, &path.display().to_string(), text, color)
             }
+            Self::Said(_) => return,
             Self::Engine(error) if error.kind() == ErrorKind::Cancelled => "cancelled\n".to_owned(),
             error => self.text(error, color),
         };
@@ -135,7 +140,7 @@ impl Failure {
                 _ => hint_of_the_system(error).into_iter().collect(),
             },
             Self::Request { hint, .. } => hint.iter().cloned().collect(),
-            Self::Integrity(_) | Self::Io { .. } | Self::Sandbox(_) => Vec::new(),
+            Self::Integrity(_) | Self::Io { .. } | Self::Sandbox(_) | Self::Said(_) => Vec::new(),
         }
     }
 }

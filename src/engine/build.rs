@@ -37,6 +37,8 @@ pub struct BuildRequest {
     pub targets: Vec<Target>,
     /// Bring the lock up to date instead of failing.
     pub update_lock: bool,
+    /// The image gets no name in the store.
+    pub anonymous: bool,
 }
 
 /// What a build has made.
@@ -163,7 +165,7 @@ impl Engine {
         for copy in &project.spec.copies {
             context::exists(&project.directory, copy)?;
         }
-        let name = request.reference.as_ref().or(project.spec.image.name.as_ref());
+        let name = request.reference.as_ref().or(project.spec.image.name.as_ref()).filter(|_| !request.anonymous);
         let reference = super::assemble::reference(name)?;
         let (lock, locked) = self.lock_for_build(project, request)?;
         let mut damaged = BTreeSet::new();

@@ -18,6 +18,8 @@ pub enum Platform {
 
 impl Platform {
     pub const ALL: [Self; 2] = [Self::LinuxAmd64, Self::LinuxArm64];
+    /// What this program was compiled for.
+    pub const HOST: Self = if cfg!(target_arch = "aarch64") { Self::LinuxArm64 } else { Self::LinuxAmd64 };
 
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -24,6 +24,7 @@ pub(super) const MEMO: &str = "memo";
 pub(super) const PARTIAL: &str = "partial";
 pub(super) const TMP: &str = "tmp";
 pub(super) const CORRUPT: &str = "corrupt";
+pub(super) const RUNS: &str = "runs";
 pub(super) const INDEX: &str = "index";
 const VERSION: &str = "version";
 

@@ -13,6 +13,7 @@
 //! ├── partial/<name>               downloads under way or cut; whoever writes one holds its flock
 //! ├── tmp/                         files before their rename; whoever writes one holds its flock
 //! ├── corrupt/<64 hex>             blobs that were not what their name says, moved away
+//! ├── runs/<name>/                 what runs have written and their users keep (see `runs`)
 //! └── index/                       the resolver's cache
 //! ```
 //!
@@ -40,6 +41,7 @@ mod layers;
 mod layout;
 mod memo;
 mod partial;
+mod runs;
 pub mod verify;
 mod write;
 
@@ -60,6 +62,7 @@ pub use images::ImageRecord;
 pub use layers::{LayerFacts, LayerRecord, LayerSource};
 pub use layout::{STORE_VERSION, home};
 pub(crate) use partial::Partial;
+pub use runs::{KeepError, KeptRun};
 pub use write::BlobWriter;
 pub(crate) use write::Writeback;
 

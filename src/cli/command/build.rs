@@ -32,6 +32,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         platforms: args.platform.clone(),
         targets,
         update_lock: args.update_lock,
+        anonymous: false,
     };
     let result = engine.build(&project, &request);
     let times = progress.finish();

@@ -11,7 +11,7 @@ use crate::cli::out;
 use crate::cli::text::on_one_line;
 use crate::digest::Digest;
 use crate::engine::Project;
-use crate::export::{Layout, Target};
+use crate::export::{ExportError, Layout, Target};
 use crate::image::{self, Inspection};
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType, Reference};
 use crate::store::Store;
@@ -44,10 +44,7 @@ fn from_layout(text: &str) -> Result<Inspection, Failure> {
         let root = layout.find(target.tag.as_deref())?.clone();
         layout.image(&root)
     };
-    let opened = open().map_err(|error| match error.is_integrity() {
-        true => Failure::Integrity(error.to_string()),
-        false => Failure::request(error.to_string()),
-    })?;
+    let opened = open().map_err(of_layout)?;
     inspect(&opened.root, &opened.documents, None)
 }
 
@@ -69,7 +66,14 @@ fn from_store(store: &Store, text: &str) -> Result<Inspection, Failure> {
     inspect(&root, &documents, name.as_deref())
 }
 
-fn unknown(text: &str) -> Failure {
+pub(super) fn of_layout(error: ExportError) -> Failure {
+    match error.is_integrity() {
+        true => Failure::Integrity(error.to_string()),
+        false => Failure::request(error.to_string()),
+    }
+}
+
+pub(super) fn unknown(text: &str) -> Failure {
     Failure::Request {
         message: format!("no image `{}` in the store", on_one_line(text)),
         hint: Some("`mlbuild images` lists them; `mlbuild build` makes the one of the spec".into()),

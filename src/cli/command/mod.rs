@@ -6,6 +6,7 @@ mod images;
 mod init;
 mod inspect;
 mod lock;
+mod prepare;
 mod run;
 mod schema;
 
@@ -29,6 +30,7 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
         Command::Build(args) => build::run(&session, &args),
         Command::Run(args) => return Ok(run::run(&session, &args)?.into()),
         Command::Shell(args) => return Ok(run::shell(&session, &args)?.into()),
+        Command::Prepare(args) => prepare::run(&session, &args),
         Command::Inspect(args) => inspect::run(&session, &args),
         Command::Images(args) => images::run(&session, &args),
         Command::Cache(args) => cache::run(&session, &args.command),

@@ -7,7 +7,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::Session;
+use super::{Session, prepare};
+use super::inspect::{of_layout, unknown};
 use crate::cli::args::{NetworkWhich, Run as Args, Sandbox as SandboxArgs, Shell as ShellArgs};
 use crate::cli::exit::RunStatus;
 use crate::cli::failure::Failure;
@@ -16,7 +17,12 @@ use crate::launch::{
     self, Accounts, Caller, Device, HostFacts, Image, Limits, Mount, NetworkMode, Options, Publish, Rlimit,
     Tmpfs, Volume,
 };
+use crate::digest::Digest;
+use crate::engine::LayeredImage;
+use crate::export::{Layout, Target};
+use crate::oci::Platform;
 use crate::oci::config::RunConfig;
+use crate::store::{KeepError, Store};
 use crate::sandbox::{self, Listener};
 
 /// Bytes of an --env-file that are read.
@@ -56,6 +62,7 @@ struct Command {
 
 /// An image, ready to be run.
 struct Prepared {
+    digest: Digest,
     config: RunConfig,
     layers: Vec<PathBuf>,
     has_owners: bool,
@@ -64,10 +71,16 @@ struct Prepared {
 fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunStatus, Failure> {
     let directory = working_directory()?;
     let mut options = options(args, command, &directory)?;
-    let image = prepare(session, args, &directory)?;
+    let image = find(session, args, &directory)?;
     if options.command.is_empty() && options.entrypoint.as_deref() == Some("") {
         options.command = vec![shell_of(&image.layers)?];
     }
+    // Held until the end of the run.
+    let kept = match (args.keep, &args.name) {
+        (true, Some(name)) => Some(session.store()?.keep_run(name, &image.digest).map_err(of_kept)?),
+        _ => None,
+    };
+    options.keep = kept.as_ref().map(|kept| kept.path().to_owned());
     let host = host(&options);
     let passwd = account_file(&image.layers, "etc/passwd");
     let group = account_file(&image.layers, "etc/group");
@@ -91,15 +104,83 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
 }
 
 /// Without threads where nothing is to be made.
-fn prepare(_session: &Session, args: &SandboxArgs, directory: &Path) -> Result<Prepared, Failure> {
+fn find(session: &Session, args: &SandboxArgs, directory: &Path) -> Result<Prepared, Failure> {
     if let Some(tree) = &args.rootfs {
         let tree = directory.join(tree);
         if !tree.is_dir() {
             return Err(Failure::request(format!("{} is not a directory", tree.display())));
         }
-        return Ok(Prepared { config: RunConfig::default(), layers: vec![tree], has_owners: false });
+        let digest = Digest::of(tree.as_os_str().as_encoded_bytes());
+        return Ok(Prepared { digest, config: RunConfig::default(), layers: vec![tree], has_owners: false });
     }
-    Err(Failure::request("images are not there yet"))
+    let store = session.store()?;
+    let mut source = Source::new(args.image.as_deref(), args.spec.as_deref());
+    if let Source::Spec(_) = source {
+        source = Source::Image(prepare::ask(session, &source)?);
+    }
+    let image = source.image(&store)?;
+    let trees = match store.trees_ready(image.diff_ids())? {
+        Some(trees) => trees,
+        None => {
+            let _ = prepare::ask(session, &source)?;
+            let gone = || Failure::Integrity("layers that were just unpacked are not there".into());
+            store.trees_ready(image.diff_ids())?.ok_or_else(gone)?
+        }
+    };
+    Ok(Prepared {
+        digest: image.digest,
+        config: image.config.config,
+        layers: trees.layers,
+        has_owners: !trees.owners.is_empty(),
+    })
+}
+
+/// Where the image is.
+pub(super) enum Source {
+    Spec(PathBuf),
+    /// A name or digest in the store.
+    Image(String),
+    /// `oci:DIR[:TAG]`
+    Layout(String),
+}
+
+impl Source {
+    pub(super) fn new(image: Option<&str>, spec: Option<&Path>) -> Self {
+        match (image, spec) {
+            (Some(text), _) if text.starts_with("oci:") => Self::Layout(text.to_owned()),
+            (Some(text), _) if text.ends_with(".toml") => Self::Spec(text.into()),
+            (Some(text), _) => Self::Image(text.to_owned()),
+            (None, Some(spec)) => Self::Spec(spec.to_owned()),
+            (None, None) => Self::Spec("mlbuild.toml".into()),
+        }
+    }
+
+    pub(super) fn image(&self, store: &Store) -> Result<LayeredImage, Failure> {
+        match self {
+            Self::Spec(path) => Err(Failure::request(format!("{} is not built", path.display()))),
+            Self::Image(name) => {
+                LayeredImage::in_store(store, name, Platform::HOST)?.ok_or_else(|| unknown(name))
+            }
+            Self::Layout(text) => {
+                let target = Target::parse(text).map_err(|error| Failure::request(error.to_string()))?;
+                let layout = Layout::open(&target.path).map_err(of_layout)?;
+                let root = layout.find(target.tag.as_deref()).map_err(of_layout)?.clone();
+                Ok(LayeredImage::in_layout(&layout, &root, Platform::HOST)?)
+            }
+        }
+    }
+}
+
+fn of_kept(error: KeepError) -> Failure {
+    let hint = match &error {
+        KeepError::OtherImage { path, .. } => Some(format!("another --name, or remove {}", path.display())),
+        KeepError::Busy(_) => None,
+        KeepError::Store(_) => None,
+    };
+    match error {
+        KeepError::Store(error) => error.into(),
+        error => Failure::Request { message: error.to_string(), hint },
+    }
 }
 
 /// What is said while the sandbox runs.
