@@ -14,7 +14,7 @@
 //! |---|---|
 //! | shell | `cli` |
 //! | engine | `engine` |
-//! | edges | `scratch` `http` `context` `archive` `store` `fetch` `export` `sandbox` |
+//! | edges | `scratch` `unpack` `http` `context` `archive` `store` `fetch` `export` `sandbox` |
 //! | stages | `spec` `resolve` `elf` `debian` `python` `wheel` `layer` `lock` `plan` `image` `launch` |
 //! | vocabulary | `digest` `blob` `diagnostic` `epoch` `size` `textfile` `tree` `oci` |
 //!
@@ -67,6 +67,7 @@ pub mod http;
 pub mod sandbox;
 pub mod scratch;
 pub mod store;
+pub mod unpack;
 
 // engine and shell
 pub mod cli;

@@ -95,8 +95,10 @@ impl Reporter for Progress {
                 state.counts.files = files;
                 state.counts.total = bytes;
             }
-            Event::Exports { bytes } => state.counts.total = bytes,
-            Event::Downloaded { bytes } | Event::Exported { bytes } => state.counts.bytes += bytes,
+            Event::Exports { bytes } | Event::Unpacks { bytes, .. } => state.counts.total = bytes,
+            Event::Downloaded { bytes } | Event::Exported { bytes } | Event::Unpacked { bytes } => {
+                state.counts.bytes += bytes;
+            }
             Event::Rewound { bytes } => state.counts.bytes = state.counts.bytes.saturating_sub(bytes),
             Event::DownloadDone { .. } => state.counts.files_done += 1,
             Event::Layers { to_make, .. } => state.counts.layers = to_make,

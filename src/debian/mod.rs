@@ -22,7 +22,7 @@ mod ar;
 mod spool;
 mod tarfile;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use compose::{ComposeError, Composition, compose};
 

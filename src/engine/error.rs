@@ -87,6 +87,18 @@ pub enum EngineError {
     Blob { name: String, source: io::Error },
     #[error("cannot export to {target}")]
     Export { target: String, source: ExportError },
+    #[error("layer {layer} cannot be unpacked")]
+    Unpack { layer: Digest, source: crate::unpack::UnpackError },
+    #[error("layers of the type `{0}` cannot be unpacked")]
+    LayerType(String),
+    #[error("cannot read the OCI layout")]
+    Layout { source: ExportError },
+    #[error("document {digest} is not well-formed")]
+    Document { digest: Digest, source: crate::oci::DocumentError },
+    #[error("image {digest} is not for {platform}")]
+    NotForPlatform { digest: Digest, platform: Platform },
+    #[error("image {digest} has {layers} layers, but its config names {diff_ids}")]
+    LayerCount { digest: Digest, layers: usize, diff_ids: usize },
     #[error("`{reference}` is not a usable image name")]
     Reference { reference: String, source: crate::oci::reference::ReferenceError },
     #[error("{0}")]
@@ -116,7 +128,13 @@ impl EngineError {
             | Self::Plan(_)
             | Self::Image(_)
             | Self::Reference { .. }
+            | Self::NotForPlatform { .. }
+            | Self::LayerType(_)
             | Self::Usage(_) => ErrorKind::Request,
+            Self::Unpack { source, .. } => of_chain(source, ErrorKind::Integrity),
+            Self::Layout { source } if source.is_integrity() => ErrorKind::Integrity,
+            Self::Layout { .. } => ErrorKind::Request,
+            Self::Document { .. } | Self::LayerCount { .. } => ErrorKind::Integrity,
             Self::OutOfDate { .. } | Self::NoLock { .. } => ErrorKind::LockOutOfDate,
             Self::Replaced { .. } => ErrorKind::Integrity,
             Self::Wheel { source, .. } => of_chain(source, ErrorKind::Integrity),

@@ -43,6 +43,14 @@ pub enum Event {
     Exported {
         bytes: u64,
     },
+    /// So many layers are to be unpacked; their bytes are an estimate.
+    Unpacks {
+        layers: u64,
+        bytes: u64,
+    },
+    Unpacked {
+        bytes: u64,
+    },
     /// Worth reading, not a problem.
     Note(String),
     Warning(String),
@@ -61,6 +69,8 @@ pub enum Phase {
     /// The user's files.
     Files,
     Export,
+    /// Layers into directories, for a run.
+    Unpack,
 }
 
 impl Phase {
@@ -73,6 +83,7 @@ impl Phase {
             Self::Assemble => "assembling layers",
             Self::Files => "reading files",
             Self::Export => "exporting",
+            Self::Unpack => "unpacking layers",
         }
     }
 
@@ -85,6 +96,7 @@ impl Phase {
             Self::Assemble => "assemble",
             Self::Files => "files",
             Self::Export => "export",
+            Self::Unpack => "unpack",
         }
     }
 }

@@ -21,6 +21,7 @@ mod lock_python;
 mod lower;
 mod project;
 mod sources;
+mod trees;
 
 pub use crate::resolve::Upgrade;
 pub use build::{BuildRequest, Built, BuiltImage, BuiltLayer};
@@ -29,6 +30,7 @@ pub use error::{EngineError, ErrorKind};
 pub use event::{Event, Phase, Reporter, Silent};
 pub use lock::{LockRequest, Locked};
 pub use project::Project;
+pub use trees::LayeredImage;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

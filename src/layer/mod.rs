@@ -18,6 +18,7 @@ mod encode;
 mod gzip;
 pub mod key;
 mod measure;
+pub mod members;
 mod recipe;
 mod shadow;
 pub mod tar;

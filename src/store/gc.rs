@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
 
-use super::{ImageRecord, LayerFacts, Store, StoreError, layout, write};
+use super::{ImageRecord, LayerFacts, Store, StoreError, layout, trees, write};
 
 /// Memos have no owner; without an age given, and while there are images, they go after this time without use.
 const MEMO_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -25,6 +25,7 @@ pub enum Kind {
     Image,
     LayerDigest,
     Layer,
+    Tree,
     Memo,
     Blob,
     Partial,
@@ -40,6 +41,7 @@ impl Kind {
             Self::Image => "images",
             Self::LayerDigest => "layer digests",
             Self::Layer => "layer recipes",
+            Self::Tree => "unpacked layers",
             Self::Memo => "memos",
             Self::Blob => "blobs",
             Self::Partial => "partial downloads",
@@ -50,11 +52,12 @@ impl Kind {
     }
 }
 
-/// One file.
+/// One file, or an unpacked layer with all its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     pub kind: Kind,
     pub path: PathBuf,
+    pub files: u64,
     pub bytes: u64,
     /// When it was written or, for a blob, last used (to the day).
     pub used: SystemTime,
@@ -85,6 +88,11 @@ impl GcPlan {
     pub fn freed(&self) -> u64 {
         self.remove.iter().map(|item| item.bytes).sum()
     }
+
+    /// Files that removing removes.
+    pub fn files(&self) -> u64 {
+        self.remove.iter().map(|item| item.files).sum()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,7 +103,7 @@ pub struct Usage {
 
 impl Usage {
     fn add(&mut self, item: &Item) {
-        self.files += 1;
+        self.files += item.files;
         self.bytes += item.bytes;
     }
 }
@@ -170,8 +178,7 @@ pub fn prune(
 fn apply(plan: &GcPlan) -> Result<(), StoreError> {
     for item in &plan.remove {
         if item.path.is_dir() {
-            let path = item.path.clone();
-            fs::remove_dir_all(&path).map_err(|source| StoreError::Remove { path, source })?;
+            trees::remove(&item.path)?;
         } else {
             write::remove(item.path.clone())?;
         }
@@ -189,10 +196,11 @@ fn decide(listing: Listing, keep: &Roots, now: SystemTime, older_than: Option<Du
     }
     // A layer without a record is a blob of that digest: a base's, passed on.
     blobs.extend(&layers);
-    let mut keys = BTreeSet::new();
+    let (mut keys, mut diff_ids) = (BTreeSet::new(), BTreeSet::new());
     for (key, facts) in &listing.layers {
         if layers.contains(&facts.digest) {
             keys.insert(*key);
+            diff_ids.insert(facts.diff_id.0);
             blobs.extend(&facts.sources);
         }
     }
@@ -203,6 +211,7 @@ fn decide(listing: Listing, keep: &Roots, now: SystemTime, older_than: Option<Du
             Kind::Image => !keep.drop_images,
             Kind::LayerDigest => in_set(&layers),
             Kind::Layer => in_set(&keys),
+            Kind::Tree => in_set(&diff_ids),
             Kind::Blob => in_set(&blobs),
             Kind::Index => !keep.drop_index,
             Kind::Memo | Kind::Partial | Kind::Temporary | Kind::Corrupt => false,
@@ -250,8 +259,38 @@ pub(super) fn list(store: &Store) -> Result<Vec<Item>, StoreError> {
     ] {
         walk(store.root().join(directory), kind, &mut items)?;
     }
+    list_trees(store, &mut items)?;
     items.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
     Ok(items)
+}
+
+/// Each tree is one item, with the size that its record says; what is not yet one counts with all that it holds.
+fn list_trees(store: &Store, items: &mut Vec<Item>) -> Result<(), StoreError> {
+    let directory = store.root().join(layout::TREES);
+    let failed = |source| StoreError::Read { path: directory.clone(), source };
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(failed(source)),
+    };
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let used = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+        let record = if trees::is_part(&path) { None } else { trees::record_in(&path)? };
+        let kind = if trees::is_part(&path) { Kind::Temporary } else { Kind::Tree };
+        let (files, bytes) = match record {
+            Some(record) => (record.entries, record.bytes),
+            None => {
+                let mut inside = Vec::new();
+                // Directories that are closed to their owner are counted when they are removed.
+                let _ = walk(path.clone(), kind, &mut inside);
+                (inside.len() as u64, inside.iter().map(|item| item.bytes).sum())
+            }
+        };
+        let used = used(&trees::record_path(&path)).or_else(|_| used(&path)).unwrap_or(SystemTime::UNIX_EPOCH);
+        items.push(Item { kind, path, files, bytes, used });
+    }
+    Ok(())
 }
 
 /// Files below `top`; what vanishes meanwhile is left out, links are not followed.
@@ -275,7 +314,7 @@ fn walk(top: PathBuf, kind: Kind, items: &mut Vec<Item>) -> Result<(), StoreErro
                 directories.push(entry.path());
             } else {
                 let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                items.push(Item { kind, path: entry.path(), bytes: metadata.len(), used });
+                items.push(Item { kind, path: entry.path(), files: 1, bytes: metadata.len(), used });
             }
         }
     }

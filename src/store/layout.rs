@@ -21,6 +21,7 @@ pub(super) const LAYERS: &str = "layers";
 pub(super) const LAYER_DIGESTS: &str = "layer-digests";
 pub(super) const IMAGES: &str = "images";
 pub(super) const MEMO: &str = "memo";
+pub(super) const TREES: &str = "trees";
 pub(super) const PARTIAL: &str = "partial";
 pub(super) const TMP: &str = "tmp";
 pub(super) const CORRUPT: &str = "corrupt";
@@ -96,7 +97,7 @@ fn make(root: &Path) -> io::Result<()> {
 }
 
 fn directories(root: &Path) -> io::Result<()> {
-    for name in [BLOBS, LAYERS, LAYER_DIGESTS, IMAGES, MEMO, PARTIAL, TMP, CORRUPT, INDEX] {
+    for name in [BLOBS, LAYERS, LAYER_DIGESTS, IMAGES, MEMO, TREES, PARTIAL, TMP, CORRUPT, INDEX] {
         let directory = root.join(name);
         if !directory.is_dir() {
             fs::create_dir_all(directory)?;

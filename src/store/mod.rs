@@ -10,6 +10,7 @@
 //! ├── layer-digests/<64 hex>       by the layer's digest: its key
 //! ├── images/<64 hex>.json         by SHA-256 of the reference: what `images` lists (see `images`)
 //! ├── memo/ab/<64 hex>             small derived facts by key; may vanish at any time
+//! ├── trees/<64 hex>/              by diff ID: an unpacked layer, for runs to mount (see `trees`)
 //! ├── partial/<name>               downloads under way or cut; whoever writes one holds its flock
 //! ├── tmp/                         files before their rename; whoever writes one holds its flock
 //! ├── corrupt/<64 hex>             blobs that were not what their name says, moved away
@@ -42,10 +43,11 @@ mod layout;
 mod memo;
 mod partial;
 mod runs;
+mod trees;
 pub mod verify;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -63,6 +65,7 @@ pub use layers::{LayerFacts, LayerRecord, LayerSource};
 pub use layout::{STORE_VERSION, home};
 pub(crate) use partial::Partial;
 pub use runs::{KeepError, KeptRun};
+pub use trees::{Claim, TreeRecord, TreeWriter, Trees, chain_of};
 pub use write::BlobWriter;
 pub(crate) use write::Writeback;
 
@@ -82,6 +85,8 @@ struct Inner {
     stop: Arc<AtomicBool>,
     /// Per digest, whether this process has verified it; the inner mutex makes concurrent users wait for one hashing.
     verified: Mutex<BTreeMap<Digest, Arc<Mutex<bool>>>>,
+    /// Trees of this boot that this process has seen and that need not be on the disk yet.
+    unsynced: Mutex<BTreeSet<Digest>>,
 }
 
 impl Store {
@@ -118,7 +123,8 @@ impl Store {
                 }
             }
         }
-        let store = Self(Arc::new(Inner { root, lock, stop: Arc::clone(stop), verified: Mutex::default() }));
+        let (verified, unsynced) = (Mutex::default(), Mutex::default());
+        let store = Self(Arc::new(Inner { root, lock, stop: Arc::clone(stop), verified, unsynced }));
         scratch::sweep(&store.scratch_dir(), |_| true);
         Ok(store)
     }

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use crate::digest::{Digest, hash_reader};
 
 use super::gc::{self, Item, Kind};
-use super::{Store, StoreError, images, layers, write};
+use super::{Store, StoreError, TreeRecord, images, layers, trees, write};
+use crate::unpack::{self, Context};
 
 /// A file that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +31,14 @@ pub struct Report {
     pub bad: Vec<Bad>,
 }
 
-/// Checks blobs, layer records and image records, in parallel. `progress` is told the bytes hashed, as they are.
+/// Checks blobs, layer records, unpacked layers and image records, in parallel. `progress` is told the bytes read, as they
+/// are.
 ///
-/// With `repair` bad blobs and layer records are removed. An image's record never is: it is the person's, who builds
+/// With `repair` bad blobs, layer records and unpacked layers are removed. An image's record never is: it is the person's, who builds
 /// the image again or removes its name.
 pub fn verify(store: &Store, repair: bool, progress: &(dyn Fn(u64) + Sync)) -> Result<Report, StoreError> {
     let mut items = gc::list(store)?;
-    items.retain(|item| matches!(item.kind, Kind::Blob | Kind::Layer | Kind::Image));
+    items.retain(|item| matches!(item.kind, Kind::Blob | Kind::Layer | Kind::Tree | Kind::Image));
     // The largest first, so that no core ends alone with one of them.
     items.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
     let found: Vec<Option<Bad>> = items
@@ -46,14 +48,17 @@ pub fn verify(store: &Store, repair: bool, progress: &(dyn Fn(u64) + Sync)) -> R
             let Some(why) = check(store, item, progress)? else { return Ok(None) };
             let removed = repair && item.kind != Kind::Image;
             if removed {
-                write::remove(item.path.clone())?;
+                match item.kind {
+                    Kind::Tree => trees::remove(&item.path)?,
+                    _ => write::remove(item.path.clone())?,
+                }
             }
             Ok(Some(Bad { kind: item.kind, path: item.path.clone(), why, removed }))
         })
         .collect::<Result<_, StoreError>>()?;
     let mut bad: Vec<Bad> = found.into_iter().flatten().collect();
     bad.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Report { files: items.len() as u64, bytes: items.iter().map(|item| item.bytes).sum(), bad })
+    Ok(Report { files: items.iter().map(|item| item.files).sum(), bytes: items.iter().map(|item| item.bytes).sum(), bad })
 }
 
 /// What is wrong with it.
@@ -78,6 +83,7 @@ fn check(store: &Store, item: &Item, progress: &(dyn Fn(u64) + Sync)) -> Result<
             None if !item.path.exists() => Ok(None),
             None => Ok(Some("its checksum does not fit".to_owned())),
         },
+        Kind::Tree => check_tree(item, progress),
         Kind::Image => {
             let bytes = match fs::read(&item.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -91,6 +97,31 @@ fn check(store: &Store, item: &Item, progress: &(dyn Fn(u64) + Sync)) -> Result<
             Ok(missing.map(|blob| format!("{} needs {blob}, which is missing", image.reference)))
         }
         _ => Ok(None),
+    }
+}
+
+/// Reads the whole tree.
+fn check_tree(item: &Item, progress: &(dyn Fn(u64) + Sync)) -> Result<Option<String>, StoreError> {
+    let Some(record) = trees::record_in(&item.path)? else {
+        let gone = !item.path.exists();
+        return Ok((!gone).then(|| "its record cannot be read".to_owned()));
+    };
+    let context = Context { go_on: &|| Ok(()), progress };
+    match unpack::survey(&trees::root_in(&item.path), context) {
+        Ok(found) if found.content == record.content => Ok(None),
+        Ok(found) => {
+            let unpack::Survey { entries, bytes, .. } = found;
+            let TreeRecord { entries: promised, bytes: promised_bytes, .. } = record;
+            Ok(Some(match (entries, bytes) == (promised, promised_bytes) {
+                true => "its files are not those of its layer".to_owned(),
+                false => format!(
+                    "it has {entries} names and {bytes} bytes, its layer {promised} and {promised_bytes}"
+                ),
+            }))
+        }
+        // Some layers have files that their owner cannot read; nothing is known against them.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Ok(Some(format!("it cannot be read: {error}"))),
     }
 }
 

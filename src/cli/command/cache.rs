@@ -81,7 +81,7 @@ fn prune(
         let mut waiting = || session.note("waiting for other mlbuild processes to end");
         gc::prune(&store, keep, now, older_than, &mut waiting)?
     };
-    let report = Pruned { dry_run, files: plan.remove.len() as u64, bytes: plan.freed() };
+    let report = Pruned { dry_run, files: plan.files(), bytes: plan.freed() };
     if json {
         out::json(&report);
     } else {
