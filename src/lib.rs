@@ -31,7 +31,7 @@
 //!   order in which work finishes ([`engine`]).
 //! - Secrets live in URLs, environment and netrc only: no type that is written to disk has a field for them.
 //! - Deliberately absent: a container engine, a host Python, maintainer scripts, source builds, and `unsafe`
-//!   but for the calls of SHA-256's machine instructions (`digest::lanes`).
+//!   but for the calls of SHA-256's machine instructions (`digest::lanes`) and of the kernel (`sandbox::kernel`).
 
 #![deny(unsafe_code)]
 

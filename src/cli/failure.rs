@@ -12,7 +12,7 @@ use crate::cli::text::printable;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{EngineError, ErrorKind};
 use crate::fetch::FetchError;
-use crate::sandbox::SandboxError;
+use crate::sandbox::{FAILED, SandboxError};
 use crate::spec::model::WheelException;
 use crate::store::{self, StoreError};
 
@@ -30,6 +30,9 @@ pub enum Failure {
     Integrity(String),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// Of `mlbuild run`, which has exit statuses of its own.
+    #[error(transparent)]
+    Run(Box<Failure>),
     /// Another process of ours has said it.
     #[error("exit status {}", .0.0)]
     Said(RunStatus),
@@ -60,7 +63,7 @@ impl Failure {
             },
             Self::Request { .. } => Exit::Request,
             Self::Integrity(_) => Exit::Integrity,
-            Self::Io { .. } | Self::Sandbox(_) | Self::Said(_) => Exit::Failure,
+            Self::Io { .. } | Self::Sandbox(_) | Self::Said(_) | Self::Run(_) => Exit::Failure,
         }
     }
 
@@ -69,6 +72,7 @@ impl Failure {
         match self {
             Self::Sandbox(error) => RunStatus(error.status()).into(),
             Self::Said(status) => (*status).into(),
+            Self::Run(_) => RunStatus(FAILED).into(),
             _ => self.exit().into(),
         }
     }
@@ -80,6 +84,7 @@ impl Failure {
                 report::render(diagnostics, &path.display().to_string(), text, color)
             }
             Self::Said(_) => return,
+            Self::Run(failure) => return failure.print(color),
             Self::Engine(error) if error.kind() == ErrorKind::Cancelled => "cancelled\n".to_owned(),
             error => self.text(error, color),
         };
@@ -140,6 +145,7 @@ impl Failure {
                 _ => hint_of_the_system(error).into_iter().collect(),
             },
             Self::Request { hint, .. } => hint.iter().cloned().collect(),
+            Self::Run(failure) => failure.hints(),
             Self::Integrity(_) | Self::Io { .. } | Self::Sandbox(_) | Self::Said(_) => Vec::new(),
         }
     }

@@ -165,7 +165,8 @@ impl Engine {
         for copy in &project.spec.copies {
             context::exists(&project.directory, copy)?;
         }
-        let name = request.reference.as_ref().or(project.spec.image.name.as_ref()).filter(|_| !request.anonymous);
+        let name =
+            request.reference.as_ref().or(project.spec.image.name.as_ref()).filter(|_| !request.anonymous);
         let reference = super::assemble::reference(name)?;
         let (lock, locked) = self.lock_for_build(project, request)?;
         let mut damaged = BTreeSet::new();

@@ -98,7 +98,8 @@ impl LayeredImage {
         }
         let refused = |digest: Digest| move |source| EngineError::Document { digest, source };
         let manifest = ImageManifest::parse(&bytes).map_err(refused(digest))?;
-        let config = ImageConfig::parse(&read(&manifest.config.digest)?).map_err(refused(manifest.config.digest))?;
+        let config =
+            ImageConfig::parse(&read(&manifest.config.digest)?).map_err(refused(manifest.config.digest))?;
         let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
         if layers != diff_ids {
             return Err(EngineError::LayerCount { digest, layers, diff_ids });
@@ -203,13 +204,20 @@ impl Engine {
                 self.wait_for(image, busy, &below)?;
             }
         }
-        let vanished = || StoreError::Record { name: image.digest.to_string(), rule: "an unpacked layer vanished" };
+        let vanished =
+            || StoreError::Record { name: image.digest.to_string(), rule: "an unpacked layer vanished" };
         Ok(self.store.trees_ready(layers)?.ok_or_else(vanished)?)
     }
 
     /// Where the layer comes from: the store's wheels, the store, the layout.
-    fn missing(&self, image: &LayeredImage, layer: &Descriptor, diff_id: DiffId) -> Result<Missing, EngineError> {
-        let missing = |source, weight| Ok(Missing { id: diff_id.0, diff_id, layer: layer.clone(), source, weight });
+    fn missing(
+        &self,
+        image: &LayeredImage,
+        layer: &Descriptor,
+        diff_id: DiffId,
+    ) -> Result<Missing, EngineError> {
+        let missing =
+            |source, weight| Ok(Missing { id: diff_id.0, diff_id, layer: layer.clone(), source, weight });
         let stored = self.store.layer_by_digest(&layer.digest)?;
         if let Some(record) = &stored {
             let (expected, actual) = (diff_id.0, record.facts.diff_id.0);
@@ -289,7 +297,12 @@ impl Engine {
     }
 
     /// Makes what others were making, should they not have done so.
-    fn wait_for(&self, image: &LayeredImage, mut busy: Vec<Missing>, below: &dyn Below) -> Result<(), EngineError> {
+    fn wait_for(
+        &self,
+        image: &LayeredImage,
+        mut busy: Vec<Missing>,
+        below: &dyn Below,
+    ) -> Result<(), EngineError> {
         while !busy.is_empty() {
             if self.cancel.is_cancelled() {
                 return Err(EngineError::Cancelled);
@@ -352,7 +365,8 @@ impl Engine {
             }
             (What::Files(_) | What::Blob, _) => {
                 let root = guard().as_ref().expect("its only task has just begun").root()?;
-                summary = Some(self.unpack_blob(image, &work.missing, root, below, context)?.map_err(failed)?);
+                summary =
+                    Some(self.unpack_blob(image, &work.missing, root, below, context)?.map_err(failed)?);
             }
         }
         if work.left.fetch_sub(1, Ordering::AcqRel) > 1 {
@@ -380,7 +394,12 @@ impl Engine {
         let (blob, codec): (Box<dyn Read + '_>, Codec) = match (source, &image.layout) {
             (Source::Layout(codec), Some(layout)) => {
                 let opened = layout.open_blob(&digest);
-                (Box::new(opened.map_err(|source| EngineError::Blob { name: digest.to_string(), source })?), codec)
+                (
+                    Box::new(
+                        opened.map_err(|source| EngineError::Blob { name: digest.to_string(), source })?,
+                    ),
+                    codec,
+                )
             }
             (Source::Blob(codec) | Source::Layout(codec), _) => {
                 stored = self.store.open_trusted(&digest)?;

@@ -71,7 +71,9 @@ impl Members {
                 let mut last = head[0] & 1 == 1;
                 literal = take_literal(pieces.next())?;
                 while !last {
-                    let Some(Piece::Range { blob: same, offset, len }) = pieces.next() else { return Err(FORM) };
+                    let Some(Piece::Range { blob: same, offset, len }) = pieces.next() else {
+                        return Err(FORM);
+                    };
                     if same != blob || offset != packed.offset + packed.len || literal.len() != STORED_HEAD {
                         return Err(FORM);
                     }
@@ -114,7 +116,8 @@ impl Members {
             self.tar.reserve(body.len() * 2 + 1024);
             let before = inflate.total_in();
             let made = self.tar.len();
-            let status = inflate.decompress_vec(body, &mut self.tar, FlushDecompress::None).map_err(|_| FORM)?;
+            let status =
+                inflate.decompress_vec(body, &mut self.tar, FlushDecompress::None).map_err(|_| FORM)?;
             let used = (inflate.total_in() - before) as usize;
             body = &body[used..];
             let stuck = used == 0 && self.tar.len() == made;

@@ -158,6 +158,10 @@ fn supervise(
     terminal: Option<OwnedFd>,
 ) -> Result<u8, SandboxError> {
     let setting_up = || "cannot wait for the program".to_owned();
+    // Also what mlbuild itself was started with.
+    let keep: Vec<_> =
+        [Some(channel.as_fd()), terminal.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
+    kernel::close_all_but(&keep).doing(|| "cannot close what is open".into())?;
     let (reader, writer) = UnixStream::pair().doing(setting_up)?;
     reader.set_nonblocking(true).doing(setting_up)?;
     let mut ended =

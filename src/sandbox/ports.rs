@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::pipe::PipeFlags;
 use rustix::process::{
     Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, setsid, waitid,
 };
@@ -66,9 +67,20 @@ pub fn forward(
         let address = port.local_addr().doing(|| "cannot tell the address of a port".into())?;
         listener.published(address, *inside);
     }
+    let (ready, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "cannot make a pipe".into())?;
     match kernel::fork(alone, Namespaces::default(), None).doing(|| "cannot start a process".into())? {
-        Forked::Parent(child) => Ok(Proxy(Some(child))),
+        Forked::Parent(child) => {
+            let proxy = Proxy(Some(child));
+            drop(tell);
+            // Before the sandbox's first process shuts itself off, which it does when it is told to go on.
+            match rustix::io::read(&ready, &mut [0]) {
+                Ok(1) => Ok(proxy),
+                _ => Err(io::Error::other("its process ended"))
+                    .doing(|| "cannot publish ports from the sandbox's network".into()),
+            }
+        }
         Forked::Child => {
+            drop(ready);
             let _ = setsid();
             let _ = set_parent_process_death_signal(Some(Signal::KILL));
             let both = ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK;
@@ -77,6 +89,8 @@ pub fn forward(
             }
             // Joining a user namespace has changed the credentials.
             let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            let _ = rustix::io::write(&tell, &[1]);
+            drop(tell);
             serve(ports);
             kernel::end(0)
         }

@@ -287,7 +287,8 @@ fn list_trees(store: &Store, items: &mut Vec<Item>) -> Result<(), StoreError> {
                 (inside.len() as u64, inside.iter().map(|item| item.bytes).sum())
             }
         };
-        let used = used(&trees::record_path(&path)).or_else(|_| used(&path)).unwrap_or(SystemTime::UNIX_EPOCH);
+        let used =
+            used(&trees::record_path(&path)).or_else(|_| used(&path)).unwrap_or(SystemTime::UNIX_EPOCH);
         items.push(Item { kind, path, files, bytes, used });
     }
     Ok(())

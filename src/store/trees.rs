@@ -182,7 +182,8 @@ impl Store {
             if !fs::metadata(&path).is_ok_and(same) {
                 continue;
             }
-            let writer = TreeWriter { store: self.clone(), id: *id, part, path: path.clone(), renamed: false };
+            let writer =
+                TreeWriter { store: self.clone(), id: *id, part, path: path.clone(), renamed: false };
             // Another may have made it before this directory was.
             if self.tree(id)?.is_some() {
                 return Ok(Claim::Ready);
@@ -344,7 +345,9 @@ fn read_record(path: &Path) -> Result<Option<Rest>, StoreError> {
         Err(source) => return Err(StoreError::Read { path: path.to_owned(), source }),
     }
     let wire = serde_json::from_slice::<Wire>(&bytes).ok();
-    Ok(wire.filter(|wire| wire.version == VERSION && wire.checksum == checksum(&wire.rest)).map(|wire| wire.rest))
+    Ok(wire
+        .filter(|wire| wire.version == VERSION && wire.checksum == checksum(&wire.rest))
+        .map(|wire| wire.rest))
 }
 
 fn encode(rest: Rest) -> Vec<u8> {

@@ -58,7 +58,11 @@ pub fn verify(store: &Store, repair: bool, progress: &(dyn Fn(u64) + Sync)) -> R
         .collect::<Result<_, StoreError>>()?;
     let mut bad: Vec<Bad> = found.into_iter().flatten().collect();
     bad.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Report { files: items.iter().map(|item| item.files).sum(), bytes: items.iter().map(|item| item.bytes).sum(), bad })
+    Ok(Report {
+        files: items.iter().map(|item| item.files).sum(),
+        bytes: items.iter().map(|item| item.bytes).sum(),
+        bad,
+    })
 }
 
 /// What is wrong with it.

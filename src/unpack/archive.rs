@@ -43,7 +43,8 @@ pub fn unpack(
             Codec::Gzip => Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(packed))),
             Codec::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(packed)?),
         };
-        let mut tar = Hashed { inner: Limited { inner: unpacked, left: limit, limit }, hasher: Hasher::new() };
+        let mut tar =
+            Hashed { inner: Limited { inner: unpacked, left: limit, limit }, hasher: Hasher::new() };
         let mut reader = TarReader::new(&mut tar);
         let mut writer = Writer::new(root, below, limits.entries)?;
         while let Some(entry) = reader.next()? {

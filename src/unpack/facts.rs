@@ -116,8 +116,7 @@ pub fn survey(root: &Path, context: Context<'_>) -> io::Result<Survey> {
             let below = join(&path, name);
             let stat = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let time = Time { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 };
-            let mut fact =
-                Fact { kind: Kind::Alien, mode: stat.st_mode & 0o7777, size: 0, time, crc32: 0 };
+            let mut fact = Fact { kind: Kind::Alien, mode: stat.st_mode & 0o7777, size: 0, time, crc32: 0 };
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {
                     open.push(below);

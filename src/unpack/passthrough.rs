@@ -135,7 +135,14 @@ impl Passthrough {
 
     /// Writes the files of a job.
     pub fn run(&self, job: &Job, blobs: &dyn BlobSource, context: Context<'_>) -> Result<(), UnpackError> {
-        let mut hand = Hand { passthrough: self, blobs, context, blob: None, directory: None, unpacker: Unpacker::new() };
+        let mut hand = Hand {
+            passthrough: self,
+            blobs,
+            context,
+            blob: None,
+            directory: None,
+            unpacker: Unpacker::new(),
+        };
         let mut facts = Vec::with_capacity(job.files.len());
         for &at in &job.files {
             let file = &self.files[at];
@@ -262,8 +269,15 @@ impl Unpacker {
         Ok(())
     }
 
-    fn inflate(&mut self, blob: &dyn ReadAt, packed: &Packed, size: u64, out: &mut Out<'_>) -> Result<(), UnpackError> {
-        let damaged = |rule: &str, path: &[u8]| UnpackError::Damaged { path: shown(path), rule: rule.to_owned() };
+    fn inflate(
+        &mut self,
+        blob: &dyn ReadAt,
+        packed: &Packed,
+        size: u64,
+        out: &mut Out<'_>,
+    ) -> Result<(), UnpackError> {
+        let damaged =
+            |rule: &str, path: &[u8]| UnpackError::Damaged { path: shown(path), rule: rule.to_owned() };
         self.inflate.reset(false);
         let (mut at, end) = (packed.offset, packed.offset + packed.len);
         let (mut start, mut filled, mut made) = (0, 0, 0);

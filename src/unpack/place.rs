@@ -41,7 +41,11 @@ impl Process {
     }
 
     /// Owner, and true if that was set.
-    fn own(self, attributes: &Attributes, chown: impl FnOnce(Uid, Gid) -> rustix::io::Result<()>) -> io::Result<bool> {
+    fn own(
+        self,
+        attributes: &Attributes,
+        chown: impl FnOnce(Uid, Gid) -> rustix::io::Result<()>,
+    ) -> io::Result<bool> {
         let Attributes { uid, gid, .. } = *attributes;
         if self.uid != 0 || (uid, gid) == (self.uid, self.gid) {
             return Ok(false);
@@ -73,7 +77,13 @@ impl Process {
     }
 
     /// The same for a name that cannot be opened; links have no mode.
-    pub fn finish_at(self, directory: BorrowedFd<'_>, name: &[u8], mode: Option<u32>, attributes: &Attributes) -> io::Result<()> {
+    pub fn finish_at(
+        self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        mode: Option<u32>,
+        attributes: &Attributes,
+    ) -> io::Result<()> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         self.own(attributes, |uid, gid| chownat(directory, name, Some(uid), Some(gid), flags))?;
         if let Some(mode) = mode {

@@ -124,12 +124,7 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    fn entry(
-        &mut self,
-        header: &[u8; BLOCK],
-        size: u64,
-        extension: Extension,
-    ) -> Result<Entry, UnpackError> {
+    fn entry(&mut self, header: &[u8; BLOCK], size: u64, extension: Extension) -> Result<Entry, UnpackError> {
         let name = extension.name.unwrap_or_else(|| {
             let short = text(&header[..100]);
             // Only POSIX headers have a prefix; GNU's use that place for other things.
@@ -174,7 +169,8 @@ impl<R: Read> TarReader<R> {
         let time = extension.time.or_else(seconds).ok_or_else(|| refuse("its time is not a number"))?;
         let size = if kind == Kind::File { extension.size.unwrap_or(size) } else { 0 };
         self.content(size);
-        let attributes = Attributes { mode: (mode & 0o7777) as u32, uid, gid, time, xattrs: extension.xattrs };
+        let attributes =
+            Attributes { mode: (mode & 0o7777) as u32, uid, gid, time, xattrs: extension.xattrs };
         Ok(Entry { name, kind, attributes, size, target })
     }
 
@@ -223,7 +219,9 @@ fn checksum_fits(header: &[u8; BLOCK]) -> bool {
 fn number(field: &[u8]) -> Option<i64> {
     if field[0] & 0x80 != 0 {
         let first = i128::from(field[0] & 0x7f) - if field[0] & 0x40 != 0 { 0x80 } else { 0 };
-        return field[1..].iter().try_fold(first, |value, byte| Some(value.checked_mul(256)? + i128::from(*byte)))
+        return field[1..]
+            .iter()
+            .try_fold(first, |value, byte| Some(value.checked_mul(256)? + i128::from(*byte)))
             .and_then(|value| i64::try_from(value).ok());
     }
     let digits = std::str::from_utf8(field).ok()?.trim_matches(['\0', ' ']);

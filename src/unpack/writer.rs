@@ -110,7 +110,12 @@ impl<'a> Writer<'a> {
     }
 
     /// One more entry; `content` yields a file's.
-    pub fn entry(&mut self, entry: &Entry, content: &mut dyn Read, context: Context<'_>) -> Result<(), UnpackError> {
+    pub fn entry(
+        &mut self,
+        entry: &Entry,
+        content: &mut dyn Read,
+        context: Context<'_>,
+    ) -> Result<(), UnpackError> {
         (context.go_on)()?;
         self.entries += 1;
         if self.entries > self.entries_max {
@@ -307,7 +312,10 @@ impl<'a> Writer<'a> {
     fn above(&self, path: &[u8]) -> Result<(OwnedFd, usize), UnpackError> {
         let slash = path.iter().rposition(|byte| *byte == b'/');
         let above = place::open_directory(&self.root, &path[..slash.unwrap_or(0)]);
-        Ok((above.map_err(|source| failed("open the directory above", path, source))?, slash.map_or(0, |at| at + 1)))
+        Ok((
+            above.map_err(|source| failed("open the directory above", path, source))?,
+            slash.map_or(0, |at| at + 1),
+        ))
     }
 
     fn make_directory(&mut self, path: &[u8], attributes: &Attributes) -> Result<(), UnpackError> {
@@ -347,7 +355,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn explicit_directory(&mut self, place: &Place, name: &[u8], attributes: &Attributes) -> Result<(), UnpackError> {
+    fn explicit_directory(
+        &mut self,
+        place: &Place,
+        name: &[u8],
+        attributes: &Attributes,
+    ) -> Result<(), UnpackError> {
         let path = join(&place.path, name);
         self.implied.remove(&path);
         if let Some(Node::Directory(directory)) = self.nodes.get_mut(&path) {
@@ -384,7 +397,8 @@ impl<'a> Writer<'a> {
         after.push(b'/' + 1);
         let inside = |key: &[u8]| key == path || key.starts_with(&below);
         // All paths below lie between "path/" and "path0", and so does nothing else.
-        let gone: Vec<_> = self.nodes.range(path.to_vec()..after.clone()).map(|(key, _)| key.clone()).collect();
+        let gone: Vec<_> =
+            self.nodes.range(path.to_vec()..after.clone()).map(|(key, _)| key.clone()).collect();
         gone.iter().filter(|key| inside(key)).for_each(|key| drop(self.nodes.remove(key)));
         let gone: Vec<_> = self.facts.range(path.to_vec()..after).map(|(key, _)| key.clone()).collect();
         for key in gone.iter().filter(|key| inside(key)) {
@@ -453,13 +467,13 @@ impl<'a> Writer<'a> {
     }
 
     fn hardlink(&mut self, place: &Place, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
-        let dangling =
-            || UnpackError::Hardlink { path: shown(&entry.name), target: shown(&entry.target) };
+        let dangling = || UnpackError::Hardlink { path: shown(&entry.name), target: shown(&entry.target) };
         let target = parts(&entry.target).map_err(|_| dangling())?;
         let (&last, parents) = target.split_last().ok_or_else(dangling)?;
         let from = self.resolve(parents, &entry.name, Missing::Refuse)?.ok_or_else(dangling)?;
         let (path, target) = (join(&place.path, name), join(&from, last));
-        let fact = *self.facts.get(&target).filter(|_| !self.whiteouts.contains(&target)).ok_or_else(dangling)?;
+        let fact =
+            *self.facts.get(&target).filter(|_| !self.whiteouts.contains(&target)).ok_or_else(dangling)?;
         if path == target {
             return Ok(());
         }
@@ -481,15 +495,18 @@ impl<'a> Writer<'a> {
             // What the layer itself has is not hidden, whatever comes first.
             Some(Node::Directory(directory)) => directory.opaque = true,
             Some(Node::Link(_)) => {}
-            None => match mknodat(&place.directory, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)) {
-                Ok(()) => {
-                    self.facts.insert(path.clone(), Fact::whiteout());
-                    self.whiteouts.insert(path);
-                    self.directory(&place.path).whiteouts = true;
+            None => {
+                match mknodat(&place.directory, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
+                {
+                    Ok(()) => {
+                        self.facts.insert(path.clone(), Fact::whiteout());
+                        self.whiteouts.insert(path);
+                        self.directory(&place.path).whiteouts = true;
+                    }
+                    Err(Errno::EXIST) => {}
+                    Err(error) => return Err(failed("make the whiteout", &path, error.into())),
                 }
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(failed("make the whiteout", &path, error.into())),
-            },
+            }
         }
         Ok(())
     }

@@ -67,8 +67,8 @@ fn only_resolve_names_uv() {
 fn only_one_module_writes_to_the_terminal() {
     const WAYS: [&str; 7] =
         ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!(", "io::stdout", "io::stderr"];
-    // An archive that was asked for goes to standard output as it is.
-    const ALLOWED: [&str; 2] = ["src/cli/out.rs", "src/export/archive.rs"];
+    // An archive that was asked for goes to standard output as it is; so does what a program writes to a terminal of its own.
+    const ALLOWED: [&str; 3] = ["src/cli/out.rs", "src/export/archive.rs", "src/sandbox/terminal.rs"];
     let (mut wrong, mut found) = (Vec::new(), 0);
     for (file, text) in sources() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -86,11 +86,15 @@ fn only_one_module_writes_to_the_terminal() {
 }
 
 #[test]
-fn only_digest_lanes_has_unsafe_code() {
+fn only_two_files_have_unsafe_code() {
     for (file, text) in sources() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let blocks = code.filter(|line| line.contains("unsafe {") || line.contains("unsafe fn")).count();
-        let allowed = if file == "src/digest/lanes.rs" { 2 } else { 0 };
+        let allowed = match file.as_str() {
+            "src/digest/lanes.rs" => 2,
+            "src/sandbox/kernel.rs" => 10,
+            _ => 0,
+        };
         assert_eq!(blocks, allowed, "{file}");
     }
 }

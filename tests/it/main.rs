@@ -12,4 +12,5 @@ mod e2e;
 mod elf;
 mod faults;
 mod hostile;
+mod sandbox;
 mod support;

@@ -28,8 +28,12 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
         Command::Init(args) => init::run(&session, &args),
         Command::Lock(args) => lock::run(&session, &args),
         Command::Build(args) => build::run(&session, &args),
-        Command::Run(args) => return Ok(run::run(&session, &args)?.into()),
-        Command::Shell(args) => return Ok(run::shell(&session, &args)?.into()),
+        Command::Run(args) => {
+            return run::run(&session, &args).map_or_else(as_runtimes_do, |status| Ok(status.into()));
+        }
+        Command::Shell(args) => {
+            return run::shell(&session, &args).map_or_else(as_runtimes_do, |status| Ok(status.into()));
+        }
         Command::Prepare(args) => prepare::run(&session, &args),
         Command::Inspect(args) => inspect::run(&session, &args),
         Command::Images(args) => images::run(&session, &args),
@@ -37,6 +41,14 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
         Command::Schema(args) => schema::run(&args),
     };
     Ok(done?.into())
+}
+
+/// A failure of ours must not look like the program's: 125, unless the caller has stopped it.
+fn as_runtimes_do(failure: Failure) -> Result<Ending, Failure> {
+    match failure.ending() {
+        Ending::Own(exit) if (exit as u8) < 128 => Err(Failure::Run(Box::new(failure))),
+        _ => Err(failure),
+    }
 }
 
 /// What every verb needs to know of the run.

@@ -71,7 +71,8 @@ pub(super) fn ask(session: &Session, source: &Source) -> Result<String, Failure>
         signal_hook::flag::register(*signal, Arc::clone(came)).map_err(failed)?;
     }
     let mut child = command.spawn().map_err(failed)?;
-    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
+    let pidfd =
+        pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
     // Less than a pipe holds is ever written.
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };
     while poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&second)) != Ok(1) {

@@ -7,23 +7,23 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{Session, prepare};
 use super::inspect::{of_layout, unknown};
+use super::{Session, prepare};
 use crate::cli::args::{NetworkWhich, Run as Args, Sandbox as SandboxArgs, Shell as ShellArgs};
 use crate::cli::exit::RunStatus;
 use crate::cli::failure::Failure;
 use crate::cli::out;
+use crate::digest::Digest;
+use crate::engine::LayeredImage;
+use crate::export::{Layout, Target};
 use crate::launch::{
     self, Accounts, Caller, Device, HostFacts, Image, Limits, Mount, NetworkMode, Options, Publish, Rlimit,
     Tmpfs, Volume,
 };
-use crate::digest::Digest;
-use crate::engine::LayeredImage;
-use crate::export::{Layout, Target};
 use crate::oci::Platform;
 use crate::oci::config::RunConfig;
-use crate::store::{KeepError, Store};
 use crate::sandbox::{self, Listener};
+use crate::store::{KeepError, Store};
 
 /// Bytes of an --env-file that are read.
 const LONGEST_ENV_FILE: usize = 1 << 20;

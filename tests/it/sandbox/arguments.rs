@@ -1,0 +1,98 @@
+//! What the program gets: command, environment, user, directory, limits; and what its end becomes.
+
+use super::Host;
+use crate::support::skip::or_skip;
+
+#[test]
+fn command_and_exit_status() {
+    for host in or_skip!("exit statuses", Host::both("hello")) {
+        let out = host.python(&[], "import sys; print(sys.argv); sys.exit(7)").expect(7);
+        assert_eq!(out.stdout(), "['-c']\n");
+        let image = host.image.clone();
+        // The image's own entrypoint, then a command of its as arguments of that.
+        let own = host.mlbuild(&["run", &image]).ok();
+        assert!(own.stdout().trim().split('.').count() == 3, "{}", own.stdout());
+        let _ = host.run(&[], &["no-such-program"]).run().expect(127);
+        let _ = host.run(&[], &["/no/such"]).run().expect(127);
+        let denied = host.run(&[], &["/etc/passwd"]).run().expect(126);
+        assert!(denied.stderr().contains("cannot execute /etc/passwd"), "{}", denied.stderr());
+        let _ = host.python(&[], "import os; os.kill(os.getpid(), 9)").expect(137);
+        let _ = host.python(&["--init=false"], "import sys; sys.exit(9)").expect(9);
+        let _ = host.python(&["-w", "/etc/passwd"], "").expect(126);
+        let slow = host.python(&["--timeout", "1"], "import time; time.sleep(60)");
+        let _ = slow.expect(124);
+        let _ = host.mlbuild(&["run", "registry.example/nothing/here"]).run().expect(125);
+        let _ = host.mlbuild(&["run", "--volume", "nowhere", &image]).run().expect(125);
+    }
+}
+
+#[test]
+fn environment() {
+    for host in or_skip!("environment", Host::both("hello")) {
+        let file = host.write("env", "# mine\nFROM_FILE=1\nBOTH=file\n");
+        let options =
+            ["-e", "BOTH=option", "-e", "HANDED", "-e", "ABSENT", "--env-file", &file, "--name", "box"];
+        let program = "import os; print(dict(os.environ))";
+        let out = host.run(&options, &["python", "-c", program]).env("HANDED", "on").env("SECRET", "x").ok();
+        let out = out.stdout();
+        for wanted in
+            ["'FROM_FILE': '1'", "'BOTH': 'option'", "'HANDED': 'on'", "'HOSTNAME': 'box'", "'HOME': '/root'"]
+        {
+            assert!(out.contains(wanted), "{wanted} is not in {out}");
+        }
+        // Of the host's nothing else.
+        for unwanted in ["SECRET", "ABSENT", "MLBUILD"] {
+            assert!(!out.contains(unwanted), "{unwanted} is in {out}");
+        }
+    }
+}
+
+#[test]
+fn user_directory_and_limits() {
+    for host in or_skip!("user", Host::both("hello")) {
+        let who = "import os; print(os.getuid(), os.getgid(), os.environ['HOME'])";
+        for (user, expected) in
+            [("0", "0 0 /root"), ("nonroot", "65532 65532 /home/nonroot"), ("7777:8888", "7777 8888 /")]
+        {
+            assert_eq!(host.python(&["-u", user], who).expect(0).stdout().trim(), expected);
+        }
+        let unknown = host.python(&["-u", "eve"], "").expect(125);
+        assert!(unknown.stderr().contains("no user `eve`"), "{}", unknown.stderr());
+        let made = host.python(&["-w", "/made/here"], "import os; print(os.getcwd())").expect(0);
+        assert_eq!(made.stdout().trim(), "/made/here");
+        let limit = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))";
+        assert_eq!(host.python(&["--ulimit", "nofile=77:99"], limit).expect(0).stdout().trim(), "(77, 99)");
+        let _ = host.python(&["--ulimit", "nothing=1"], "").expect(125);
+        let shm = "import os; s = os.statvfs('/dev/shm'); print(s.f_blocks * s.f_frsize)";
+        assert_eq!(host.python(&["--shm-size", "3m"], shm).expect(0).stdout().trim(), "3145728");
+    }
+}
+
+#[test]
+fn standard_input_goes_in_only_when_asked() {
+    for host in or_skip!("standard input", Host::both("hello")) {
+        let file = host.write("input", "some words");
+        for (options, expected) in [(&["-i"][..], "'some words'"), (&[], "''")] {
+            let program = "import sys; print(repr(sys.stdin.read()))";
+            let mut command = host.run(options, &["python", "-c", program]).command();
+            let output = command.stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_does_nothing() {
+    for host in or_skip!("dry run", Host::both("hello")) {
+        let image = host.image.clone();
+        let options = ["run", "--dry-run", "--entrypoint", "", "-v", "/etc:/mnt:ro", "--memory", "1g"];
+        let text = host.mlbuild(&[&options[..], &[&image, "--", "python"]].concat()).ok().stdout();
+        for line in ["bind       /mnt <- /etc (read-only)", "limits     memory 1.07 GB", "run        python"]
+        {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        let json = host.mlbuild(&[&options[..], &["--json", &image, "--", "python"]].concat()).ok().json();
+        assert_eq!(json["process"]["arguments"][0], "python");
+        assert_eq!(json["limits"]["memory"], 1 << 30);
+    }
+}

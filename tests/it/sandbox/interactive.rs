@@ -1,0 +1,129 @@
+//! A terminal: Python driven through a pseudo-terminal, as a person would.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+
+use super::Host;
+use crate::support::skip::or_skip;
+
+/// A person's terminal, with a program in it.
+struct Person {
+    master: File,
+    slave: OwnedFd,
+    child: Child,
+    seen: String,
+}
+
+impl Person {
+    fn new(host: &Host, options: &[&str], command: &[&str]) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        tcsetwinsize(&master, size(33, 101)).unwrap();
+        let stream = || Stdio::from(slave.try_clone().unwrap());
+        let mut command = host.run(options, command).env("TERM", "dumb").command();
+        let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
+        Self { master: File::from(master), slave, child, seen: String::new() }
+    }
+
+    fn types(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits for the text and returns what came before it.
+    #[track_caller]
+    fn expects(&mut self, text: &str) -> String {
+        let start = Instant::now();
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                let rest = self.seen.split_off(at + text.len());
+                return std::mem::replace(&mut self.seen, rest);
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "no {text:?} in {:?}", self.seen);
+            let mut wait = [rustix::event::PollFd::new(&self.master, rustix::event::PollFlags::IN)];
+            let soon = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            if rustix::event::poll(&mut wait, Some(&soon)) == Ok(1) {
+                let mut buffer = [0; 4096];
+                let length = self.master.read(&mut buffer).unwrap();
+                self.seen += &String::from_utf8_lossy(&buffer[..length]);
+            }
+        }
+    }
+
+    fn is_raw(&self) -> bool {
+        !tcgetattr(&self.slave).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+}
+
+fn size(rows: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+#[test]
+fn python_in_a_terminal() {
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        let mut person = Person::new(&host, &["-it"], &["python", "-q"]);
+        let _ = person.expects(">>> ");
+        assert!(person.is_raw());
+        person.types(
+            "import os, sys; print(os.get_terminal_size(), sys.stdin.isatty(), os.ttyname(0), 'end')\n",
+        );
+        // Once typed, once printed.
+        let _ = person.expects("'end')");
+        let printed = person.expects("end");
+        assert!(printed.contains("columns=101, lines=33) True /dev/pts/0"), "{printed}");
+        // The window changes.
+        tcsetwinsize(&person.master, size(20, 50)).unwrap();
+        kill_process(Pid::from_child(&person.child), Signal::WINCH).unwrap();
+        person.types("import time; time.sleep(.3); print(os.get_terminal_size().columns * 7)\n");
+        let _ = person.expects("350");
+        // Ctrl-C goes to the program, not to mlbuild.
+        person.types("time.sleep(100)\n");
+        std::thread::sleep(Duration::from_millis(300));
+        person.types("\u{3}");
+        let _ = person.expects("KeyboardInterrupt");
+        // The program's terminal is its own: job control works.
+        person.types("print(os.tcgetpgrp(0) == os.getpgrp(), os.getsid(0) == os.getpid())\n");
+        let _ = person.expects("True True");
+        person.types("\u{4}");
+        assert_eq!(person.child.wait().unwrap().code(), Some(0));
+        assert!(!person.is_raw(), "the terminal stays raw");
+    }
+}
+
+#[test]
+fn the_terminal_is_as_before_however_a_run_ends() {
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        for signal in [Signal::TERM, Signal::HUP] {
+            let mut person = Person::new(&host, &["-it"], &["python", "-q"]);
+            let _ = person.expects(">>> ");
+            kill_process(Pid::from_child(&person.child), signal).unwrap();
+            let _ = person.child.wait().unwrap();
+            assert!(!person.is_raw(), "{signal:?}");
+        }
+        // Output only: what is typed stays.
+        let mut person = Person::new(&host, &["-t"], &["python", "-c", "print('x' * 3, open('/dev/tty'))"]);
+        let _ = person.expects("xxx");
+        assert_eq!(person.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// A megabyte out, while nobody types.
+#[test]
+fn much_output() {
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        let program = "for i in range(20000): print('%050d' % i)\nprint('done')";
+        let mut person = Person::new(&host, &["-t"], &["python", "-c", program]);
+        let printed = person.expects("done");
+        assert!(printed.len() > 1_000_000 && printed.contains(&format!("{:050}", 19_999)));
+        assert_eq!(person.child.wait().unwrap().code(), Some(0));
+    }
+}

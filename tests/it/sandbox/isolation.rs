@@ -1,0 +1,1 @@
+//! What is shut, each shown open without the sandbox.

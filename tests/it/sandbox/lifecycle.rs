@@ -1,0 +1,112 @@
+//! Nothing is left when a run ends, however it ends.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Host;
+use crate::support::skip::or_skip;
+
+/// A process on this host whose command line holds this text.
+fn is_running(mark: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        // The sandbox's own supervisor names it too, but not as the last argument of Python.
+        line.starts_with(b"python") && line.windows(mark.len()).any(|part| part == mark.as_bytes())
+    })
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what} does not come about");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A sandbox with two processes, one of which ignores the signals that ask to end.
+fn start(host: &Host, mark: &str, options: &[&str]) -> Child {
+    let program = format!(
+        "import os, signal, time
+if os.fork() == 0: signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)
+while True: time.sleep(1) # {mark}"
+    );
+    let mut command = host.run(options, &["python", "-c", &program]).command();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut said = [0; 6];
+    child.stdout.take().unwrap().read_exact(&mut said).unwrap();
+    assert!(&said == b"ready\n" && is_running(mark));
+    child
+}
+
+#[test]
+fn signals_are_passed_on_and_nothing_stays() {
+    for host in or_skip!("signals", Host::both("hello")) {
+        for (number, signal) in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT].into_iter().enumerate()
+        {
+            let mark = format!("mark-{}-{number}-{:?}", std::process::id(), host.who);
+            let mut child = start(&host, &mark, &[]);
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            let status = child.wait().unwrap();
+            // Python makes an exception of SIGINT, and of its own accord ends by the signal.
+            assert_eq!(status.code(), Some(128 + signal.as_raw()), "{signal:?}");
+            wait_until("the end of all processes", || !is_running(&mark));
+        }
+    }
+}
+
+#[test]
+fn a_killed_supervisor_takes_the_sandbox_along() {
+    for host in or_skip!("kill -9", Host::both("hello")) {
+        for options in [&[][..], &["--init=false"]] {
+            let mark = format!("mark-{}-killed-{:?}-{}", std::process::id(), host.who, options.len());
+            let mut child = start(&host, &mark, options);
+            kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some(9));
+            wait_until("the end of all processes", || !is_running(&mark));
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        assert!(!mounts.contains("overlay /tmp"), "{mounts}");
+    }
+}
+
+#[test]
+fn orphans_are_reaped() {
+    for host in or_skip!("orphans", Host::both("hello")) {
+        // Twenty grandchildren whose parent is gone end; none stays as a zombie.
+        let program = "import os, time
+for _ in range(20):
+    if os.fork() == 0:
+        if os.fork() == 0: os._exit(0)
+        os._exit(0)
+    os.wait()
+time.sleep(.3)
+states = [open(f'/proc/{p}/stat').read().rsplit(')')[1].split()[0] for p in os.listdir('/proc') if p.isdigit() and p != '1']
+print(states)";
+        assert_eq!(host.python(&[], program).expect(0).stdout().trim(), "['R']");
+    }
+}
+
+/// As root and as others, the supervisor's own status.
+#[test]
+fn the_program_does_not_see_who_started_it() {
+    for host in or_skip!("the first process", Host::both("hello")) {
+        let program = "import os
+for name in ('environ', 'fd', 'exe', 'root', 'maps', 'mem', 'cwd'):
+    for use in (os.listdir, os.readlink, lambda p: open(p, 'rb').read(10)):
+        try: seen = use('/proc/1/' + name)
+        except OSError: continue
+        # Root may count the descriptors of the first process: three streams, its channel, and how it hears of children.
+        if name != 'fd' or len(seen) > 7: print(name, seen)
+for fd in range(10):
+    try: print(os.readlink(f'/proc/1/fd/{fd}'))
+    except OSError: pass
+print(os.getpid(), os.getppid())";
+        let out = host.python(&[], program).expect(0).stdout();
+        assert_eq!(out.trim(), "2 1", "{out}");
+    }
+}

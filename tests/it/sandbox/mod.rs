@@ -1,0 +1,126 @@
+//! `mlbuild run`: real namespaces, as root and as an ordinary user, on real images and on trees made by hand.
+
+mod arguments;
+mod interactive;
+mod isolation;
+mod lifecycle;
+mod network;
+mod storage;
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use crate::support::mlbuild::{Finished, PROGRAM, Run};
+use crate::support::reference::Reference;
+use crate::support::skip::Skip;
+use crate::support::tool::{is_root, tool};
+
+/// The ordinary user, who is nobody known to the host.
+const USER: u32 = 12_345;
+
+/// Who runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Root,
+    User,
+}
+
+/// A place with an image, where everything that belongs to a user is that user's.
+pub struct Host {
+    who: Who,
+    program: PathBuf,
+    image: String,
+    store: PathBuf,
+    /// Of this test alone.
+    pub directory: tempfile::TempDir,
+}
+
+impl Host {
+    /// Both users, each with the reference image of that name.
+    pub fn both(image: &str) -> Result<[Self; 2], Skip> {
+        Ok([Self::new(Who::Root, image)?, Self::new(Who::User, image)?])
+    }
+
+    pub fn new(who: Who, image: &str) -> Result<Self, Skip> {
+        if !is_root() {
+            return Err(Skip("only root can become another user, and be root".to_owned()));
+        }
+        let reference = Reference::get(image)?;
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        if who == Who::Root {
+            let program = PathBuf::from(PROGRAM);
+            let store = reference.store.clone();
+            return Ok(Self { who, program, image: reference.digest, store, directory });
+        }
+        tool("setpriv")?;
+        chown(directory.path(), Some(USER), Some(USER)).unwrap();
+        // Nobody else can look into a cache of root's; and every test is a process of its own.
+        let shared = std::env::temp_dir().join("mlbuild-sandbox-tests");
+        fs::create_dir_all(&shared).unwrap();
+        fs::set_permissions(&shared, Permissions::from_mode(0o755)).unwrap();
+        let lock = File::create(shared.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let store = shared.join("store");
+        fs::create_dir_all(&store).unwrap();
+        chown(&store, Some(USER), Some(USER)).unwrap();
+        let program = shared.join("mlbuild");
+        let is_same = |path: &Path| fs::read(path).is_ok_and(|there| there == fs::read(PROGRAM).unwrap());
+        if !is_same(&program) {
+            let _ = fs::remove_file(&program);
+            fs::copy(PROGRAM, &program).unwrap();
+        }
+        let layout = shared.join(format!("{image}-{}", &reference.digest[7..19]));
+        if !layout.exists() {
+            let part = shared.join("part");
+            let _ = fs::remove_dir_all(&part);
+            let _ = Run::new("cp").arg("-a").arg(&reference.layout).arg(&part).ok();
+            let _ = Run::new("chmod").args(&["-R", "a+rX"]).arg(&part).ok();
+            fs::rename(&part, &layout).unwrap();
+        }
+        Ok(Self { who, program, image: format!("oci:{}", layout.display()), store, directory })
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A file or directory of the user's.
+    pub fn give(&self, path: &Path) {
+        if self.who == Who::User {
+            chown(path, Some(USER), Some(USER)).unwrap();
+        }
+    }
+
+    pub fn write(&self, name: &str, content: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        self.give(&path);
+        path.display().to_string()
+    }
+
+    /// `mlbuild --quiet ARGUMENTS`
+    pub fn mlbuild(&self, arguments: &[&str]) -> Run {
+        let run = Run::new(&self.program).arg("--quiet").args(arguments);
+        let run = run.env("MLBUILD_HOME", &self.store).env("HOME", self.directory.path());
+        let run = run.in_directory(self.directory.path());
+        let user = USER.to_string();
+        match self.who {
+            Who::Root => run,
+            Who::User => run.under(&["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]),
+        }
+    }
+
+    /// `mlbuild run OPTIONS IMAGE -- COMMAND`, without the image's own entrypoint.
+    pub fn run(&self, options: &[&str], command: &[&str]) -> Run {
+        let image = ["--entrypoint", "", &self.image, "--"];
+        self.mlbuild(&[&["run"], options, &image, command].concat())
+    }
+
+    /// A Python program in the sandbox.
+    #[track_caller]
+    pub fn python(&self, options: &[&str], program: &str) -> Finished {
+        self.run(options, &["python", "-c", program]).run()
+    }
+}

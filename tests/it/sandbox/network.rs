@@ -1,0 +1,83 @@
+//! The three networks, and published ports.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Host;
+use crate::support::skip::or_skip;
+
+const SERVER: &str = "import socket
+s = socket.create_server(('127.0.0.1', 8000))
+while True:
+    c, _ = s.accept()
+    data = b''
+    while part := c.recv(65536): data += part
+    c.sendall(b'%d bytes\\n' % len(data) + data[:10]); c.close()";
+
+#[test]
+fn a_published_port() {
+    for host in or_skip!("published ports", Host::both("hello")) {
+        // A port that is free now.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let publish = format!("{port}:8000");
+        let mut command = host.run(&["-p", &publish], &["python", "-c", SERVER]).command();
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        let start = Instant::now();
+        let answer = loop {
+            assert!(start.elapsed() < Duration::from_secs(30), "no answer on port {port}");
+            if let Some(answer) = ask(port) {
+                break answer;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(answer.starts_with("3000000 bytes\naaaaaaaaaa"), "{answer}");
+        // Many at once.
+        std::thread::scope(|threads| {
+            for _ in 0..20 {
+                threads.spawn(|| assert!(ask(port).is_some()));
+            }
+        });
+        // Taken.
+        let second = host.python(&["-p", &publish], "").expect(125);
+        assert!(second.stderr().contains("cannot publish a port"), "{}", second.stderr());
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(143));
+        assert!(TcpListener::bind(("127.0.0.1", port)).is_ok(), "the port stays taken");
+    }
+}
+
+fn ask(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(&vec![b'a'; 3_000_000]).ok()?;
+    stream.shutdown(std::net::Shutdown::Write).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    (!answer.is_empty()).then_some(answer)
+}
+
+#[test]
+fn which_networks_are_seen() {
+    let names = "import os; print(sorted(os.listdir('/sys/class/net')))";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connect =
+        format!("import socket; socket.create_connection(('127.0.0.1', {port}), 5); print('connected')");
+    for host in or_skip!("networks", Host::both("hello")) {
+        for network in ["none", "private"] {
+            let out = host.python(&["--network", network], names).expect(0).stdout();
+            assert!(out.contains("'lo'") && !out.contains("eth"), "{network}: {out}");
+            let _ = host.python(&["--network", network], &connect).expect(1);
+        }
+        let out = host.python(&["--network", "host"], &connect).expect(0);
+        assert_eq!(out.stdout().trim(), "connected");
+        let own = "import socket; s = socket.create_server(('127.0.0.1', 1)); socket.create_connection(('127.0.0.1', 1)); print('up')";
+        // Low ports belong to the owner of the network.
+        let own = own.replace(", 1)", ", 8001)");
+        assert_eq!(host.python(&["--network", "none"], &own).expect(0).stdout().trim(), "up");
+    }
+}
