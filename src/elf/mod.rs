@@ -8,12 +8,16 @@
 //! Read is what `ld.so` reads: program headers, `PT_DYNAMIC`, `PT_INTERP` and the string table that `DT_STRTAB`
 //! points at. Section headers are never looked at: a stripped file need not have them. Files of type `ET_REL` and
 //! `ET_CORE`, separate debug files and anything malformed count as "not ELF": the linker would not load them either.
+//!
+//! Where the linker finds a file by its name is in its cache: [`read_cache`], [`write_cache`].
 
 mod audit;
+mod loader_cache;
 mod parse;
 mod search;
 mod sniff;
 
 pub use audit::{Missing, Verdict, audit};
+pub use loader_cache::{CacheEntry, cache_flags, read_cache, write_cache};
 pub use parse::{ElfFacts, MACHINE_AARCH64, MACHINE_X86_64, facts, machine};
 pub use sniff::{Sniffed, Sniffer};

@@ -1,5 +1,6 @@
 //! What a plan must know of the host. Only what a run asks for is looked up: each part that was not is empty.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ pub struct HostFacts {
     pub gpu: Option<GpuFacts>,
     /// CDI specifications, the directory that wins last, names in order within one.
     pub cdi: Vec<CdiFile>,
+    /// Libraries that the CDI specifications mount, by their path of the host.
+    pub cdi_libraries: Vec<Library>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +55,10 @@ pub struct GpuFacts {
     pub libraries: Vec<Library>,
     /// Programs, firmware, sockets and settings of the driver that are there.
     pub files: Vec<PathBuf>,
-    /// Lines of `/proc/driver/nvidia-caps/mig-minors`.
+    /// Lines of `/proc/driver/nvidia-caps/mig-minors` of the instances that are there.
     pub mig_minors: Vec<String>,
+    /// Major numbers of the driver's nodes by the names in `/proc/devices`.
+    pub majors: BTreeMap<String, u32>,
     /// The content of `/proc/driver/nvidia/params`.
     pub params: Option<String>,
     /// Microsoft's `/dev/dxg` instead of a driver of NVIDIA's.
@@ -87,7 +92,7 @@ pub struct DeviceNode {
     pub path: PathBuf,
     pub major: u32,
     pub minor: u32,
-    /// May the caller open it for reading and writing?
+    /// May the caller open it for reading and writing? For those below `nvidia-caps`: for reading.
     pub accessible: bool,
 }
 

@@ -9,6 +9,9 @@
 //! The order of [`Launch::steps`] is the order in which they are carried out. Every target is a path of the sandbox; it is
 //! resolved below the sandbox's root and nowhere else, whatever symbolic links the image has there.
 
+pub mod cdi;
+pub mod gpu;
+
 mod host;
 mod model;
 mod options;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::digest::Digest;
+
 /// A run of one process tree in a sandbox of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,17 +111,27 @@ pub enum Step {
         mode: u32,
         content: String,
     },
+    /// The same for what is no text: in JSON its digest and size.
+    Data {
+        target: String,
+        #[serde(serialize_with = "octal")]
+        mode: u32,
+        #[serde(serialize_with = "digest_and_size")]
+        content: Vec<u8>,
+    },
     /// A symbolic link, in place of a file or link that is there.
     Symlink { target: String, to: String },
     /// A file system of the kernel, or an empty one in memory.
     Mount { target: String, what: FileSystem },
-    /// A file or directory of the host, with all that is mounted below it.
+    /// A file or directory of the host, with all that is mounted below it. The target is made if it is not there.
     Bind {
         target: String,
         source: PathBuf,
         #[serde(flatten)]
         how: BindOptions,
     },
+    /// A file of the sandbox instead of another that cannot be written: one of the kernel's. Nothing if that is not there.
+    Cover { target: String, with: String },
     /// Nothing can be seen there any more: an empty directory, or `/dev/null` over a file. Nothing if it is not there.
     Hide { target: String },
     /// What is there can be read only. Nothing if it is not there.
@@ -228,4 +240,8 @@ impl Limits {
 
 fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format!("{mode:04o}"))
+}
+
+fn digest_and_size<S: serde::Serializer>(content: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{}, {} bytes", Digest::of(content), content.len()))
 }

@@ -18,6 +18,7 @@
 mod channel;
 mod child;
 pub mod confine;
+pub mod discover;
 mod error;
 mod identity;
 mod kernel;

@@ -1,0 +1,345 @@
+//! NVIDIA's GPUs without a CDI file, from what the host's kernel and file system say.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::error::GpuError;
+use super::linker::{self, Library};
+use super::request::Wanted;
+use super::{DRIVER, GpuPlan, ImageFacts};
+use crate::launch::{BindOptions, FileSystem, Gpu, GpuFacts, HostFacts, Mig, Step};
+
+/// Nodes that every use of CUDA needs, with the command that makes them.
+const NEEDED: [(&str, &str); 2] =
+    [("/dev/nvidiactl", "nvidia-modprobe -c=0"), ("/dev/nvidia-uvm", "nvidia-modprobe -u -c=0")];
+/// Nodes that come along where they are there.
+const OPTIONAL: [&str; 2] = ["/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"];
+/// Names that programs look up and that no soname says.
+const EXTRA_LINKS: [(&str, &str); 4] = [
+    ("libcuda.so", "libcuda.so.1"),
+    ("libnvidia-ml.so", "libnvidia-ml.so.1"),
+    ("libnvidia-opticalflow.so", "libnvidia-opticalflow.so.1"),
+    ("libnvcuvid.so", "libnvcuvid.so.1"),
+];
+const PARAMS: &str = "/proc/driver/nvidia/params";
+
+/// A whole GPU, or one MIG device of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Chosen<'a> {
+    index: usize,
+    gpu: &'a Gpu,
+    mig: Option<&'a Mig>,
+}
+
+/// `wanted` is none for all of them.
+pub fn plan(
+    wanted: Option<&[Wanted]>,
+    facts: &HostFacts,
+    image: ImageFacts<'_>,
+) -> Result<GpuPlan, GpuError> {
+    let none = GpuFacts::default();
+    let host = facts.gpu.as_ref().unwrap_or(&none);
+    let version = driver(host)?;
+    let chosen = choose(wanted, host)?;
+    let mut plan = GpuPlan::default();
+    nodes(&mut plan, host, &chosen)?;
+    files(&mut plan, host, image);
+    params(&mut plan, host);
+    plan.steps.push(Step::Protect { target: DRIVER.to_owned() });
+    environment(&mut plan, &chosen);
+    if needs_fabric_manager(host) {
+        plan.warnings.push(format!(
+            "this host has NVSwitches and the fabric manager does not run: CUDA will say \"system not yet initialized\" \
+             (802); `systemctl start nvidia-fabricmanager` as root starts that of version {version}"
+        ));
+    }
+    Ok(plan)
+}
+
+/// The driver's version, if it can be used.
+fn driver(host: &GpuFacts) -> Result<&str, GpuError> {
+    match (&host.kernel_driver, &host.user_driver) {
+        (None, _) if host.wsl => Err(GpuError::Wsl),
+        (None, user) => {
+            let name =
+                |gpu: &Gpu| gpu.model.clone().unwrap_or_else(|| format!("an NVIDIA GPU at {}", gpu.pci));
+            let gpus = host.gpus.iter().map(name).collect();
+            Err(GpuError::NotLoaded { gpus, installed: user.is_some() })
+        }
+        (Some(kernel), None) => Err(GpuError::NoLibraries { kernel: kernel.clone() }),
+        (Some(kernel), Some(user)) if kernel != user => {
+            Err(GpuError::Mismatch { kernel: kernel.clone(), user: user.clone() })
+        }
+        (Some(kernel), Some(_)) if !host.gpus.iter().any(|gpu| gpu.minor.is_some()) => {
+            Err(GpuError::NoneDriven { kernel: kernel.clone() })
+        }
+        (Some(kernel), Some(_)) => Ok(kernel),
+    }
+}
+
+/// GPUs that the driver drives, with their places.
+fn driven(host: &GpuFacts) -> impl Iterator<Item = (usize, &Gpu)> {
+    host.gpus.iter().filter(|gpu| gpu.minor.is_some()).enumerate()
+}
+
+/// Each thing wanted, once; all of them in the order of their places.
+fn choose<'a>(wanted: Option<&[Wanted]>, host: &'a GpuFacts) -> Result<Vec<Chosen<'a>>, GpuError> {
+    let Some(wanted) = wanted else {
+        return Ok(driven(host).flat_map(|(index, gpu)| parts(index, gpu)).collect());
+    };
+    let mut all = Vec::new();
+    for wanted in wanted {
+        let chosen = find(wanted, host)?;
+        if !all.contains(&chosen) {
+            all.push(chosen);
+        }
+    }
+    Ok(all)
+}
+
+/// A GPU as a whole, or its MIG devices where it is partitioned: CUDA cannot use such a one otherwise.
+fn parts(index: usize, gpu: &Gpu) -> Vec<Chosen<'_>> {
+    match gpu.mig.as_slice() {
+        [] => vec![Chosen { index, gpu, mig: None }],
+        all => all.iter().map(|mig| Chosen { index, gpu, mig: Some(mig) }).collect(),
+    }
+}
+
+fn find<'a>(wanted: &Wanted, host: &'a GpuFacts) -> Result<Chosen<'a>, GpuError> {
+    let unknown = || GpuError::Unknown { wanted: wanted.to_string(), known: known(host) };
+    let same = |uuid: &Option<String>, asked: &str| {
+        uuid.as_ref().is_some_and(|uuid| uuid.eq_ignore_ascii_case(asked))
+    };
+    let whole = |(index, gpu): (usize, &'a Gpu)| match gpu.mig.is_empty() {
+        true => Ok(Chosen { index, gpu, mig: None }),
+        false => Err(GpuError::Partitioned { wanted: wanted.to_string(), instances: instances(index, gpu) }),
+    };
+    match wanted {
+        Wanted::Index(at) => driven(host).nth(*at as usize).ok_or_else(unknown).and_then(whole),
+        Wanted::Uuid(uuid) => {
+            driven(host).find(|(_, gpu)| same(&gpu.uuid, uuid)).ok_or_else(unknown).and_then(whole)
+        }
+        Wanted::Mig(at, instance) => {
+            let (index, gpu) = driven(host).nth(*at as usize).ok_or_else(unknown)?;
+            if gpu.mig.is_empty() {
+                return Err(GpuError::NotPartitioned { gpu: *at });
+            }
+            let mig = gpu.mig.get(*instance as usize).ok_or_else(unknown)?;
+            Ok(Chosen { index, gpu, mig: Some(mig) })
+        }
+        Wanted::MigUuid(uuid) => {
+            let parts: Vec<_> = driven(host).flat_map(|(index, gpu)| parts(index, gpu)).collect();
+            let mut migs = parts.iter().filter_map(|part| part.mig);
+            if migs.clone().any(|mig| mig.uuid.is_none()) && !migs.clone().any(|mig| same(&mig.uuid, uuid)) {
+                let known = driven(host).flat_map(|(index, gpu)| instances(index, gpu)).collect();
+                return Err(GpuError::NoMigUuids { wanted: uuid.clone(), known });
+            }
+            let mig = migs.find(|mig| same(&mig.uuid, uuid)).ok_or_else(unknown)?;
+            Ok(parts.into_iter().find(|part| part.mig == Some(mig)).expect("it is one of these"))
+        }
+        // A host may have CDI files of other kinds only; then a name of one was refused before.
+        Wanted::Device(_) => Err(unknown()),
+    }
+}
+
+fn instances(index: usize, gpu: &Gpu) -> Vec<String> {
+    (0..gpu.mig.len()).map(|at| format!("{index}:{at}")).collect()
+}
+
+/// What there is, for people.
+fn known(host: &GpuFacts) -> Vec<String> {
+    let mut known = Vec::new();
+    for (index, gpu) in driven(host) {
+        let mut text = index.to_string();
+        if let Some(uuid) = &gpu.uuid {
+            text += &format!(" {uuid}");
+        }
+        if let Some(model) = &gpu.model {
+            text += &format!(" ({model})");
+        }
+        known.push(text);
+        known.extend(instances(index, gpu));
+    }
+    known
+}
+
+fn nodes(plan: &mut GpuPlan, host: &GpuFacts, chosen: &[Chosen<'_>]) -> Result<(), GpuError> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for (path, make) in NEEDED {
+        paths.push(node(host, Path::new(path), || make.to_owned())?);
+    }
+    for chosen in chosen {
+        let minor = chosen.gpu.minor.expect("only GPUs that are driven are chosen");
+        paths.push(node(host, Path::new(&format!("/dev/nvidia{minor}")), || {
+            format!("nvidia-modprobe -c={minor}")
+        })?);
+        if let Some(mig) = chosen.mig {
+            let (gi, ci) = (mig.gpu_instance, mig.compute_instance);
+            for part in [format!("gpu{minor}/gi{gi}"), format!("gpu{minor}/gi{gi}/ci{ci}")] {
+                let make = || {
+                    let (gpu, rest) = part.split_once('/').expect("it has parts");
+                    format!("nvidia-modprobe -f /proc/driver/nvidia/capabilities/{gpu}/mig/{rest}/access")
+                };
+                let line = format!("{part}/access ");
+                let number = host
+                    .mig_minors
+                    .iter()
+                    .find_map(|found| found.strip_prefix(&line)?.trim().parse::<u32>().ok());
+                let name = match number {
+                    Some(number) => format!("/dev/nvidia-caps/nvidia-cap{number}"),
+                    None => format!("/dev/nvidia-caps/nvidia-cap for {part}"),
+                };
+                paths.push(node(host, Path::new(&name), make)?);
+            }
+        }
+    }
+    for path in OPTIONAL {
+        if host.nodes.iter().any(|node| node.path == Path::new(path) && node.accessible) {
+            paths.push(path.into());
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for path in paths {
+        if seen.insert(path.clone()) {
+            let how = BindOptions { device: true, no_exec: true, ..BindOptions::default() };
+            plan.steps.push(Step::Bind { target: text(&path), source: path, how });
+        }
+    }
+    Ok(())
+}
+
+/// The node, if it is there and can be used.
+fn node(host: &GpuFacts, path: &Path, make: impl FnOnce() -> String) -> Result<PathBuf, GpuError> {
+    let Some(node) = host.nodes.iter().find(|node| node.path == path) else {
+        return Err(GpuError::MissingNode { path: path.to_owned(), make: make() });
+    };
+    // Only these have numbers that differ from one start of the host to the next.
+    let driver = match path.to_str() {
+        Some("/dev/nvidia-uvm") => host.majors.get("nvidia-uvm"),
+        Some(path) if path.starts_with("/dev/nvidia-caps/") => host.majors.get("nvidia-caps"),
+        _ => None,
+    };
+    match driver {
+        Some(&expected) if expected != node.major => {
+            Err(GpuError::StaleNode { path: path.to_owned(), found: node.major, expected })
+        }
+        _ if !node.accessible => Err(GpuError::DeniedNode { path: path.to_owned() }),
+        _ => Ok(path.to_owned()),
+    }
+}
+
+/// The driver's libraries and programs in a directory of our own, and what else it has where it is on the host.
+fn files(plan: &mut GpuPlan, host: &GpuFacts, image: ImageFacts<'_>) {
+    let folder = format!("{DRIVER}/lib");
+    // Room for names only: all that is in it is bound.
+    let what = FileSystem::Tmpfs { size: Some(1 << 20), mode: 0o755, no_exec: false };
+    plan.steps.push(Step::Mount { target: DRIVER.to_owned(), what });
+    let read_only = BindOptions { read_only: true, ..BindOptions::default() };
+    let mut names = BTreeSet::new();
+    let mut found = Vec::new();
+    for library in &host.libraries {
+        let Some(name) = library.path.file_name().and_then(|name| name.to_str()) else { continue };
+        if names.insert(name.to_owned()) {
+            let target = format!("{folder}/{name}");
+            plan.steps.push(Step::Bind { target, source: library.path.clone(), how: read_only });
+            found.push((
+                name,
+                library.soname.as_deref().filter(|soname| is_file_name(soname)).unwrap_or(name),
+            ));
+        }
+    }
+    let mut libraries = Vec::new();
+    let mut link = |steps: &mut Vec<Step>, name: &str, to: &str| {
+        let path = format!("{folder}/{name}");
+        if names.insert(name.to_owned()) {
+            steps.push(Step::Symlink { target: path.clone(), to: to.to_owned() });
+        }
+        let library = Library { name: name.to_owned(), path };
+        if !libraries.contains(&library) {
+            libraries.push(library);
+        }
+    };
+    for (name, soname) in &found {
+        link(&mut plan.steps, soname, name);
+    }
+    for (name, to) in EXTRA_LINKS {
+        if found.iter().any(|(_, soname)| *soname == to) {
+            link(&mut plan.steps, name, to);
+        }
+    }
+    linker::find(plan, &libraries, &[folder], image);
+
+    let mut programs = false;
+    for path in &host.files {
+        let source = path.clone();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let target = match name {
+            Some(name) if is_program(path) => {
+                programs = true;
+                format!("{DRIVER}/bin/{name}")
+            }
+            _ => text(path),
+        };
+        // A socket, or a pipe's directory, is written to.
+        let live = path.starts_with("/run") || path.starts_with("/var/run") || path.starts_with("/tmp");
+        let how = BindOptions { read_only: !live, no_exec: live, ..BindOptions::default() };
+        plan.steps.push(Step::Bind { target, source, how });
+    }
+    if programs {
+        plan.appended.push(("PATH".to_owned(), format!("{DRIVER}/bin")));
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    path.parent().and_then(Path::file_name).is_some_and(|directory| directory == "bin" || directory == "sbin")
+}
+
+fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
+/// The driver's user-space part makes and changes device nodes unless this says that it must not.
+fn params(plan: &mut GpuPlan, host: &GpuFacts) {
+    let Some(params) = &host.params else { return };
+    plan.steps.extend(fixed_params(params));
+}
+
+/// Steps that show the driver's options with `ModifyDeviceFiles: 0`. [`DRIVER`] is mounted.
+pub(super) fn fixed_params(params: &str) -> [Step; 2] {
+    let line = |line: &str| match line.starts_with("ModifyDeviceFiles:") {
+        true => "ModifyDeviceFiles: 0\n".to_owned(),
+        false => format!("{line}\n"),
+    };
+    let file = format!("{DRIVER}/params");
+    [
+        Step::File { target: file.clone(), mode: 0o444, content: params.lines().map(line).collect() },
+        Step::Cover { target: PARAMS.to_owned(), with: file },
+    ]
+}
+
+fn environment(plan: &mut GpuPlan, chosen: &[Chosen<'_>]) {
+    // Whatever runs inside must not take the image's word for what is there.
+    plan.environment.push(("NVIDIA_VISIBLE_DEVICES".to_owned(), "void".to_owned()));
+    let migs: Vec<_> = chosen.iter().filter_map(|chosen| chosen.mig).collect();
+    let uuids: Option<Vec<_>> = migs.iter().map(|mig| mig.uuid.as_deref()).collect();
+    match uuids {
+        Some(uuids) if !uuids.is_empty() && uuids.len() == chosen.len() => {
+            plan.environment.push(("CUDA_VISIBLE_DEVICES".to_owned(), uuids.join(",")));
+        }
+        _ => {}
+    }
+    if migs.len() > 1 {
+        plan.warnings
+            .push(format!("{} MIG devices come in, but a CUDA process uses one of them only", migs.len()));
+    }
+}
+
+/// NVSwitches have nodes; their manager has a socket.
+fn needs_fabric_manager(host: &GpuFacts) -> bool {
+    let switches = host.nodes.iter().any(|node| text(&node.path).starts_with("/dev/nvidia-nvswitch"));
+    switches && !host.files.iter().any(|file| file.ends_with("nvidia-fabricmanager/socket"))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
