@@ -21,3 +21,6 @@ pub use audit::{Missing, Verdict, audit};
 pub use loader_cache::{CacheEntry, cache_flags, read_cache, write_cache};
 pub use parse::{ElfFacts, MACHINE_AARCH64, MACHINE_X86_64, facts, machine};
 pub use sniff::{Sniffed, Sniffer};
+
+#[cfg(test)]
+pub(crate) use parse::tests::shared_object;

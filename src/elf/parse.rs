@@ -416,6 +416,11 @@ pub(super) mod tests {
         file
     }
 
+    /// A shared object for linux/amd64 whose soname is `libself.so.1`.
+    pub(crate) fn shared_object() -> Vec<u8> {
+        sample((true, true), 64, 256, 512)
+    }
+
     pub(in crate::elf) fn sample_facts(class64: bool) -> ElfFacts {
         ElfFacts {
             class64,

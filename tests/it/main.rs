@@ -11,6 +11,7 @@ mod cli;
 mod e2e;
 mod elf;
 mod faults;
+mod gpu;
 mod hostile;
 mod sandbox;
 mod support;

@@ -30,7 +30,7 @@ impl CdiError {
             Self::UnknownKind { known, broken, .. } | Self::UnknownDevice { known, broken, .. } => {
                 let there = match known.is_empty() {
                     true => "there is none in /etc/cdi, /var/run/cdi and the user's cdi directory".to_owned(),
-                    false => format!("there is {}", known.join(", ")),
+                    false => format!("they describe {}", known.join(", ")),
                 };
                 std::iter::once(there)
                     .chain(broken.iter().map(|error| format!("not used: {error}")))

@@ -151,7 +151,8 @@ impl Specification {
 
 /// The reader's message without the extract of the file below it.
 fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
+    let line = message.lines().next().unwrap_or_default().trim_end_matches(':');
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 /// `null` is as good as nothing.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::direct::fixed_params;
+use super::direct::{fixed_params, node};
 use super::error::GpuError;
 use super::linker::{self, Library};
 use super::{DRIVER, GpuPlan, ImageFacts, nvidia};
 use crate::launch::cdi::{Changes, QualifiedName, Registry};
-use crate::launch::{FileSystem, HostFacts, Step};
+use crate::launch::{FileSystem, GpuFacts, HostFacts, Step};
 
 const PROFILE: &str = "/etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf";
 
@@ -18,6 +18,9 @@ pub fn plan(
     image: ImageFacts<'_>,
 ) -> Result<GpuPlan, GpuError> {
     let mut changes = Changes::of(registry, names)?;
+    if let Some(host) = &facts.gpu {
+        check(&changes, host)?;
+    }
     let mut plan = GpuPlan {
         environment: std::mem::take(&mut changes.environment),
         warnings: std::mem::take(&mut changes.warnings),
@@ -46,6 +49,26 @@ pub fn plan(
     }
     groups(&mut plan, &changes, facts);
     Ok(plan)
+}
+
+/// What the driver needs is looked at where it is the host's own: a file may be older than the driver.
+fn check(changes: &Changes, host: &GpuFacts) -> Result<(), GpuError> {
+    let Some(kernel) = &host.kernel_driver else { return Ok(()) };
+    for step in changes.mounts.iter().chain(&changes.nodes) {
+        let Step::Bind { source, .. } = step else { continue };
+        let name = source.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match name.strip_prefix("libcuda.so.") {
+            // `libcuda.so.1` says nothing.
+            Some(cdi) if cdi.contains('.') && cdi != kernel => {
+                return Err(GpuError::OldCdi { kernel: kernel.clone(), cdi: cdi.to_owned() });
+            }
+            _ if source.starts_with("/dev") && name.starts_with("nvidia") => {
+                node(host, source)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Links of `create-symlinks`, and those named by sonames; what the linker finds by their names.

@@ -9,9 +9,8 @@ use super::request::Wanted;
 use super::{DRIVER, GpuPlan, ImageFacts};
 use crate::launch::{BindOptions, FileSystem, Gpu, GpuFacts, HostFacts, Mig, Step};
 
-/// Nodes that every use of CUDA needs, with the command that makes them.
-const NEEDED: [(&str, &str); 2] =
-    [("/dev/nvidiactl", "nvidia-modprobe -c=0"), ("/dev/nvidia-uvm", "nvidia-modprobe -u -c=0")];
+/// Nodes that every use of CUDA needs.
+const NEEDED: [&str; 2] = ["/dev/nvidiactl", "/dev/nvidia-uvm"];
 /// Nodes that come along where they are there.
 const OPTIONAL: [&str; 2] = ["/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"];
 /// Names that programs look up and that no soname says.
@@ -150,13 +149,11 @@ fn instances(index: usize, gpu: &Gpu) -> Vec<String> {
 fn known(host: &GpuFacts) -> Vec<String> {
     let mut known = Vec::new();
     for (index, gpu) in driven(host) {
-        let mut text = index.to_string();
-        if let Some(uuid) = &gpu.uuid {
-            text += &format!(" {uuid}");
-        }
-        if let Some(model) = &gpu.model {
-            text += &format!(" ({model})");
-        }
+        let what: Vec<_> = [&gpu.uuid, &gpu.model].into_iter().flatten().map(String::as_str).collect();
+        let text = match what.is_empty() {
+            true => index.to_string(),
+            false => format!("{index} ({})", what.join(", ")),
+        };
         known.push(text);
         known.extend(instances(index, gpu));
     }
@@ -165,31 +162,21 @@ fn known(host: &GpuFacts) -> Vec<String> {
 
 fn nodes(plan: &mut GpuPlan, host: &GpuFacts, chosen: &[Chosen<'_>]) -> Result<(), GpuError> {
     let mut paths: Vec<PathBuf> = Vec::new();
-    for (path, make) in NEEDED {
-        paths.push(node(host, Path::new(path), || make.to_owned())?);
+    for path in NEEDED {
+        paths.push(node(host, Path::new(path))?);
     }
     for chosen in chosen {
         let minor = chosen.gpu.minor.expect("only GPUs that are driven are chosen");
-        paths.push(node(host, Path::new(&format!("/dev/nvidia{minor}")), || {
-            format!("nvidia-modprobe -c={minor}")
-        })?);
+        paths.push(node(host, Path::new(&format!("/dev/nvidia{minor}")))?);
         if let Some(mig) = chosen.mig {
             let (gi, ci) = (mig.gpu_instance, mig.compute_instance);
-            for part in [format!("gpu{minor}/gi{gi}"), format!("gpu{minor}/gi{gi}/ci{ci}")] {
-                let make = || {
-                    let (gpu, rest) = part.split_once('/').expect("it has parts");
-                    format!("nvidia-modprobe -f /proc/driver/nvidia/capabilities/{gpu}/mig/{rest}/access")
-                };
-                let line = format!("{part}/access ");
-                let number = host
-                    .mig_minors
-                    .iter()
-                    .find_map(|found| found.strip_prefix(&line)?.trim().parse::<u32>().ok());
-                let name = match number {
-                    Some(number) => format!("/dev/nvidia-caps/nvidia-cap{number}"),
-                    None => format!("/dev/nvidia-caps/nvidia-cap for {part}"),
-                };
-                paths.push(node(host, Path::new(&name), make)?);
+            for part in [format!("gi{gi}"), format!("gi{gi}/ci{ci}")] {
+                let access = format!("/proc/driver/nvidia/capabilities/gpu{minor}/mig/{part}/access");
+                let line = format!("gpu{minor}/{part}/access ");
+                let number = host.mig_minors.iter().find_map(|found| found.strip_prefix(&line));
+                let number = number.unwrap_or("-<number>").trim();
+                let path = PathBuf::from(format!("/dev/nvidia-caps/nvidia-cap{number}"));
+                paths.push(node_made_by(host, &path, || format!("nvidia-modprobe -f {access}"))?);
             }
         }
     }
@@ -208,8 +195,19 @@ fn nodes(plan: &mut GpuPlan, host: &GpuFacts, chosen: &[Chosen<'_>]) -> Result<(
     Ok(())
 }
 
-/// The node, if it is there and can be used.
-fn node(host: &GpuFacts, path: &Path, make: impl FnOnce() -> String) -> Result<PathBuf, GpuError> {
+/// The node of the driver, if it is there and can be used.
+pub(super) fn node(host: &GpuFacts, path: &Path) -> Result<PathBuf, GpuError> {
+    let options = match path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia")) {
+        Some("ctl") => "-c=255".to_owned(),
+        Some("-uvm" | "-uvm-tools") => "-u -c=0".to_owned(),
+        Some("-modeset") => "-m".to_owned(),
+        Some(minor) if minor.parse::<u32>().is_ok() => format!("-c={minor}"),
+        _ => String::new(),
+    };
+    node_made_by(host, path, || format!("nvidia-modprobe {options}").trim_end().to_owned())
+}
+
+fn node_made_by(host: &GpuFacts, path: &Path, make: impl FnOnce() -> String) -> Result<PathBuf, GpuError> {
     let Some(node) = host.nodes.iter().find(|node| node.path == path) else {
         return Err(GpuError::MissingNode { path: path.to_owned(), make: make() });
     };
@@ -271,27 +269,27 @@ fn files(plan: &mut GpuPlan, host: &GpuFacts, image: ImageFacts<'_>) {
 
     let mut programs = false;
     for path in &host.files {
-        let source = path.clone();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let target = match name {
-            Some(name) if is_program(path) => {
+        // A socket, or a directory of pipes, is written to.
+        let live = ["/run", "/var/run", "/tmp"].iter().any(|directory| path.starts_with(directory));
+        let target = match path.file_name().and_then(|name| name.to_str()) {
+            Some(name) if !live && is_program(path) => {
                 programs = true;
                 format!("{DRIVER}/bin/{name}")
             }
             _ => text(path),
         };
-        // A socket, or a pipe's directory, is written to.
-        let live = path.starts_with("/run") || path.starts_with("/var/run") || path.starts_with("/tmp");
         let how = BindOptions { read_only: !live, no_exec: live, ..BindOptions::default() };
-        plan.steps.push(Step::Bind { target, source, how });
+        plan.steps.push(Step::Bind { target, source: path.clone(), how });
     }
     if programs {
         plan.appended.push(("PATH".to_owned(), format!("{DRIVER}/bin")));
     }
 }
 
+/// `nvidia-smi` and its like; `nvidia_icd.json` is none.
 fn is_program(path: &Path) -> bool {
-    path.parent().and_then(Path::file_name).is_some_and(|directory| directory == "bin" || directory == "sbin")
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with("nvidia-") && !name.contains('.')
 }
 
 fn is_file_name(name: &str) -> bool {

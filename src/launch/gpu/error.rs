@@ -32,6 +32,8 @@ pub enum GpuError {
     NoMigUuids { wanted: String, known: Vec<String> },
     #[error("this is WSL2: GPUs are behind /dev/dxg, and only a CDI file says what belongs to them")]
     Wsl,
+    #[error("the CDI files are for the NVIDIA driver {cdi}, the kernel module is of version {kernel}")]
+    OldCdi { kernel: String, cdi: String },
     #[error(transparent)]
     Cdi(CdiError),
 }
@@ -47,7 +49,7 @@ impl GpuError {
     /// Ways out, each a sentence fragment.
     pub fn hints(&self) -> Vec<String> {
         let one = |hint: String| vec![hint];
-        let there_is = |known: &[String]| one(format!("there is {}", known.join(", ")));
+        let host_has = |known: &[String]| one(format!("this host has {}", known.join(", ")));
         match self {
             Self::NoGpu { broken } => {
                 let mut hints = vec![
@@ -82,7 +84,7 @@ impl GpuError {
                 "it is left over from an earlier start: remove {} as root, and run `nvidia-modprobe -u -c=0`",
                 path.display()
             )),
-            Self::Unknown { known, .. } => there_is(known),
+            Self::Unknown { known, .. } => host_has(known),
             Self::Partitioned { instances, .. } => one(format!("ask for its MIG devices: {}", instances.join(", "))),
             Self::NotPartitioned { gpu } => vec![
                 format!("`--gpus {gpu}` takes it as a whole"),
@@ -97,6 +99,10 @@ impl GpuError {
                 }
                 hints
             }
+            Self::OldCdi { .. } => vec![
+                "`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` as root writes them anew".to_owned(),
+                "if the driver was updated just now: reboot first".to_owned(),
+            ],
             Self::Wsl => {
                 one("`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` as root writes it".to_owned())
             }

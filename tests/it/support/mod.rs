@@ -2,6 +2,7 @@
 
 #[path = "../../../src/debian/testing.rs"]
 pub mod debs;
+pub mod gpu;
 pub mod loopback;
 pub mod mlbuild;
 pub mod reference;

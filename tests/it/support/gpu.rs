@@ -1,0 +1,246 @@
+//! An NVIDIA driver without a GPU: device nodes with nothing behind them, libraries and a program that say what they
+//! find, and what the kernel would say of them, all below a directory.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use mlbuild::launch::gpu::GpuPlan;
+use mlbuild::launch::{GpuFacts, Step};
+use mlbuild::oci::Platform;
+use mlbuild::sandbox::discover;
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+use super::mlbuild::Run;
+use super::project;
+use super::skip::Skip;
+use super::tool::{Podman, is_root, tool};
+
+pub const VERSION: &str = "580.95.05";
+const UVM: u32 = 506;
+
+#[cfg(target_arch = "x86_64")]
+pub const PLATFORM: Platform = Platform::LinuxAmd64;
+#[cfg(target_arch = "aarch64")]
+pub const PLATFORM: Platform = Platform::LinuxArm64;
+
+pub struct FakeDriver {
+    root: PathBuf,
+    gpus: u32,
+}
+
+impl FakeDriver {
+    /// Makes all of it below `root`. Device nodes need root, libraries a C compiler.
+    pub fn new(root: &Path, gpus: u32) -> Result<Self, Skip> {
+        if !is_root() {
+            return Err(Skip("only root makes device nodes".to_owned()));
+        }
+        let compiler = tool("cc").or_else(|_| tool("gcc"))?;
+        let driver = Self { root: root.to_owned(), gpus };
+        driver.kernel();
+        driver.nodes()?;
+        driver.libraries(&compiler);
+        Ok(driver)
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn kernel(&self) {
+        self.write("sys/module/nvidia/version", VERSION);
+        self.write("proc/driver/nvidia/params", "ModifyDeviceFiles: 1\nDeviceFileMode: 438\n");
+        self.write(
+            "proc/devices",
+            &format!("Character devices:\n195 nvidia\n{UVM} nvidia-uvm\n\nBlock devices:\n"),
+        );
+        for gpu in 0..self.gpus {
+            let information =
+                format!("Model: \t\t Fake\nGPU UUID: \t {}\nDevice Minor: \t {gpu}\n", Self::uuid(gpu));
+            self.write(
+                &format!("proc/driver/nvidia/gpus/0000:{:02x}:00.0/information", gpu + 1),
+                &information,
+            );
+        }
+    }
+
+    pub fn uuid(gpu: u32) -> String {
+        format!("GPU-00000000-0000-0000-0000-{gpu:012}")
+    }
+
+    fn nodes(&self) -> Result<(), Skip> {
+        fs::create_dir_all(self.root.join("dev")).unwrap();
+        let mut nodes: Vec<(String, u32, u32)> =
+            (0..self.gpus).map(|gpu| (format!("nvidia{gpu}"), 195, gpu)).collect();
+        nodes.push(("nvidiactl".to_owned(), 195, 255));
+        nodes.push(("nvidia-modeset".to_owned(), 195, 254));
+        nodes.push(("nvidia-uvm".to_owned(), UVM, 0));
+        nodes.push(("nvidia-uvm-tools".to_owned(), UVM, 1));
+        for (name, major, minor) in nodes {
+            let path = self.root.join("dev").join(name);
+            let mode = Mode::from_raw_mode(0o666);
+            mknodat(CWD, &path, FileType::CharacterDevice, mode, makedev(major, minor))
+                .map_err(|error| Skip(format!("mknod is refused: {error}")))?;
+            // Whatever the mask is.
+            rustix::fs::chmod(&path, mode).unwrap();
+        }
+        Ok(())
+    }
+
+    /// Where the libraries are, below the root.
+    pub fn library_directory() -> String {
+        format!("usr/lib/{}", PLATFORM.multiarch())
+    }
+
+    fn libraries(&self, compiler: &Path) {
+        let directory = self.root.join(Self::library_directory());
+        fs::create_dir_all(&directory).unwrap();
+        fs::create_dir_all(self.root.join("usr/bin")).unwrap();
+        let source = |name: &str| project(&format!("tests/it/support/gpu/{name}"));
+        let cuda = directory.join(format!("libcuda.so.{VERSION}"));
+        let _ = Run::new(compiler)
+            .args(&["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o"])
+            .arg(&cuda)
+            .arg(source("cuda.c"))
+            .ok();
+        let _ = Run::new(compiler)
+            .args(&["-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1"])
+            .arg(format!("-DDRIVER_VERSION=\"{VERSION}\""))
+            .arg("-o")
+            .arg(directory.join(format!("libnvidia-ml.so.{VERSION}")))
+            .arg(source("nvml.c"))
+            .arg(&cuda)
+            .ok();
+        let _ = Run::new(compiler)
+            .arg("-o")
+            .arg(self.root.join("usr/bin/nvidia-smi"))
+            .arg(source("smi.c"))
+            .arg("-ldl")
+            .ok();
+        for name in ["libcuda", "libnvidia-ml"] {
+            symlink(format!("{name}.so.{VERSION}"), directory.join(format!("{name}.so.1"))).unwrap();
+        }
+    }
+
+    /// What is found below the root.
+    pub fn facts(&self) -> GpuFacts {
+        discover::gpu_facts(&self.root, PLATFORM)
+    }
+
+    /// A plan that was made of these facts binds from `/`: this binds from the root.
+    pub fn rebase(&self, plan: &mut GpuPlan) {
+        for step in &mut plan.steps {
+            if let Step::Bind { source, .. } = step {
+                *source = self.root.join(source.strip_prefix("/").unwrap());
+            }
+        }
+    }
+
+    /// A CDI file as NVIDIA's toolkit writes them, with `hostPath`s below the root. The hooks' program is not there:
+    /// whoever runs hooks fails.
+    pub fn cdi(&self, with_hooks: bool) -> String {
+        let root = self.root.to_str().unwrap();
+        let libraries = Self::library_directory();
+        let node = |name: &str| serde_json::json!({"path": format!("/dev/{name}"), "hostPath": format!("{root}/dev/{name}")});
+        let mount = |path: &str| {
+            serde_json::json!({"hostPath": format!("{root}/{path}"), "containerPath": format!("/{path}"),
+                "options": ["ro", "nosuid", "nodev", "rbind", "rprivate"]})
+        };
+        let hook = |arguments: &[&str]| {
+            let args: Vec<_> = ["nvidia-cdi-hook"].iter().chain(arguments).collect();
+            serde_json::json!({"hookName": "createContainer", "path": "/nonexistent/nvidia-cdi-hook", "args": args})
+        };
+        let mut devices: Vec<_> = (0..self.gpus)
+            .map(|gpu| {
+                let edits = serde_json::json!({"deviceNodes": [node(&format!("nvidia{gpu}"))]});
+                serde_json::json!({"name": gpu.to_string(), "containerEdits": edits})
+            })
+            .collect();
+        let all: Vec<_> = (0..self.gpus).map(|gpu| node(&format!("nvidia{gpu}"))).collect();
+        devices.push(serde_json::json!({"name": "all", "containerEdits": {"deviceNodes": all}}));
+        let link = format!("libcuda.so.1::/{libraries}/libcuda.so");
+        let folder = format!("/{libraries}");
+        let hooks = match with_hooks {
+            true => vec![
+                hook(&["create-symlinks", "--link", &link]),
+                hook(&["update-ldcache", "--folder", &folder]),
+            ],
+            false => Vec::new(),
+        };
+        let specification = serde_json::json!({
+            "cdiVersion": "0.5.0",
+            "kind": "nvidia.com/gpu",
+            "devices": devices,
+            "containerEdits": {
+                "env": ["NVIDIA_VISIBLE_DEVICES=void"],
+                "deviceNodes": [node("nvidiactl"), node("nvidia-uvm"), node("nvidia-uvm-tools"), node("nvidia-modeset")],
+                "mounts": [
+                    mount("usr/bin/nvidia-smi"),
+                    mount(&format!("{libraries}/libcuda.so.{VERSION}")),
+                    mount(&format!("{libraries}/libnvidia-ml.so.{VERSION}")),
+                ],
+                "hooks": hooks,
+            },
+        });
+        serde_json::to_string_pretty(&specification).unwrap()
+    }
+}
+
+/// Lists the device nodes of a driver with their numbers, the driver's files, and the variables that name one; the same
+/// in podman and in ours. For an image with Python.
+pub const LOOK: &str = r"
+import os
+for top, _, names in os.walk('/dev'):
+    for name in names:
+        if 'nvidia' in name:
+            found = os.stat(os.path.join(top, name))
+            print('node', os.path.join(top, name), os.major(found.st_rdev), os.minor(found.st_rdev))
+for line in open('/proc/self/mountinfo'):
+    fields = line.split()
+    if 'nvidia' in fields[4] or 'libcuda' in fields[4]:
+        if not fields[4].startswith('/dev'):
+            print('mount', fields[4], fields[5].split(',')[0])
+for name in ('NVIDIA_VISIBLE_DEVICES', 'CUDA_VISIBLE_DEVICES'):
+    print('variable', name, os.environ.get(name))
+";
+
+/// What a container of rootful podman sees of the devices of a CDI file, sorted. Podman 4 reads `/etc/cdi` and nothing
+/// else, so that it gets an `/etc` of its own, in a mount namespace of its own.
+pub fn podman_sees(
+    podman: &Podman,
+    near: &Path,
+    image: &str,
+    cdi: &str,
+    device: &str,
+) -> Result<Vec<String>, Skip> {
+    tool("unshare")?;
+    let directory = tempfile::Builder::new().prefix("cdi.").tempdir_in(near).unwrap();
+    for name in ["upper/cdi", "work"] {
+        fs::create_dir_all(directory.path().join(name)).unwrap();
+    }
+    fs::write(directory.path().join("upper/cdi/nvidia.json"), cdi).unwrap();
+    let mount =
+        "mount -t overlay -o lowerdir=/etc,upperdir=$0/upper,workdir=$0/work overlay /etc && exec \"$@\"";
+    let at = directory.path().to_str().unwrap();
+    let device = format!("nvidia.com/gpu={device}");
+    let run = podman
+        .run(&[
+            "run",
+            "--rm",
+            "--network=none",
+            "--device",
+            &device,
+            "--entrypoint",
+            "python3",
+            image,
+            "-c",
+            LOOK,
+        ])
+        .under(&["unshare", "-m", "--propagation", "private", "sh", "-c", mount, at])
+        .ok();
+    let mut seen: Vec<_> = run.stdout().lines().map(str::to_owned).collect();
+    seen.sort();
+    Ok(seen)
+}
