@@ -1,10 +1,12 @@
 //! `mlbuild run`: real namespaces, as root and as an ordinary user, on real images and on trees made by hand.
 
 mod arguments;
+mod confine;
 mod interactive;
 mod isolation;
 mod lifecycle;
 mod network;
+mod seccomp_oracle;
 mod storage;
 
 use std::fs::{self, File, Permissions};
