@@ -15,6 +15,7 @@
 //! with the image's environment; no path is followed on the host that the image controls ([`steps`]); nothing below `/proc`
 //! is opened after `pivot_root`. A GPU widens the boundary by the driver's whole interface.
 
+pub mod cgroup;
 mod channel;
 mod child;
 pub mod confine;

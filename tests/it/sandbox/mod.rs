@@ -1,6 +1,7 @@
 //! `mlbuild run`: real namespaces, as root and as an ordinary user, on real images and on trees made by hand.
 
 mod arguments;
+mod cgroup;
 mod confine;
 mod interactive;
 mod isolation;
