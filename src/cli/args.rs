@@ -233,6 +233,9 @@ pub struct Sandbox {
     /// A limit of setrlimit: nofile=1024:4096 (may be given several times)
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,
+    /// GPUs: all, none, or a list of indexes, UUIDs, MIG devices (0:1) and CDI devices (nvidia.com/gpu=NAME)
+    #[arg(long, value_name = "GPUS")]
+    pub gpus: Option<String>,
     /// A device node of this host (may be given several times)
     #[arg(long, value_name = "SRC[:DST[:rwm]]")]
     pub device: Vec<String>,

@@ -30,6 +30,9 @@ pub enum Failure {
     Integrity(String),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// The host cannot do it.
+    #[error("{message}")]
+    Hinted { message: String, hints: Vec<String> },
     /// Of `mlbuild run`, which has exit statuses of its own.
     #[error(transparent)]
     Run(Box<Failure>),
@@ -62,6 +65,7 @@ impl Failure {
                 ErrorKind::Cancelled => signals::exit(),
             },
             Self::Request { .. } => Exit::Request,
+            Self::Hinted { .. } => Exit::Host,
             Self::Integrity(_) => Exit::Integrity,
             Self::Io { .. } | Self::Sandbox(_) | Self::Said(_) | Self::Run(_) => Exit::Failure,
         }
@@ -146,7 +150,9 @@ impl Failure {
             },
             Self::Request { hint, .. } => hint.iter().cloned().collect(),
             Self::Run(failure) => failure.hints(),
-            Self::Integrity(_) | Self::Io { .. } | Self::Sandbox(_) | Self::Said(_) => Vec::new(),
+            Self::Sandbox(error) => error.hints(),
+            Self::Hinted { hints, .. } => hints.clone(),
+            Self::Integrity(_) | Self::Io { .. } | Self::Said(_) => Vec::new(),
         }
     }
 }
@@ -206,7 +212,7 @@ fn downloads(errors: &[FetchError]) -> Vec<String> {
 }
 
 /// An error with its causes, one a line, none said twice.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = indent(&printable(&error.to_string()));
     let mut source = error.source();
     while let Some(cause) = source {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::gpu::GpuPlan;
 use super::users::{Accounts, User, UserError};
 use super::{
     BindOptions, Caller, FileSystem, HostFacts, Identity, Launch, Network, NetworkMode, Options, Process,
@@ -63,20 +64,28 @@ pub enum LaunchError {
     Name(String),
 }
 
-/// Everything a run does. `gpu` are the steps, variables and warnings that GPUs need (see [`super::gpu`]).
-pub fn plan(image: &Image<'_>, options: &Options, host: &HostFacts) -> Result<Launch, LaunchError> {
+/// Everything a run does. `gpu` is what its GPUs need.
+pub fn plan(
+    image: &Image<'_>,
+    options: &Options,
+    host: &HostFacts,
+    gpu: GpuPlan,
+) -> Result<Launch, LaunchError> {
     let config = image.config;
     let wanted = options.user.as_deref().or(config.user.as_deref()).unwrap_or_default();
     let user = image.accounts.find(wanted)?;
     let mut warnings = Vec::new();
     let identity = identity(&host.caller, &user, image.has_owners, &mut warnings);
-    let groups = if matches!(identity, Identity::Single { .. }) { Vec::new() } else { user.groups.clone() };
+    let mut groups = [user.groups.clone(), gpu.groups.clone()].concat();
+    if matches!(identity, Identity::Single { .. }) {
+        groups.clear();
+    }
     if !valid_name(&options.name) {
         return Err(LaunchError::Name(options.name.clone()));
     }
     let process = Process {
         arguments: arguments(config, options)?,
-        environment: environment(config, options, &user)?,
+        environment: environment(config, options, &user, &gpu)?,
         directory: directory(config, options)?,
         uid: user.uid,
         gid: user.gid,
@@ -90,6 +99,7 @@ pub fn plan(image: &Image<'_>, options: &Options, host: &HostFacts) -> Result<La
         rlimits: options.rlimits.clone(),
         timeout: options.timeout,
     };
+    warnings.extend(gpu.warnings);
     let network = network(options, host, &mut warnings);
     let upper = match &options.keep {
         Some(path) => Upper::Directory { path: path.clone() },
@@ -99,7 +109,7 @@ pub fn plan(image: &Image<'_>, options: &Options, host: &HostFacts) -> Result<La
         identity,
         network,
         root: Root { layers: image.layers.to_vec(), upper, read_only: options.read_only },
-        steps: steps(options, host),
+        steps: steps(options, host, gpu.steps),
         process,
         limits: options.limits,
         warnings,
@@ -145,24 +155,38 @@ fn arguments(config: &RunConfig, options: &Options) -> Result<Vec<String>, Launc
     if arguments.is_empty() { Err(LaunchError::NoCommand) } else { Ok(arguments) }
 }
 
-fn environment(config: &RunConfig, options: &Options, user: &User) -> Result<Vec<String>, LaunchError> {
-    let mut variables = BTreeMap::from([
-        ("PATH", PATH.to_owned()),
-        ("HOME", user.home.clone()),
-        ("HOSTNAME", options.name.clone()),
-    ]);
+fn environment(
+    config: &RunConfig,
+    options: &Options,
+    user: &User,
+    gpu: &GpuPlan,
+) -> Result<Vec<String>, LaunchError> {
+    let mut variables = BTreeMap::new();
+    for (name, value) in [("PATH", PATH), ("HOME", &user.home), ("HOSTNAME", &options.name)] {
+        variables.insert(name.to_owned(), value.to_owned());
+    }
     if options.terminal {
-        variables.insert("TERM", options.terminal_type.clone().unwrap_or_else(|| "xterm".to_owned()));
+        let terminal = options.terminal_type.as_deref().unwrap_or("xterm");
+        variables.insert("TERM".to_owned(), terminal.to_owned());
     }
-    for pair in config.env.iter().chain(&options.environment) {
-        match pair.split_once('=') {
-            Some((name, value)) if !name.is_empty() && !pair.contains('\0') => {
-                variables.insert(name, value.to_owned());
-            }
-            _ => return Err(LaunchError::Environment(pair.clone())),
-        }
+    set(&mut variables, &config.env)?;
+    variables.extend(gpu.environment.iter().cloned());
+    for (name, directory) in &gpu.appended {
+        let list = variables.entry(name.clone()).or_default();
+        *list = if list.is_empty() { directory.clone() } else { format!("{list}:{directory}") };
     }
+    set(&mut variables, &options.environment)?;
     Ok(variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+}
+
+fn set(variables: &mut BTreeMap<String, String>, pairs: &[String]) -> Result<(), LaunchError> {
+    pairs.iter().try_for_each(|pair| match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !pair.contains('\0') => {
+            variables.insert(name.to_owned(), value.to_owned());
+            Ok(())
+        }
+        _ => Err(LaunchError::Environment(pair.clone())),
+    })
 }
 
 fn directory(config: &RunConfig, options: &Options) -> Result<String, LaunchError> {
@@ -196,7 +220,7 @@ fn network(options: &Options, host: &HostFacts, warnings: &mut Vec<String>) -> N
     Network { mode: options.network, publish, pasta }
 }
 
-fn steps(options: &Options, host: &HostFacts) -> Vec<Step> {
+fn steps(options: &Options, host: &HostFacts, gpu: Vec<Step>) -> Vec<Step> {
     let mut steps = Vec::new();
     let own_network = options.network != NetworkMode::Host;
     mount(&mut steps, "/proc", FileSystem::Proc);
@@ -210,6 +234,7 @@ fn steps(options: &Options, host: &HostFacts) -> Vec<Step> {
         }),
     }
     devices(&mut steps, options);
+    steps.extend(gpu);
     for path in HIDDEN {
         steps.push(Step::Hide { target: path.to_owned() });
     }

@@ -66,6 +66,8 @@ impl fmt::Display for Step {
         match self {
             Self::Directory { target, mode } => write!(f, "directory  {target} {mode:04o}"),
             Self::File { target, content, .. } => write!(f, "file       {target} ({} bytes)", content.len()),
+            Self::Data { target, content, .. } => write!(f, "file       {target} ({} bytes)", content.len()),
+            Self::Cover { target, with } => write!(f, "cover      {target} <- {with}"),
             Self::Symlink { target, to } => write!(f, "link       {target} -> {to}"),
             Self::Mount { target, what } => write!(f, "mount      {target} {what}"),
             Self::Bind { target, source, how } => {

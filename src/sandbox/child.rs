@@ -18,12 +18,13 @@ use rustix::process::{
     set_parent_process_death_signal, setsid, umask, wait,
 };
 use rustix::system::sethostname;
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::channel::{Channel, Order, Said};
+use super::confine::capabilities;
 use super::error::{Doing, FAILED, SandboxError};
 use super::kernel::{self, Alone, Forked, Namespaces};
 use super::program;
@@ -103,7 +104,7 @@ fn set_up(alone: Alone, launch: &Launch, channel: &Channel) -> Result<u8, Sandbo
 }
 
 /// Also when that is killed. Credentials that change take this setting away, so it is made again after.
-fn die_with_the_supervisor() -> Result<(), SandboxError> {
+pub(super) fn die_with_the_supervisor() -> Result<(), SandboxError> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .doing(|| "cannot bind this process to its parent".into())
 }
@@ -177,7 +178,9 @@ fn supervise(
         };
     drop(terminal);
     // Nothing is mounted or made from here on.
-    super::confine::drop_all_rights().doing(|| "cannot drop capabilities".into())?;
+    // Signals go to whatever user the program has become.
+    capabilities::keep_only(CapabilitySet::KILL, || Ok(())).doing(|| "cannot give up capabilities".into())?;
+    die_with_the_supervisor()?;
     loop {
         let mut ready = [PollFd::new(&channel, PollFlags::IN), PollFd::new(ended.get_read(), PollFlags::IN)];
         match poll(&mut ready, None) {

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io;
 
+use super::cgroup::CgroupError;
+
 /// What went wrong while a sandbox was set up. Exit statuses are those of other runtimes.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -14,6 +16,8 @@ pub enum SandboxError {
     Inside { message: String, status: u8 },
     #[error("the sandbox ended before it ran anything")]
     Vanished,
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
 }
 
 /// The sandbox could not be set up.
@@ -24,6 +28,14 @@ pub const NOT_EXECUTABLE: u8 = 126;
 pub const NOT_FOUND: u8 = 127;
 
 impl SandboxError {
+    /// What to do about it.
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Cgroup(error) => error.hints(),
+            _ => Vec::new(),
+        }
+    }
+
     pub fn status(&self) -> u8 {
         match self {
             Self::Inside { status, .. } => *status,

@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, getrlimit, ioctl_tiocsctty, setrlimit, setsid, umask};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::child::change_ids;
-use super::confine;
+use super::child::{change_ids, die_with_the_supervisor};
+use super::confine::{capabilities, landlock, seccomp};
 use super::error::{Doing, NOT_EXECUTABLE, NOT_FOUND, SandboxError};
 use super::kernel::close_on_exec_from;
 use crate::launch::{Identity, Launch, Process, Rlimit};
@@ -32,9 +32,16 @@ pub fn start(
         set_limit(limit, warn)?;
     }
     let _ = umask(Mode::from_raw_mode(0o022));
-    confine::before_ids(&process.capabilities).doing(|| "cannot drop capabilities".into())?;
-    if !matches!(launch.identity, Identity::Single { .. }) {
-        change_ids(process.uid, process.gid, &process.groups)?;
+    let keep = process.capabilities.iter().filter_map(|name| capabilities::named(name)).collect();
+    let own_ids = matches!(launch.identity, Identity::Single { .. });
+    let change_user = || match own_ids {
+        true => Ok(()),
+        false => change_ids(process.uid, process.gid, &process.groups).map_err(io::Error::other),
+    };
+    capabilities::keep_only(keep, change_user).doing(|| "cannot give up capabilities".into())?;
+    if !process.init {
+        // Other credentials have taken it away.
+        die_with_the_supervisor()?;
     }
     rustix::process::chdir(process.directory.as_str()).map_err(|error| SandboxError::Inside {
         message: format!(
@@ -45,7 +52,10 @@ pub fn start(
         status: NOT_EXECUTABLE,
     })?;
     close_on_exec_from(3).doing(|| "cannot close what is open".into())?;
-    confine::finally(launch, warn).doing(|| "cannot confine the program".into())?;
+    let _ = landlock::restrict(landlock::writable(launch).as_deref())
+        .doing(|| "cannot turn Landlock on".into())?;
+    let filter = seccomp::program().doing(|| "cannot filter system calls".into())?;
+    filter.apply().doing(|| "cannot filter system calls".into())?;
     Err(execute(process))
 }
 

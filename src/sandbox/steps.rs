@@ -150,6 +150,7 @@ impl Place<'_> {
         match step {
             Step::Directory { target: path, mode } => make_directory(self.root, path, *mode).map(drop),
             Step::File { target, mode, content } => self.file(target, *mode, content.as_bytes()),
+            Step::Data { target, mode, content } => self.file(target, *mode, content),
             Step::Symlink { target, to } => self.link(target, to),
             Step::Mount { target: path, what } => {
                 let at = make_directory(self.root, path, 0o755)?;
@@ -165,6 +166,12 @@ impl Place<'_> {
                 };
                 let at = target(self.root, path, kind, 0o755)?;
                 attach(&source, &at, "").doing(doing())
+            }
+            Step::Cover { target, with } => {
+                let doing = || cannot("cover", target.to_owned());
+                let Some(at) = self.there(target)? else { return Ok(()) };
+                let own = open_inside(self.root, with, OFlags::PATH).doing(doing())?;
+                attach(&clone_tree(&own).doing(doing())?, &at, "").doing(doing())
             }
             Step::Hide { target } => self.hide(target),
             Step::Protect { target } => {

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SI
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
+use super::cgroup::{self, Group};
 use super::channel::{Channel, Order, Said};
 use super::error::{Doing, SandboxError};
 use super::kernel::{self, Alone, Child, Forked, Namespaces};
@@ -43,6 +44,15 @@ pub fn run(launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxEr
     for warning in &launch.warnings {
         listener.warning(warning);
     }
+    let group = match launch.limits.any() {
+        true => {
+            let facts = cgroup::Facts::gather().doing(|| "cannot read control groups".into())?;
+            let group = cgroup::create(&facts, &launch.limits, &launch.process.hostname)?;
+            group.warnings().iter().for_each(|warning| listener.warning(warning));
+            Some(group)
+        }
+        false => None,
+    };
     let publishing = ports::listen(&launch.network.publish)?;
     let (channel, other) = Channel::pair().doing(|| "cannot make a pair of sockets".into())?;
     let namespaces = Namespaces {
@@ -53,7 +63,8 @@ pub fn run(launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxEr
         ipc: true,
         uts: true,
     };
-    let child = match kernel::fork(alone, namespaces, None).doing(cannot_start)? {
+    let directory = group.as_ref().and_then(Group::dir_fd);
+    let child = match kernel::fork(alone, namespaces, directory).doing(cannot_start)? {
         Forked::Child => {
             drop((channel, publishing));
             child::run(alone, launch, other)
@@ -63,10 +74,19 @@ pub fn run(launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxEr
     drop(other);
     // From here on the sandbox ends when this function does.
     let mut sandbox = Sandbox { child, channel, ended: false };
+    if let Some(group) = group.as_ref().filter(|_| directory.is_none()) {
+        group.add(sandbox.child.pid)?;
+    }
     identity::map(sandbox.child.pid, &launch.identity)?;
     let _proxy = ports::forward(alone, publishing, &sandbox.child, &launch.network, listener)?;
     let _ = sandbox.channel.order(&Order::Go);
-    sandbox.wait(launch, listener)
+    let status = sandbox.wait(launch, listener);
+    if let Some(killed) = group.as_ref().map(Group::oom_kills).filter(|killed| *killed > 0) {
+        listener.warning(&format!(
+            "--memory: the kernel killed {killed} processes of the run, which needed more"
+        ));
+    }
+    status
 }
 
 fn cannot_start() -> String {

@@ -11,18 +11,19 @@ use super::inspect::{of_layout, unknown};
 use super::{Session, prepare};
 use crate::cli::args::{NetworkWhich, Run as Args, Sandbox as SandboxArgs, Shell as ShellArgs};
 use crate::cli::exit::RunStatus;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, chain};
 use crate::cli::out;
 use crate::digest::Digest;
 use crate::engine::LayeredImage;
 use crate::export::{Layout, Target};
+use crate::launch::gpu::{self, GpuPlan, GpuRequest, ImageFacts, RequestError};
 use crate::launch::{
     self, Accounts, Caller, Device, HostFacts, Image, Limits, Mount, NetworkMode, Options, Publish, Rlimit,
     Tmpfs, Volume,
 };
 use crate::oci::Platform;
 use crate::oci::config::RunConfig;
-use crate::sandbox::{self, Listener};
+use crate::sandbox::{self, Listener, discover};
 use crate::store::{KeepError, Store};
 
 /// Bytes of an --env-file that are read.
@@ -81,7 +82,12 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
         _ => None,
     };
     options.keep = kept.as_ref().map(|kept| kept.path().to_owned());
-    let host = host(&options);
+    let request =
+        args.gpus.as_deref().map_or(Ok(GpuRequest::None), str::parse).map_err(|error: RequestError| {
+            Failure::Request { message: format!("--gpus: {error}"), hint: Some(error.hint().to_owned()) }
+        })?;
+    let (host, mut warnings) = host(&options, &request);
+    let gpu = gpus(&request, &host, &image.layers)?;
     let passwd = account_file(&image.layers, "etc/passwd");
     let group = account_file(&image.layers, "etc/group");
     let image = Image {
@@ -90,8 +96,9 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
         accounts: Accounts { passwd: &passwd, group: &group },
         has_owners: image.has_owners,
     };
-    let launch =
-        launch::plan(&image, &options, &host).map_err(|error| Failure::request(error.to_string()))?;
+    let launch = launch::plan(&image, &options, &host, gpu);
+    let mut launch = launch.map_err(|error| Failure::request(error.to_string()))?;
+    launch.warnings.append(&mut warnings);
     if args.dry_run {
         match args.json {
             true => out::json(&launch),
@@ -297,22 +304,44 @@ fn working_directory() -> Result<PathBuf, Failure> {
     directory.map_err(|source| Failure::Io { what: "cannot tell the working directory".into(), source })
 }
 
-/// What the plan needs of it, and no more.
-fn host(options: &Options) -> HostFacts {
-    let caller = Caller {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        ..Caller::default()
-    };
+/// What the plan needs of it, and no more; and what is wrong with its CDI files.
+fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
     let private = options.network == NetworkMode::Private;
-    HostFacts {
-        caller,
+    let mut facts = HostFacts {
+        caller: Caller {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            ..Caller::default()
+        },
         resolv_conf: (options.network != NetworkMode::None)
             .then(|| fs::read_to_string("/etc/resolv.conf").ok())
             .flatten(),
         pasta: private.then(|| sandbox::installed("pasta")).flatten(),
         ..HostFacts::default()
+    };
+    let mut warnings = Vec::new();
+    if *request != GpuRequest::None {
+        let root = Path::new("/");
+        let [config, home] = ["XDG_CONFIG_HOME", "HOME"].map(|name| variable(name).map(PathBuf::from));
+        let (files, wrong) =
+            discover::cdi_files(&discover::cdi_directories(config.as_deref(), home.as_deref()));
+        facts.gpu = Some(discover::gpu_facts(root, Platform::HOST));
+        facts.cdi_libraries = discover::cdi_libraries(root, &files, Platform::HOST);
+        facts.cdi = files;
+        warnings = wrong;
     }
+    (facts, warnings)
+}
+
+fn gpus(request: &GpuRequest, host: &HostFacts, layers: &[PathBuf]) -> Result<GpuPlan, Failure> {
+    if *request == GpuRequest::None {
+        return Ok(GpuPlan::default());
+    }
+    let cache = discover::ld_so_cache(layers);
+    let compat = discover::cuda_compat(layers);
+    let image = ImageFacts { platform: Platform::HOST, ld_so_cache: cache.as_deref(), compat: &compat };
+    gpu::gpus(request, host, image)
+        .map_err(|error| Failure::Hinted { message: chain(&error), hints: error.hints() })
 }
 
 /// A file as the topmost layer has it that has it at all. Nothing is followed: where it is a link it counts as empty.

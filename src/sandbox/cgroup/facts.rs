@@ -68,7 +68,8 @@ impl Facts {
             .map(|place| {
                 let mount = below(root, &place.mount);
                 // Joined to nothing, a path would end in a slash.
-                let own = if place.own.as_os_str().is_empty() { mount.clone() } else { mount.join(&place.own) };
+                let own =
+                    if place.own.as_os_str().is_empty() { mount.clone() } else { mount.join(&place.own) };
                 let levels = own.ancestors().take_while(|at| at.starts_with(&mount));
                 let levels = levels.map(|at| level(place.version, at, at == own)).collect();
                 Hierarchy { version: place.version, controllers: place.controllers, levels }
