@@ -127,3 +127,26 @@ fn much_output() {
         assert_eq!(person.child.wait().unwrap().code(), Some(0));
     }
 }
+
+/// What is typed for others (TIOCSTI) goes to the shell that waits behind: shut, in a terminal of the sandbox's and in
+/// the caller's own.
+#[test]
+fn nobody_types_into_the_terminal() {
+    let program = "import fcntl, errno
+for name, request in (('TIOCSTI', 0x5412), ('TIOCLINUX', 0x541c), ('high bits', 0x5412 | 1 << 32)):
+    try: fcntl.ioctl(1, request & 0xffffffff if name != 'high bits' else request, b'x')
+    except OSError as e: print(name, errno.errorcode[e.errno])
+    except OverflowError: print(name, 'EPERM')
+    else: print(name, 'open')
+print('end')";
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        for options in [&["-it"][..], &["-t"], &["-i"]] {
+            let mut person = Person::new(&host, options, &["python", "-c", program]);
+            let printed = person.expects("end");
+            for name in ["TIOCSTI", "TIOCLINUX", "high bits"] {
+                assert!(printed.contains(&format!("{name} EPERM")), "{options:?}: {printed}");
+            }
+            let _ = person.child.wait().unwrap();
+        }
+    }
+}
