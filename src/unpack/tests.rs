@@ -118,7 +118,8 @@ fn list(root: &Path) -> Vec<String> {
             let kind = metadata.file_type();
             let shown = path.strip_prefix(root).unwrap().display();
             let mut value = [0; 8];
-            let has = |name: &str, value: &mut [u8; 8]| rustix::fs::lgetxattr(&path, name, &mut value[..]).is_ok();
+            let has =
+                |name: &str, value: &mut [u8; 8]| rustix::fs::lgetxattr(&path, name, &mut value[..]).is_ok();
             if kind.is_dir() {
                 let opaque = if has("user.overlay.opaque", &mut value) { " opaque" } else { "" };
                 lines.push(format!("{shown}/{opaque}"));
@@ -126,7 +127,10 @@ fn list(root: &Path) -> Vec<String> {
             } else if kind.is_symlink() {
                 lines.push(format!("{shown} -> {}", fs::read_link(&path).unwrap().display()));
             } else if kind.is_char_device() && metadata.rdev() == 0 {
-                assert!(rustix::fs::lgetxattr(&directory, "user.overlay.origin", &mut value[..]) == Ok(0) || directory == root);
+                assert!(
+                    rustix::fs::lgetxattr(&directory, "user.overlay.origin", &mut value[..]) == Ok(0)
+                        || directory == root
+                );
                 lines.push(format!("{shown} whiteout"));
             } else if kind.is_fifo() {
                 lines.push(format!("{shown} fifo"));
@@ -190,7 +194,14 @@ fn names_are_taken_as_the_root_is_theirs() {
     );
     // A link of the layer leads where it would in the image.
     check(
-        &[dir("usr"), dir("usr/lib"), link("lib", "usr/lib"), link("abs", "/usr/lib"), file("lib/a"), file("abs/b")],
+        &[
+            dir("usr"),
+            dir("usr/lib"),
+            link("lib", "usr/lib"),
+            link("abs", "/usr/lib"),
+            file("lib/a"),
+            file("abs/b"),
+        ],
         &["abs -> /usr/lib", "lib -> usr/lib", "usr/", "usr/lib/", "usr/lib/a=lib/a", "usr/lib/b=abs/b"],
     );
     check(
@@ -221,8 +232,12 @@ fn modes_times_owners_and_attributes() {
     ]
     .concat();
     let extended = |what: Vec<u8>| [entry("x", b'x', 0, "", &records), what].concat();
-    let (place, summary) =
-        unpacked(&[closed, owned, extended(entry("d", b'5', 0o1777, "", b"")), extended(entry("f", b'0', 0o400, "", b""))]);
+    let (place, summary) = unpacked(&[
+        closed,
+        owned,
+        extended(entry("d", b'5', 0o1777, "", b"")),
+        extended(entry("f", b'0', 0o400, "", b"")),
+    ]);
     let at = |name: &str| fs::symlink_metadata(place.root().join(name)).unwrap();
     assert_eq!((at("closed").mode() & 0o7777, at("closed").mtime()), (0o111, 0o123));
     assert_eq!((at("d").mode() & 0o7777, at("d").mtime(), at("d").mtime_nsec()), (0o1777, 7, 500_000_000));
@@ -248,16 +263,36 @@ fn hostile_layers_are_refused_and_their_harmless_twins_are_not() {
     let cases: [(&str, Vec<Vec<u8>>, Vec<Vec<u8>>); 13] = [
         ("has a `..` part", vec![file("../outside/file")], vec![file("outside/file")]),
         ("has a `..` part", vec![dir("a"), file("a/../../x")], vec![dir("a"), file("a/x")]),
-        ("which is no file of its layer", vec![hard("a", "../outside/file")], vec![file("f"), hard("a", "f")]),
-        ("which is no file of its layer", vec![hard("a", "/etc/passwd")], vec![file("etc/passwd"), hard("a", "/etc/passwd")]),
+        (
+            "which is no file of its layer",
+            vec![hard("a", "../outside/file")],
+            vec![file("f"), hard("a", "f")],
+        ),
+        (
+            "which is no file of its layer",
+            vec![hard("a", "/etc/passwd")],
+            vec![file("etc/passwd"), hard("a", "/etc/passwd")],
+        ),
         (
             "which is no file of its layer",
             vec![link("l", "/../outside"), hard("a", "l/file")],
             vec![file("d/file"), link("l", "/d"), hard("a", "l/file")],
         ),
-        ("which is no file of its layer", vec![dir("d"), hard("a", "d")], vec![link("d", "x"), hard("a", "d")]),
-        ("which is no file of its layer", vec![file(".wh.f"), hard("a", "f")], vec![file("f"), hard("a", "f")]),
-        ("lies below what is no directory", vec![file("a"), file("a/b")], vec![file("a"), dir("a"), file("a/b")]),
+        (
+            "which is no file of its layer",
+            vec![dir("d"), hard("a", "d")],
+            vec![link("d", "x"), hard("a", "d")],
+        ),
+        (
+            "which is no file of its layer",
+            vec![file(".wh.f"), hard("a", "f")],
+            vec![file("f"), hard("a", "f")],
+        ),
+        (
+            "lies below what is no directory",
+            vec![file("a"), file("a/b")],
+            vec![file("a"), dir("a"), file("a/b")],
+        ),
         (
             "a loop of links",
             vec![link("a", "b"), link("b", "a"), file("a/f")],
@@ -282,7 +317,14 @@ fn links_out_of_the_tree_lead_nowhere() {
     let place = Place::new();
     let outside = place.0.path().join("outside");
     let target = outside.to_str().unwrap();
-    let entries = [link("a", target), link("b", "../outside"), file("a/file"), file("b/file"), file("b/.wh.x"), dir("a/d")];
+    let entries = [
+        link("a", target),
+        link("b", "../outside"),
+        file("a/file"),
+        file("b/file"),
+        file("b/.wh.x"),
+        dir("a/d"),
+    ];
     unpack_as(Codec::None, &tar(&entries), &place, &Nothing).unwrap();
     place.is_untouched();
     assert_eq!(fs::read_to_string(place.root().join("outside/file")).unwrap(), "b/file");
@@ -300,7 +342,13 @@ fn what_never_ends_is_ended() {
         let place = Place::new();
         let blob = gzip(bytes);
         let (digest, size) = (Digest::of(&blob), blob.len() as u64);
-        let packed = Packed { blob: Box::new(&blob[..]), codec: Codec::Gzip, digest, size, diff_id: DiffId(Digest::of(bytes)) };
+        let packed = Packed {
+            blob: Box::new(&blob[..]),
+            codec: Codec::Gzip,
+            digest,
+            size,
+            diff_id: DiffId(Digest::of(bytes)),
+        };
         unpack(packed, place.open(), &Nothing, limits, ALWAYS).map_err(|error| error.to_string())
     };
     let zeros = tar(&[entry("zeros", b'0', 0o644, "", &vec![0; 1 << 20])]);
@@ -316,7 +364,8 @@ fn what_never_ends_is_ended() {
 
 #[test]
 fn every_codec_gives_the_tree_that_both_digests_promise() {
-    let bytes = tar(&[dir("d"), file("d/f"), link("l", "d/f"), entry("big", b'0', 0o644, "", &vec![7; 700_000])]);
+    let bytes =
+        tar(&[dir("d"), file("d/f"), link("l", "d/f"), entry("big", b'0', 0o644, "", &vec![7; 700_000])]);
     let mut trees = Vec::new();
     for codec in [Codec::None, Codec::Gzip, Codec::Zstd] {
         let place = Place::new();
@@ -328,20 +377,41 @@ fn every_codec_gives_the_tree_that_both_digests_promise() {
     let wrong = |change: &dyn Fn(&mut Packed<'_>), blob: &[u8]| {
         let place = Place::new();
         let (digest, size) = (Digest::of(gzip(&bytes)), gzip(&bytes).len() as u64);
-        let mut packed = Packed { blob: Box::new(blob), codec: Codec::Gzip, digest, size, diff_id: DiffId(Digest::of(&bytes)) };
+        let mut packed = Packed {
+            blob: Box::new(blob),
+            codec: Codec::Gzip,
+            digest,
+            size,
+            diff_id: DiffId(Digest::of(&bytes)),
+        };
         change(&mut packed);
-        unpack(packed, place.open(), &Nothing, Limits::default(), ALWAYS).map(drop).map_err(|error| error.to_string())
+        unpack(packed, place.open(), &Nothing, Limits::default(), ALWAYS)
+            .map(drop)
+            .map_err(|error| error.to_string())
     };
     assert_eq!(wrong(&|_| {}, &blob), Ok(()));
     let other = DiffId(Digest::of("other"));
-    assert_eq!(wrong(&|packed| packed.diff_id = other, &blob).unwrap_err(), "the layer's diff ID is not what its image says");
-    assert_eq!(wrong(&|packed| packed.size += 1, &blob).unwrap_err(), "the layer's blob is not what its image says");
+    assert_eq!(
+        wrong(&|packed| packed.diff_id = other, &blob).unwrap_err(),
+        "the layer's diff ID is not what its image says"
+    );
+    assert_eq!(
+        wrong(&|packed| packed.size += 1, &blob).unwrap_err(),
+        "the layer's blob is not what its image says"
+    );
     for at in (0..blob.len()).step_by(97) {
         let mut damaged = blob.clone();
         damaged[at] ^= 4;
-        assert_eq!(wrong(&|_| {}, &damaged).unwrap_err(), "the layer's blob is not what its image says", "byte {at}");
+        assert_eq!(
+            wrong(&|_| {}, &damaged).unwrap_err(),
+            "the layer's blob is not what its image says",
+            "byte {at}"
+        );
     }
-    assert_eq!(wrong(&|_| {}, &blob[..blob.len() - 9]).unwrap_err(), "the layer's blob is not what its image says");
+    assert_eq!(
+        wrong(&|_| {}, &blob[..blob.len() - 9]).unwrap_err(),
+        "the layer's blob is not what its image says"
+    );
 }
 
 #[test]
@@ -358,7 +428,13 @@ fn parents_that_a_layer_does_not_mention_are_those_below() {
     ];
     unpack_as(Codec::None, &tar(&entries), &base, &Nothing).unwrap();
     let middle = Place::new();
-    unpack_as(Codec::None, &tar(&[file(".wh.old"), dir("hidden"), file("hidden/.wh..wh..opq")]), &middle, &Nothing).unwrap();
+    unpack_as(
+        Codec::None,
+        &tar(&[file(".wh.old"), dir("hidden"), file("hidden/.wh..wh..opq")]),
+        &middle,
+        &Nothing,
+    )
+    .unwrap();
     let below = Stack(vec![base.root(), middle.root()]);
     let layer = [file("bin/x"), file("tmp/y"), file("old/z"), dir("own"), file("own/a"), file("hidden/b/c")];
     let (alone, summary) = unpacked(&layer);
@@ -367,7 +443,8 @@ fn parents_that_a_layer_does_not_mention_are_those_below() {
     let place = Place::new();
     let summary = unpack_as(Codec::None, &tar(&layer), &place, &below).unwrap();
     assert_eq!(summary.implied, [""; 0]);
-    let expected = ["hidden/", "hidden/b/", "hidden/b/c=hidden/b/c", "old/", "old/z=old/z", "own/", "own/a=own/a"];
+    let expected =
+        ["hidden/", "hidden/b/", "hidden/b/c=hidden/b/c", "old/", "old/z=old/z", "own/", "own/a=own/a"];
     let expected = [&expected[..], &["tmp/", "tmp/y=tmp/y", "usr/", "usr/bin/", "usr/bin/x=bin/x"]].concat();
     assert_eq!(list(&place.root()), expected);
     let mode = |name: &str| fs::metadata(place.root().join(name)).unwrap().mode() & 0o7777;
@@ -395,7 +472,10 @@ fn everything(root: &Path) -> BTreeMap<String, String> {
     let mut inodes = BTreeMap::new();
     let mut open = vec![root.to_owned()];
     while let Some(directory) = open.pop() {
-        let all = names(&directory).into_iter().map(|name| directory.join(name)).chain((directory == root).then(|| root.to_owned()));
+        let all = names(&directory)
+            .into_iter()
+            .map(|name| directory.join(name))
+            .chain((directory == root).then(|| root.to_owned()));
         for path in all {
             let metadata = fs::symlink_metadata(&path).unwrap();
             let shown = path.strip_prefix(root).unwrap().display().to_string();
@@ -429,7 +509,13 @@ fn content(kind: u8, len: usize, fill: u8, blobs: &mut MemoryBlobs) -> Content {
         _ => {
             let stream = miniz_oxide::deflate::compress_to_vec(&bytes, 1);
             let packed = stream.len() as u64;
-            Content::Deflated { blob: blobs.insert([&stream[..], b"tail"].concat()), offset: 0, packed, size, crc32 }
+            Content::Deflated {
+                blob: blobs.insert([&stream[..], b"tail"].concat()),
+                offset: 0,
+                packed,
+                size,
+                crc32,
+            }
         }
     }
 }
@@ -514,7 +600,9 @@ fn damaged_sources_make_no_file_pass() {
     let try_it = |content: Content| {
         let tree = Tree::from([(TreePath::new("f").unwrap(), Node::File { mode: 0o644, content })]);
         let place = Place::new();
-        pass_through(&Recipe::build(&tree, Epoch(0)).unwrap(), &blobs, &place).map(drop).map_err(|error| error.to_string())
+        pass_through(&Recipe::build(&tree, Epoch(0)).unwrap(), &blobs, &place)
+            .map(drop)
+            .map_err(|error| error.to_string())
     };
     assert_eq!(try_it(deflated(packed, size, crc32)), Ok(()));
     for (content, said) in [
@@ -540,8 +628,16 @@ fn work_stops_when_it_is_to() {
         0..20 => Ok(()),
         _ => Err(io::Error::other("stopped")),
     };
-    let packed = Packed { digest: Digest::of(&bytes), size: bytes.len() as u64, diff_id: DiffId(Digest::of(&bytes)), blob: Box::new(&bytes[..]), codec: Codec::None };
-    let error = unpack(packed, place.open(), &Nothing, Limits::default(), Context { go_on: &go_on, ..ALWAYS }).unwrap_err();
+    let packed = Packed {
+        digest: Digest::of(&bytes),
+        size: bytes.len() as u64,
+        diff_id: DiffId(Digest::of(&bytes)),
+        blob: Box::new(&bytes[..]),
+        codec: Codec::None,
+    };
+    let error =
+        unpack(packed, place.open(), &Nothing, Limits::default(), Context { go_on: &go_on, ..ALWAYS })
+            .unwrap_err();
     assert!(matches!(&error, UnpackError::Read(source) if source.to_string() == "stopped"), "{error:?}");
     assert!(names(&place.root()).len() < 50);
 }
@@ -551,8 +647,16 @@ fn a_survey_finds_any_change() {
     let entries = [dir("d"), file("d/f"), link("l", "d"), file(".wh.w")];
     let changes: [(&str, fn(&Path)); 6] = [
         ("content", |root| fs::write(root.join("d/f"), "D/F").unwrap()),
-        ("time", |root| fs::File::open(root.join("d")).unwrap().set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(9)).unwrap()),
-        ("mode", |root| fs::set_permissions(root.join("d/f"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap()),
+        ("time", |root| {
+            fs::File::open(root.join("d"))
+                .unwrap()
+                .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(9))
+                .unwrap()
+        }),
+        ("mode", |root| {
+            fs::set_permissions(root.join("d/f"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .unwrap()
+        }),
         ("name", |root| fs::rename(root.join("l"), root.join("m")).unwrap()),
         ("whiteout", |root| fs::remove_file(root.join("w")).unwrap()),
         ("more", |root| fs::write(root.join("more"), "").unwrap()),

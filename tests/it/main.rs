@@ -15,3 +15,4 @@ mod gpu;
 mod hostile;
 mod sandbox;
 mod support;
+mod trees;

@@ -25,6 +25,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mlbuild::digest::hash_reader;
 
+pub use places::Namespace;
+
 use crate::support::mlbuild::Run;
 use crate::support::tiny::Tiny;
 use crate::support::wheels::file;
@@ -186,10 +188,10 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 /// xorshift64*: chance that is the same in each run.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -200,7 +202,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }

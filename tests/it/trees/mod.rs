@@ -1,0 +1,41 @@
+//! Unpacked layers: images of both kinds become trees that overlayfs takes, equal to what umoci unpacks, once for all,
+//! whoever is killed on the way.
+
+mod faults;
+mod layout;
+mod overlay;
+mod process;
+mod store;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mlbuild::engine::{Cancel, Engine, LayeredImage, Reporter, Silent};
+use mlbuild::export::Layout;
+use mlbuild::oci::Platform;
+use mlbuild::store::{Store, Trees};
+
+pub const PLATFORM: Platform = Platform::LinuxAmd64;
+
+/// An engine on the store at `home`.
+pub fn engine(home: &Path, reporter: Arc<dyn Reporter>, cancel: &Cancel) -> Engine {
+    Engine::new(Store::open(home).unwrap(), reporter, cancel.clone(), true, Some(2))
+}
+
+pub fn quiet(home: &Path) -> Engine {
+    engine(home, Arc::new(Silent), &Cancel::default())
+}
+
+/// The trees of an image of the store.
+pub fn of_store(home: &Path, name: &str) -> Trees {
+    let engine = quiet(home);
+    let image = LayeredImage::in_store(engine.store(), name, PLATFORM).unwrap().expect("the image is there");
+    engine.trees(&image).unwrap_or_else(|error| panic!("{error}: {error:?}"))
+}
+
+/// The only image of a layout.
+pub fn in_layout(directory: &Path) -> LayeredImage {
+    let layout = Layout::open(directory).unwrap();
+    let root = layout.find(None).unwrap();
+    LayeredImage::in_layout(&layout, root, PLATFORM).unwrap()
+}
