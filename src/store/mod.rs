@@ -30,7 +30,8 @@
 //!
 //! **Killed at any moment** it needs no repair: blobs and images are synchronised before their rename; records and
 //! memos are not, their checksum finds a torn one and it is made again; files in `tmp/` that no process has locked are
-//! removed by the next [`Store::open`]; a partial download is hashed again before it goes on. A layer counts as formed
+//! removed by the next [`Store::open`]; an unpacked layer that may not have been on the disk at the end of its boot is made
+//! again; a partial download is hashed again before it goes on. A layer counts as formed
 //! when both of its records are there.
 //!
 //! **Read-only**, because of its file system or its permissions, it serves whatever needs nothing new.
@@ -52,7 +53,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::blob::{BlobSource, FileBlob, RangeReader, ReadAt};
@@ -87,6 +88,7 @@ struct Inner {
     verified: Mutex<BTreeMap<Digest, Arc<Mutex<bool>>>>,
     /// Trees of this boot that this process has seen and that need not be on the disk yet.
     unsynced: Mutex<BTreeSet<Digest>>,
+    boot: OnceLock<Option<String>>,
 }
 
 impl Store {
@@ -124,7 +126,14 @@ impl Store {
             }
         }
         let (verified, unsynced) = (Mutex::default(), Mutex::default());
-        let store = Self(Arc::new(Inner { root, lock, stop: Arc::clone(stop), verified, unsynced }));
+        let store = Self(Arc::new(Inner {
+            root,
+            lock,
+            stop: Arc::clone(stop),
+            verified,
+            unsynced,
+            boot: OnceLock::new(),
+        }));
         scratch::sweep(&store.scratch_dir(), |_| true);
         Ok(store)
     }

@@ -17,6 +17,7 @@
 //!
 //! Finding all trees of an image is one small read a layer and starts no thread ([`Store::trees_ready`]).
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -82,7 +83,7 @@ struct Rest {
 /// Trees of an image, as overlayfs takes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trees {
-    /// The lowest first; those that a layer above hides as a whole are left out.
+    /// The lowest first, each once; those that a layer above hides as a whole are left out.
     pub layers: Vec<PathBuf>,
     /// Owners other than 0:0 that the layers name, in order.
     pub owners: Vec<(u32, u32)>,
@@ -108,9 +109,9 @@ pub struct TreeWriter {
 }
 
 impl Store {
-    /// The trees of these layers, the lowest first, if all are there. Cheap: no thread, three calls a layer.
+    /// The trees of these layers, the lowest first, if all are there. Cheap: no thread, five calls a layer.
     pub fn trees_ready(&self, layers: &[DiffId]) -> Result<Option<Trees>, StoreError> {
-        let mut trees = Trees::default();
+        let (mut ids, mut owners) = (Vec::new(), Vec::new());
         for at in 0..layers.len() {
             let Some(mut found) = self.tree(&layers[at].0)? else { return Ok(None) };
             let mut id = layers[at].0;
@@ -122,14 +123,21 @@ impl Store {
                 }
             }
             if found.opaque {
-                trees = Trees::default();
+                ids.clear();
+                owners.clear();
             }
-            trees.layers.push(self.tree_path(&id).join(ROOT));
-            trees.owners.extend(found.owners);
+            ids.push(id);
+            owners.extend(found.owners);
         }
-        trees.owners.sort_unstable();
-        trees.owners.dedup();
-        Ok(Some(trees))
+        // overlayfs takes no directory twice. What a layer says it says again where it stands once more: that hides all that
+        // it has said before.
+        let mut seen = BTreeSet::new();
+        let mut layers: Vec<_> =
+            ids.iter().rev().filter(|id| seen.insert(**id)).map(|id| self.tree_root(id)).collect();
+        layers.reverse();
+        owners.sort_unstable();
+        owners.dedup();
+        Ok(Some(Trees { layers, owners }))
     }
 
     /// The record of a tree that is there and can be used.
@@ -139,7 +147,7 @@ impl Store {
         if let Some(boot) = &rest.boot {
             let mut unsynced = self.0.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
             if !unsynced.contains(id) {
-                if boot_id().as_ref() != Some(boot) {
+                if self.boot_id() != Some(boot) {
                     return Ok(None);
                 }
                 unsynced.insert(*id);
@@ -242,6 +250,15 @@ impl Store {
         }
     }
 
+    /// The kernel's name of this boot, read once.
+    fn boot_id(&self) -> Option<&String> {
+        let read = || {
+            let id = layout::read_small(Path::new(BOOT_ID)).ok()?;
+            Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+        };
+        self.0.boot.get_or_init(read).as_ref()
+    }
+
     fn tree_path(&self, id: &Digest) -> PathBuf {
         self.root().join(layout::TREES).join(id.hex())
     }
@@ -267,7 +284,7 @@ impl TreeWriter {
 
     /// The tree is whole.
     pub fn commit(mut self, record: TreeRecord) -> Result<(), StoreError> {
-        let boot = boot_id();
+        let boot = self.store.boot_id().cloned();
         let failed = |source| StoreError::Write { path: self.path.clone(), source };
         if boot.is_none() {
             rustix::fs::syncfs(&self.part).map_err(|error| failed(error.into()))?;
@@ -359,11 +376,6 @@ fn encode(rest: Rest) -> Vec<u8> {
 
 fn checksum(rest: &Rest) -> Digest {
     Digest::of(serde_json::to_vec(rest).expect("texts and numbers"))
-}
-
-fn boot_id() -> Option<String> {
-    let id = layout::read_small(Path::new(BOOT_ID)).ok()?;
-    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 #[cfg(test)]
@@ -476,6 +488,10 @@ mod tests {
         make(&store, &chain, &upper);
         assert_eq!(roots(&[&base, &upper]), Some(vec![root(&base), store.tree_root(&chain)]));
         assert_eq!(roots(&[&base, &opaque]), Some(vec![root(&opaque)]));
+        // An image may have a layer twice.
+        let other = record("other");
+        make(&store, &other.diff_id.0, &other);
+        assert_eq!(roots(&[&base, &other, &base]), Some(vec![root(&other), root(&base)]));
     }
 
     #[test]

@@ -571,6 +571,43 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Whatever a tar says, nothing outside of the tree changes, and the tree is what the summary says.
+    #[test]
+    fn no_tar_leaves_the_tree(
+        entries in prop::collection::vec(
+            (
+                "(/|\\./)?(a|b|c|\\.wh\\.a|\\.wh\\.b|outside|\\.wh\\.\\.wh\\.\\.opq)(/(a|b|\\.\\.|\\.wh\\.b|file)){0,2}",
+                prop::sample::select(vec![b'0', b'1', b'2', b'2', b'3', b'5', b'5', b'6']),
+                prop::sample::select(vec!["a", "b/a", "../outside", "/outside", "../../..", ".", "a/b", "outside/file"]),
+                prop::sample::select(vec![0o644, 0o755, 0o000, 0o7777]),
+            ),
+            1..20,
+        ),
+        stacked in any::<bool>(),
+    ) {
+        let below = Place::new();
+        unpack_as(Codec::None, &tar(&[dir("x"), link("a", "x"), file("b"), entry("c", b'5', 0o700, "", b"")]), &below, &Nothing).unwrap();
+        let stack = Stack(vec![below.root()]);
+        let bytes = tar(&entries.iter().map(|(name, kind, target, mode)| match kind {
+            b'0' => entry(name, *kind, *mode, "", name.as_bytes()),
+            b'1' | b'2' => entry(name, *kind, *mode, target, b""),
+            _ => entry(name, *kind, *mode, "", b""),
+        }).collect::<Vec<_>>());
+        let place = Place::new();
+        let unpacked = unpack_as(Codec::None, &bytes, &place, if stacked { &stack } else { &Nothing });
+        place.is_untouched();
+        if let Ok(summary) = unpacked {
+            // Root may read everything; others cannot know.
+            if let Ok(found) = survey(&place.root(), ALWAYS) {
+                prop_assert_eq!((found.content, found.entries, found.bytes), (summary.content, summary.entries, summary.bytes));
+            }
+        }
+        remove_tree(&place.root()).unwrap();
+    }
+}
+
 #[test]
 fn large_files_and_long_names_are_the_same_both_ways() {
     let mut blobs = MemoryBlobs::default();

@@ -9,7 +9,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, chmodat, fchmod, linkat, makedev, mkdirat, mknodat, symlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, chmodat, fchmod, fremovexattr, linkat, makedev, mkdirat, mknodat, symlinkat,
+};
 use rustix::io::Errno;
 
 use super::below::{Below, Seen};
@@ -87,6 +89,8 @@ impl<'a> Writer<'a> {
     pub fn new(root: OwnedFd, below: &'a dyn Below, entries_max: u64) -> Result<Self, UnpackError> {
         // Also takes away a set-group-ID bit that it has from its parent.
         fchmod(&root, Mode::RWXU).map_err(|error| failed("change the mode of", b".", error.into()))?;
+        // With default access lists the system would give files other modes than they are made with.
+        let _ = fremovexattr(&root, "system.posix_acl_default");
         let attributes = Attributes { mode: 0o755, ..Attributes::default() };
         let top = Directory { attributes, made: 0o700, opaque: false, whiteouts: false };
         Ok(Self {
@@ -256,11 +260,11 @@ impl<'a> Writer<'a> {
             let link = match self.nodes.get(&next) {
                 Some(Node::Directory(_)) => None,
                 Some(Node::Link(target)) => Some(target.clone()),
+                None if self.facts.contains_key(&next) && !self.whiteouts.contains(&next) => {
+                    return Err(refuse("it lies below what is no directory"));
+                }
                 None => match self.seen_below(&next)? {
                     Seen::Link(target) => Some(target),
-                    _ if self.facts.contains_key(&next) && !self.whiteouts.contains(&next) => {
-                        return Err(refuse("it lies below what is no directory"));
-                    }
                     Seen::Other => {
                         return Err(refuse("it lies below what is no directory in the layers below"));
                     }

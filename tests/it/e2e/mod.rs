@@ -7,6 +7,7 @@ mod locking;
 mod oracles;
 mod readme;
 mod standalone;
+mod trees;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,7 +3,7 @@
 
 mod faults;
 mod layout;
-mod overlay;
+pub mod overlay;
 mod process;
 mod store;
 
