@@ -8,10 +8,10 @@ use mlbuild::launch::gpu::{self, GpuRequest, ImageFacts};
 use mlbuild::launch::{CdiFile, HostFacts, Step};
 use mlbuild::sandbox::discover;
 
-use crate::support::gpu::{FakeDriver, PLATFORM, VERSION};
+use crate::support::gpu::{FakeDriver, PLATFORM, VERSION, looking_root, plan_sees, podman_sees};
 use crate::support::mlbuild::Run;
 use crate::support::skip::{Skip, or_skip};
-use crate::support::tool::tool;
+use crate::support::tool::{Podman, tool};
 
 /// glibc's own tool reads a cache that we read and wrote again as it reads the original.
 #[test]
@@ -84,6 +84,31 @@ fn a_made_up_drivers_cdi_file_is_followed() {
         links,
         [("libcuda.so", "libcuda.so.1"), ("libcuda.so.1", &cuda), ("libnvidia-ml.so.1", &nvml)]
     );
+}
+
+/// Rootful podman brings in what our plan says, from the same CDI file. Its hooks it would run, so that there are none.
+#[test]
+fn podman_sees_what_we_plan() {
+    const CHECK: &str = "the plan of a CDI file against podman";
+    let directory = tempfile::tempdir().unwrap();
+    let podman = or_skip!(CHECK, Podman::new(directory.path()));
+    let at = |name: &str| {
+        let path = directory.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    };
+    let driver = or_skip!(CHECK, FakeDriver::new(&at("driver"), 2));
+    let root = at("root");
+    or_skip!(CHECK, looking_root(&root));
+    let text = driver.cdi(false);
+    let cdi = vec![CdiFile { path: "/etc/cdi/nvidia.json".into(), text: text.clone() }];
+    let host = HostFacts { cdi, ..HostFacts::default() };
+    for device in ["all", "1"] {
+        let seen = or_skip!(CHECK, podman_sees(&podman, directory.path(), &root, &text, device));
+        let plan = gpu::gpus(&device.parse().unwrap(), &host, image()).unwrap();
+        assert_eq!(seen, plan_sees(&plan), "{device}");
+        assert!(seen.contains(&"node /dev/nvidia1 195 1".to_owned()), "{seen:?}");
+    }
 }
 
 fn all_sources(steps: &[Step]) -> Vec<std::path::PathBuf> {

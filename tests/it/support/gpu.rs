@@ -2,7 +2,7 @@
 //! find, and what the kernel would say of them, all below a directory.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use mlbuild::launch::gpu::GpuPlan;
@@ -188,30 +188,27 @@ impl FakeDriver {
     }
 }
 
-/// Lists the device nodes of a driver with their numbers, the driver's files, and the variables that name one; the same
-/// in podman and in ours. For an image with Python.
-pub const LOOK: &str = r"
-import os
-for top, _, names in os.walk('/dev'):
-    for name in names:
-        if 'nvidia' in name:
-            found = os.stat(os.path.join(top, name))
-            print('node', os.path.join(top, name), os.major(found.st_rdev), os.minor(found.st_rdev))
-for line in open('/proc/self/mountinfo'):
-    fields = line.split()
-    if 'nvidia' in fields[4] or 'libcuda' in fields[4]:
-        if not fields[4].startswith('/dev'):
-            print('mount', fields[4], fields[5].split(',')[0])
-for name in ('NVIDIA_VISIBLE_DEVICES', 'CUDA_VISIBLE_DEVICES'):
-    print('variable', name, os.environ.get(name))
-";
+/// Makes a root directory with a static program `/look` that says what it sees of a driver, a line each: `node PATH MAJOR
+/// MINOR`, `mount PATH ro|rw`, `variable NAME=VALUE`.
+pub fn looking_root(root: &Path) -> Result<(), Skip> {
+    let compiler = tool("cc").or_else(|_| tool("gcc"))?;
+    for directory in ["dev", "proc", "sys", "tmp", "run", "etc"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    let source = project("tests/it/support/gpu/look.c");
+    let made = Run::new(compiler).args(&["-static", "-o"]).arg(root.join("look")).arg(source).run();
+    match made.status() {
+        0 => Ok(()),
+        _ => Err(Skip(format!("no static program can be made: {}", made.stderr().trim()))),
+    }
+}
 
-/// What a container of rootful podman sees of the devices of a CDI file, sorted. Podman 4 reads `/etc/cdi` and nothing
-/// else, so that it gets an `/etc` of its own, in a mount namespace of its own.
+/// What a container of rootful podman sees of a device of a CDI file, in a root that [`looking_root`] made; sorted.
+/// Podman 4 reads `/etc/cdi` and nothing else, so that it gets an `/etc` of its own, in a mount namespace of its own.
 pub fn podman_sees(
     podman: &Podman,
     near: &Path,
-    image: &str,
+    root: &Path,
     cdi: &str,
     device: &str,
 ) -> Result<Vec<String>, Skip> {
@@ -225,22 +222,36 @@ pub fn podman_sees(
         "mount -t overlay -o lowerdir=/etc,upperdir=$0/upper,workdir=$0/work overlay /etc && exec \"$@\"";
     let at = directory.path().to_str().unwrap();
     let device = format!("nvidia.com/gpu={device}");
+    let root = root.to_str().unwrap();
     let run = podman
-        .run(&[
-            "run",
-            "--rm",
-            "--network=none",
-            "--device",
-            &device,
-            "--entrypoint",
-            "python3",
-            image,
-            "-c",
-            LOOK,
-        ])
+        .run(&["run", "--rm", "--network=none", "--device", &device, "--rootfs", root, "/look"])
         .under(&["unshare", "-m", "--propagation", "private", "sh", "-c", mount, at])
         .ok();
     let mut seen: Vec<_> = run.stdout().lines().map(str::to_owned).collect();
     seen.sort();
     Ok(seen)
+}
+
+/// What [`looking_root`]'s program will say in a sandbox with this plan, sorted.
+pub fn plan_sees(plan: &GpuPlan) -> Vec<String> {
+    let node = |source: &Path| {
+        let found = fs::metadata(source).unwrap().rdev();
+        (rustix::fs::major(found), rustix::fs::minor(found))
+    };
+    let mut sees = Vec::new();
+    for step in &plan.steps {
+        match step {
+            Step::Bind { target, source, how } if how.device => {
+                let (major, minor) = node(source);
+                sees.push(format!("node {target} {major} {minor}"));
+            }
+            Step::Bind { target, how, .. } => {
+                sees.push(format!("mount {target} {}", if how.read_only { "ro" } else { "rw" }));
+            }
+            _ => {}
+        }
+    }
+    sees.extend(plan.environment.iter().map(|(name, value)| format!("variable {name}={value}")));
+    sees.sort();
+    sees
 }
