@@ -111,6 +111,54 @@ fn podman_sees_what_we_plan() {
     }
 }
 
+/// The loader itself: a program of the driver finds the driver's libraries, and one of those another, by the host's cache
+/// with the plan's entries in it, and not without.
+#[test]
+fn the_loader_finds_the_drivers_libraries() {
+    const CHECK: &str = "libraries found by our ld.so.cache";
+    let directory = tempfile::tempdir().unwrap();
+    let driver = or_skip!(CHECK, FakeDriver::new(directory.path(), 1));
+    or_skip!(CHECK, tool("unshare"));
+    let cache = or_skip!(CHECK, fs::read("/etc/ld.so.cache").map_err(|error| Skip(error.to_string())));
+    let host = HostFacts { gpu: Some(driver.facts()), ..HostFacts::default() };
+    let image = ImageFacts { ld_so_cache: Some(&cache), ..image() };
+    let mut plan = gpu::gpus(&GpuRequest::All, &host, image).unwrap();
+    driver.rebase(&mut plan);
+    let mut script =
+        "set -e; mount -t tmpfs none /run; mkdir -p /run/mlbuild/nvidia/lib /run/mlbuild/nvidia/bin;"
+            .to_owned();
+    let (written, mut refreshed) = (directory.path().join("cache"), String::new());
+    for step in &plan.steps {
+        match step {
+            Step::Bind { target, source, .. } if target.starts_with(gpu::DRIVER) => {
+                script += &format!("cp {} {target};", source.display());
+            }
+            Step::Symlink { target, to } => script += &format!("ln -s {to} {target};"),
+            Step::Data { target, content, .. } => {
+                fs::write(&written, content).unwrap();
+                refreshed = format!("mount --bind {} {target};", written.display());
+            }
+            _ => {}
+        }
+    }
+    let smi = format!("{}/bin/nvidia-smi", gpu::DRIVER);
+    let run = |script: String| {
+        Run::new("unshare")
+            .args(&["-m", "--propagation", "private", "sh", "-c"])
+            .arg(script + "exec " + &smi)
+            .run()
+    };
+    let without = run(script.clone());
+    assert_eq!(without.status(), 12, "{}{}", without.stdout(), without.stderr());
+    let with = run(script + &refreshed);
+    assert_eq!(
+        (with.status(), with.stdout().as_str()),
+        (0, "driver 580.95.05, 0 GPUs\n"),
+        "{}",
+        with.stderr()
+    );
+}
+
 fn all_sources(steps: &[Step]) -> Vec<std::path::PathBuf> {
     let sources = steps.iter().filter_map(|step| match step {
         Step::Bind { source, .. } => Some(source.clone()),

@@ -24,8 +24,8 @@ pub struct Changes {
     pub soname_folders: Vec<String>,
     /// Where the dynamic linker is to find libraries.
     pub linker_folders: Vec<String>,
-    /// Version of the driver that the image's compatibility libraries are compared with.
-    pub compatibility: Option<Option<String>>,
+    /// Version of the driver that the image's compatibility libraries are compared with, where they are wanted.
+    pub compatibility: Option<String>,
     /// The driver must not make or change device nodes.
     pub fixed_device_nodes: bool,
     pub application_profile: bool,
@@ -158,7 +158,7 @@ impl Changes {
                 add_new(&mut self.linker_folders, folders.into_iter());
             }
             Effect::SonameLinks(folders) => add_new(&mut self.soname_folders, folders.into_iter()),
-            Effect::Compatibility { driver } => self.compatibility = Some(driver),
+            Effect::Compatibility { driver } => self.compatibility = driver,
             Effect::FixedDeviceNodes => self.fixed_device_nodes = true,
             Effect::ApplicationProfile => self.application_profile = true,
             Effect::Mode { paths, mode } => {

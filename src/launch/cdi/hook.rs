@@ -19,7 +19,7 @@ pub enum Effect {
     /// `create-soname-symlinks`: the links only.
     SonameLinks(Vec<String>),
     /// `enable-cuda-compat`: CUDA's forward-compatibility libraries of the image instead of the driver's, if those are
-    /// of a newer major version than this.
+    /// of a newer major version than this; without one there is nothing to compare.
     Compatibility { driver: Option<String> },
     /// `disable-device-node-modification`.
     FixedDeviceNodes,

@@ -118,7 +118,7 @@ fn linker_cache(plan: &mut GpuPlan, changes: &Changes, found: Vec<(String, Strin
         }
     }
     if let Some(driver) = &changes.compatibility {
-        linker::prefer_compat(&mut libraries, driver.as_deref(), image);
+        linker::prefer_compat(&mut libraries, driver, image);
     }
     linker::find(plan, &libraries, folders, image);
 }

@@ -59,7 +59,7 @@ pub fn find(plan: &mut GpuPlan, libraries: &[Library], folders: &[String], image
 
 /// CUDA's forward-compatibility libraries of the image, if it has some for a newer driver than the host's: they take
 /// the place of the driver's libraries of the same names.
-pub fn prefer_compat(libraries: &mut Vec<Library>, driver: Option<&str>, image: ImageFacts<'_>) {
+pub fn prefer_compat(libraries: &mut Vec<Library>, driver: &str, image: ImageFacts<'_>) {
     let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     let theirs = image
         .compat
@@ -67,7 +67,7 @@ pub fn prefer_compat(libraries: &mut Vec<Library>, driver: Option<&str>, image: 
         .filter_map(|name| major(name.strip_prefix("libcuda.so.")?))
         .filter(|m| *m > 1)
         .max();
-    let (Some(theirs), Some(hosts)) = (theirs, driver.and_then(major)) else { return };
+    let (Some(theirs), Some(hosts)) = (theirs, major(driver)) else { return };
     if theirs <= hosts {
         return;
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::libraries::soname;
-use super::{below, names};
+use super::libraries::library;
+use super::names;
 use crate::launch::cdi::Specification;
 use crate::launch::{CdiFile, Library};
 use crate::oci::Platform;
@@ -48,11 +48,8 @@ pub fn cdi_libraries(root: &Path, files: &[CdiFile], platform: Platform) -> Vec<
         let devices = specification.devices.iter().map(|device| &device.container_edits);
         for mount in devices.chain([&specification.container_edits]).flat_map(|edits| &edits.mounts) {
             let path = PathBuf::from(&mount.host_path);
-            if mount.host_path.contains(".so")
-                && seen.insert(path.clone())
-                && let Some(soname) = soname(&below(root, &path), platform)
-            {
-                libraries.push(Library { path, soname });
+            if mount.host_path.contains(".so") && seen.insert(path.clone()) {
+                libraries.extend(library(root, path, platform));
             }
         }
     }

@@ -84,7 +84,7 @@ pub(super) fn driver(
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             name.ends_with(&ending) || OTHERS.iter().any(|other| name.starts_with(other))
         })
-        .filter_map(|path| Some(Library { soname: soname(&below(root, &path), platform)?, path }))
+        .filter_map(|path| library(root, path, platform))
         .collect();
     libraries.sort_by(|a, b| a.path.cmp(&b.path));
     (Some(version), libraries)
@@ -165,12 +165,12 @@ fn numbers(version: &str) -> Vec<u64> {
     version.split('.').filter_map(|part| part.parse().ok()).collect()
 }
 
-/// What the library is called, if the file is one for the platform: none for one without a soname.
-#[expect(clippy::option_option, reason = "no library and a library without a name are two things")]
-pub(super) fn soname(path: &Path, platform: Platform) -> Option<Option<String>> {
-    let blob = FileBlob::new(open(path)?).ok()?;
+/// The library at `path`, if the file is one for the platform.
+pub(super) fn library(root: &Path, path: PathBuf, platform: Platform) -> Option<Library> {
+    let blob = FileBlob::new(open(&below(root, &path))?).ok()?;
     let facts = elf::facts(&blob)?;
-    (facts.class64 && facts.machine == machine(platform)).then_some(facts.soname)
+    let fits = facts.class64 && facts.machine == machine(platform);
+    fits.then_some(Library { path, soname: facts.soname })
 }
 
 /// A regular file; a FIFO in its place is not waited for.
