@@ -35,7 +35,7 @@ fn ldconfig_reads_our_cache() {
 }
 
 fn image() -> ImageFacts<'static> {
-    ImageFacts { platform: PLATFORM, ld_so_cache: None, compat: &[] }
+    ImageFacts { platform: PLATFORM, ld_so_cache: None, compat: &[], environment: &[] }
 }
 
 #[test]

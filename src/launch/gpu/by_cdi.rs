@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::direct::{fixed_params, node};
 use super::error::GpuError;
 use super::linker::{self, Library};
+use super::require;
 use super::{DRIVER, GpuPlan, ImageFacts, nvidia};
 use crate::launch::cdi::{Changes, QualifiedName, Registry};
 use crate::launch::{FileSystem, GpuFacts, HostFacts, Step};
@@ -18,8 +19,14 @@ pub fn plan(
     image: ImageFacts<'_>,
 ) -> Result<GpuPlan, GpuError> {
     let mut changes = Changes::of(registry, names)?;
-    if let Some(host) = &facts.gpu {
-        check(&changes, host)?;
+    let nvidias = names.iter().any(|name| name.kind == nvidia());
+    if let Some(host) = &facts.gpu
+        && let Some(driver) = &host.kernel_driver
+    {
+        check(&changes, host, driver)?;
+        if nvidias {
+            require::check(image.environment, driver)?;
+        }
     }
     let mut plan = GpuPlan {
         environment: std::mem::take(&mut changes.environment),
@@ -42,7 +49,6 @@ pub fn plan(
     if changes.application_profile {
         plan.steps.extend(application_profile(&changes));
     }
-    let nvidias = names.iter().any(|name| name.kind == nvidia());
     if nvidias && !plan.environment.iter().any(|(name, _)| name == "NVIDIA_VISIBLE_DEVICES") {
         // As the toolkit's newer files say themselves.
         plan.environment.push(("NVIDIA_VISIBLE_DEVICES".to_owned(), "void".to_owned()));
@@ -52,15 +58,14 @@ pub fn plan(
 }
 
 /// What the driver needs is looked at where it is the host's own: a file may be older than the driver.
-fn check(changes: &Changes, host: &GpuFacts) -> Result<(), GpuError> {
-    let Some(kernel) = &host.kernel_driver else { return Ok(()) };
+fn check(changes: &Changes, host: &GpuFacts, kernel: &str) -> Result<(), GpuError> {
     for step in changes.mounts.iter().chain(&changes.nodes) {
         let Step::Bind { source, .. } = step else { continue };
         let name = source.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         match name.strip_prefix("libcuda.so.") {
             // `libcuda.so.1` says nothing.
             Some(cdi) if cdi.contains('.') && cdi != kernel => {
-                return Err(GpuError::OldCdi { kernel: kernel.clone(), cdi: cdi.to_owned() });
+                return Err(GpuError::OldCdi { kernel: kernel.to_owned(), cdi: cdi.to_owned() });
             }
             _ if source.starts_with("/dev") && name.starts_with("nvidia") => {
                 node(host, source)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::GpuError;
 use super::linker::{self, Library};
 use super::request::Wanted;
+use super::require;
 use super::{DRIVER, GpuPlan, ImageFacts};
 use crate::launch::{BindOptions, FileSystem, Gpu, GpuFacts, HostFacts, Mig, Step};
 
@@ -39,6 +40,7 @@ pub fn plan(
     let none = GpuFacts::default();
     let host = facts.gpu.as_ref().unwrap_or(&none);
     let version = driver(host)?;
+    require::check(image.environment, version)?;
     let chosen = choose(wanted, host)?;
     let mut plan = GpuPlan::default();
     nodes(&mut plan, host, &chosen)?;

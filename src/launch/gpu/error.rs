@@ -34,6 +34,8 @@ pub enum GpuError {
     Wsl,
     #[error("the CDI files are for the NVIDIA driver {cdi}, the kernel module is of version {kernel}")]
     OldCdi { kernel: String, cdi: String },
+    #[error("the image needs {wanted} ({variable}), the NVIDIA driver is {driver}{}", speaks(.cuda))]
+    Requirement { variable: String, wanted: String, driver: String, cuda: Option<String> },
     #[error(transparent)]
     Cdi(CdiError),
 }
@@ -43,6 +45,10 @@ fn because(gpus: &[String]) -> String {
         [] => String::new(),
         gpus => format!(", although there is {}", gpus.join(", ")),
     }
+}
+
+fn speaks(cuda: &Option<String>) -> String {
+    cuda.as_ref().map(|cuda| format!(", which speaks CUDA {cuda}")).unwrap_or_default()
 }
 
 impl GpuError {
@@ -102,6 +108,10 @@ impl GpuError {
             Self::OldCdi { .. } => vec![
                 "`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` as root writes them anew".to_owned(),
                 "if the driver was updated just now: reboot first".to_owned(),
+            ],
+            Self::Requirement { .. } => vec![
+                "install a newer driver, or take an image for an older CUDA".to_owned(),
+                "`-e NVIDIA_DISABLE_REQUIRE=true` runs it all the same".to_owned(),
             ],
             Self::Wsl => {
                 one("`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` as root writes it".to_owned())

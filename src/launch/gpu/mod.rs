@@ -16,6 +16,9 @@
 //!   image has under their names. Where the image has no such cache (musl) `LD_LIBRARY_PATH` does it.
 //! - `/proc/driver/nvidia/params` says that the driver's user-space part must not make device nodes.
 //!
+//! Whether the driver is good enough the image itself says, in `NVIDIA_REQUIRE_*`. What else it says to NVIDIA's runtime
+//! (`NVIDIA_VISIBLE_DEVICES`, `NVIDIA_DRIVER_CAPABILITIES`) is ignored: the user alone decides what comes in.
+//!
 //! `/dev/nvidia*` is all of the driver's interface: a sandbox with a GPU is no wall against hostile code.
 
 mod by_cdi;
@@ -23,6 +26,7 @@ mod direct;
 mod error;
 mod linker;
 mod request;
+mod require;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +50,8 @@ pub struct ImageFacts<'a> {
     pub ld_so_cache: Option<&'a [u8]>,
     /// Names of the files in its `/usr/local/cuda/compat`.
     pub compat: &'a [String],
+    /// `NAME=value`, its own and the user's: whether it needs a newer driver.
+    pub environment: &'a [String],
 }
 
 /// What brings the GPUs in.

@@ -25,7 +25,7 @@ fn cache() -> Vec<u8> {
 }
 
 fn image(cache: Option<&[u8]>) -> ImageFacts<'_> {
-    ImageFacts { platform: Platform::LinuxAmd64, ld_so_cache: cache, compat: &[] }
+    ImageFacts { platform: Platform::LinuxAmd64, ld_so_cache: cache, compat: &[], environment: &[] }
 }
 
 fn plan(asked: &str, facts: &HostFacts) -> Result<GpuPlan, GpuError> {
@@ -262,6 +262,23 @@ fn images_without_a_cache_get_a_search_path() {
     assert_eq!(appended("one", Some(b"not a cache")), (ours, 1));
     let theirs = Some("/usr/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu/vdpau".to_owned());
     assert_eq!(appended("cdi", None), (theirs, 0));
+}
+
+#[test]
+fn images_may_need_a_newer_driver() {
+    for name in ["one", "cdi"] {
+        let asked = |wanted: &str| {
+            let environment = [format!("NVIDIA_REQUIRE_CUDA={wanted}")];
+            gpus(&GpuRequest::All, &host(name), ImageFacts { environment: &environment, ..image(None) })
+        };
+        assert!(asked("driver>=580").is_ok());
+        assert!(matches!(asked("cuda>=13.1"), Err(GpuError::Requirement { .. })));
+    }
+    // Another vendor's GPU does not mind.
+    let environment = ["NVIDIA_REQUIRE_CUDA=driver>=9999".to_owned()];
+    assert!(
+        gpus(&GpuRequest::All, &host("amd"), ImageFacts { environment: &environment, ..image(None) }).is_ok()
+    );
 }
 
 /// Forward compatibility: only for a newer major version than the driver's, and only where the file's hook asks for it.
