@@ -130,7 +130,8 @@ pub enum Step {
         #[serde(flatten)]
         how: BindOptions,
     },
-    /// A file of the sandbox instead of another that cannot be written: one of the kernel's. Nothing if that is not there.
+    /// A file of the sandbox, read-only, instead of another that cannot be written: one of the kernel's. Nothing if that
+    /// is not there.
     Cover { target: String, with: String },
     /// Nothing can be seen there any more: an empty directory, or `/dev/null` over a file. Nothing if it is not there.
     Hide { target: String },

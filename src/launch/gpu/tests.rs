@@ -324,6 +324,14 @@ fn the_driver_must_not_make_device_nodes() {
     }
 }
 
+/// What a hook would change the mode of is made with it, before the nodes come in.
+#[test]
+fn directories_come_before_what_is_in_them() {
+    let plan = plan("all", &host("cdi")).unwrap();
+    assert_eq!(plan.steps[0], Step::Directory { target: "/dev/dri".to_owned(), mode: 0o755 });
+    assert!(nodes(&plan).contains(&"/dev/dri/card1".to_owned()));
+}
+
 #[test]
 fn groups_need_root() {
     let text = r#"{"cdiVersion": "0.7.0", "kind": "amd.com/gpu", "devices": [
