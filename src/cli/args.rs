@@ -73,6 +73,8 @@ pub enum Command {
     Cache(Cache),
     /// Print the JSON Schema of mlbuild.toml or of mlbuild.lock
     Schema(Schema),
+    /// What this host can do for `mlbuild run`, and what stands in the way
+    Doctor(Doctor),
 }
 
 /// Where the project is.
@@ -365,6 +367,39 @@ pub enum CacheCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild doctor              one line for each thing that a run needs, with a fix where something is missing
+  mlbuild doctor --json       the same for scripts
+
+Exit status 0 when a plain run works here, 6 when it does not.")]
+pub struct Doctor {
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print what was found, not what it means: for a report of a problem
+    #[arg(long, conflicts_with = "json")]
+    pub facts: bool,
+    /// Of a process that tries what the host allows; the program calls itself with it
+    #[arg(long, hide = true)]
+    pub part: Option<DoctorPart>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DoctorPart {
+    Attempt,
+    Proc,
+}
+
+impl DoctorPart {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Attempt => "attempt",
+            Self::Proc => "proc",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

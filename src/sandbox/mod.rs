@@ -24,6 +24,7 @@ mod error;
 mod identity;
 mod kernel;
 mod ports;
+pub mod probe;
 mod program;
 mod root;
 mod steps;

@@ -2,6 +2,7 @@
 
 mod build;
 mod cache;
+mod doctor;
 mod images;
 mod init;
 mod inspect;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
         Command::Images(args) => images::run(&session, &args),
         Command::Cache(args) => cache::run(&session, &args.command),
         Command::Schema(args) => schema::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     Ok(done?.into())
 }

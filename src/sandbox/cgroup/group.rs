@@ -309,6 +309,52 @@ mod tests {
         assert_eq!(names(parent.path()), ["other"]);
     }
 
+    /// In a directory of version 2, which may not have a controller that we set; but it can be made, entered, left for a
+    /// place below, emptied and removed.
+    #[test]
+    fn version_two_for_real() {
+        let facts = super::super::Facts::gather().unwrap_or_default();
+        let tree = facts.hierarchies.into_iter().find(|tree| tree.version == Version::Two);
+        let Some(level) = tree.and_then(|tree| tree.levels.into_iter().find(|level| level.writable)) else {
+            eprintln!("skipped: version 2: no directory of it that may be written to");
+            return;
+        };
+        let myself = rustix::process::getpid();
+        let enter =
+            |directory: &Path| write(&directory.join("cgroup.procs"), &myself.as_raw_nonzero().to_string());
+        let part = level.directory.join(format!("test-v2-{}", std::process::id()));
+        fs::create_dir(&part).unwrap();
+        enter(&part).unwrap();
+        let work = || {
+            let enable = ["memory", "pids", "hugetlb", "cpu"].into_iter();
+            let known = |controller: &&str| level.controllers.contains(*controller);
+            let planned = Planned {
+                version: Version::Two,
+                parent: part.clone(),
+                leave: true,
+                enable: enable.filter(known).filter(|one| level.enabled.contains(*one)).collect(),
+                settings: Vec::new(),
+            };
+            let group =
+                Group::create(&Plan { groups: vec![planned], refused: Vec::new() }, "v2", false).unwrap();
+            assert_eq!(names(&part), ["mlbuild-v2", SUPERVISOR]);
+            assert!(group.dir_fd().is_some() && group.warnings().is_empty());
+            #[expect(clippy::disallowed_methods, reason = "a test's process")]
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            group.add(Pid::from_child(&child)).unwrap();
+            let inside = fs::read_to_string(part.join("mlbuild-v2/cgroup.procs")).unwrap();
+            assert_eq!(inside.trim(), child.id().to_string());
+            group.kill();
+            assert!(!child.wait().unwrap().success());
+            drop(group);
+            assert_eq!(names(&part), [SUPERVISOR]);
+        };
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        enter(&level.directory).unwrap();
+        remove(&part).unwrap();
+        result.unwrap();
+    }
+
     #[test]
     fn optional_files_may_be_missing_and_others_not() {
         let group = tempfile::tempdir().unwrap();

@@ -33,6 +33,8 @@ pub struct Planned {
 pub struct Refused {
     pub limit: Limit,
     pub why: Why,
+    /// Of the tree that has the controller, or would have it.
+    pub version: Version,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,6 +84,10 @@ impl Refused {
             Why::ReadOnly if uid == 0 => {
                 "mount the control groups writable (a container needs them delegated to it), or run on the host".to_owned()
             }
+            Why::ReadOnly if self.version == Version::One => format!(
+                "run as root; or have root make a directory in each of the trees of control groups, give it and its \
+                 `cgroup.procs` and `tasks` to user {uid}, and put your shell into it"
+            ),
             Why::ReadOnly => "start it in a unit of your own: `systemd-run --user --scope -p Delegate=yes mlbuild run …`; or \
                  as root"
                 .to_owned(),
@@ -111,15 +117,15 @@ pub fn plan(facts: &Facts, limits: &Limits) -> Plan {
     let tree = facts.hierarchies.iter().find(|hierarchy| hierarchy.version == Version::Two);
     match tree {
         Some(tree) => in_unified(tree, &unified, &mut plan),
-        None => plan.refuse(unified.iter().map(|(limit, _)| *limit), Why::Missing),
+        None => plan.refuse(unified.iter().map(|(limit, _)| *limit), Why::Missing, Version::Two),
     }
     plan.refused.sort_by_key(|refused| refused.limit);
     plan
 }
 
 impl Plan {
-    fn refuse(&mut self, limits: impl IntoIterator<Item = Limit>, why: Why) {
-        self.refused.extend(limits.into_iter().map(|limit| Refused { limit, why }));
+    fn refuse(&mut self, limits: impl IntoIterator<Item = Limit>, why: Why, version: Version) {
+        self.refused.extend(limits.into_iter().map(|limit| Refused { limit, why, version }));
     }
 }
 
@@ -131,7 +137,7 @@ fn legacy(facts: &Facts, wanted: &[(usize, Limit, u64)], plan: &mut Plan) {
             continue;
         }
         let Some(level) = hierarchy.levels.iter().find(|level| level.writable) else {
-            plan.refuse(here.iter().map(|(_, limit, _)| *limit), Why::ReadOnly);
+            plan.refuse(here.iter().map(|(_, limit, _)| *limit), Why::ReadOnly, Version::One);
             continue;
         };
         let set = |(_, limit, value): &&(usize, Limit, u64)| (*limit, settings(Version::One, *limit, *value));
@@ -160,10 +166,8 @@ fn in_unified(tree: &Hierarchy, wanted: &[(Limit, u64)], plan: &mut Plan) {
     for (limit, _) in wanted {
         if chosen.is_none_or(|at| !able[at].contains(limit)) {
             let obstacles = tree.levels.iter().filter_map(|level| obstacle(level, *limit));
-            plan.refuse(
-                [*limit],
-                obstacles.max_by_key(|(weight, _)| *weight).map_or(Why::Missing, |(_, why)| why),
-            );
+            let why = obstacles.max_by_key(|(weight, _)| *weight).map_or(Why::Missing, |(_, why)| why);
+            plan.refuse([*limit], why, Version::Two);
         }
     }
     let Some(at) = chosen else { return };

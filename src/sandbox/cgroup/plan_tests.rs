@@ -134,10 +134,10 @@ fn version_one_and_both() {
 #[test]
 fn every_refusal_names_a_remedy() {
     for why in [Why::Missing, Why::NotDelegated, Why::ReadOnly, Why::Busy] {
-        let refused = Refused { limit: Limit::Memory, why };
-        assert!(refused.to_string().starts_with("--memory cannot be enforced: "));
-        for uid in [0, 1000] {
-            assert!(refused.remedy(uid).len() > 30);
+        for version in [Version::One, Version::Two] {
+            let refused = Refused { limit: Limit::Memory, why, version };
+            assert!(refused.to_string().starts_with("--memory cannot be enforced: "));
+            assert!(refused.remedy(0).len() > 30 && refused.remedy(1000).len() > 30);
         }
     }
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod cgroup;
 mod confine;
+mod doctor;
 mod interactive;
 mod isolation;
 mod lifecycle;

@@ -1,0 +1,122 @@
+//! `mlbuild doctor`.
+
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::Exit;
+use crate::cli::args::{Doctor as Args, DoctorPart};
+use crate::cli::failure::Failure;
+use crate::cli::out;
+use crate::cli::text::on_one_line;
+use crate::sandbox::probe::{self, Attempt, Finding, State};
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    match args.part {
+        Some(DoctorPart::Attempt) => {
+            out::json(&probe::attempt(|| of_a_process_of_ours(DoctorPart::Proc).unwrap_or_default()));
+            Ok(Exit::Success)
+        }
+        Some(DoctorPart::Proc) => {
+            out::json(&probe::attempt_proc());
+            Ok(Exit::Success)
+        }
+        None => report(args),
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// A run with nothing special works.
+    works: bool,
+    findings: Vec<Finding>,
+}
+
+fn report(args: &Args) -> Result<Exit, Failure> {
+    let attempt: Attempt = of_a_process_of_ours(DoctorPart::Attempt)?;
+    let facts = probe::gather(attempt);
+    if args.facts {
+        out::json(&facts);
+        return Ok(Exit::Success);
+    }
+    let findings = probe::judge(&facts);
+    let works = findings.iter().all(|finding| finding.state < State::Problem);
+    if args.json {
+        out::json(&Report { works, findings });
+    } else {
+        out::print(format_args!("{}", text(&findings, works)));
+    }
+    Ok(if works { Exit::Success } else { Exit::Host })
+}
+
+fn text(findings: &[Finding], works: bool) -> String {
+    let width = findings.iter().map(|finding| finding.what.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut said = None;
+    for finding in findings {
+        let sign = match finding.state {
+            State::Ok => "ok  ",
+            State::Limited => "note",
+            State::Problem => "FAIL",
+        };
+        text += &format!("{sign}  {:<width$}  {}\n", finding.what, on_one_line(&finding.detail));
+        // One remedy for several things stands below the first of them.
+        if let Some(fix) = finding.fix.as_ref().filter(|fix| said != Some(*fix)) {
+            said = Some(fix);
+            text += &format!("      {:<width$}  fix: {}\n", "", on_one_line(fix));
+        }
+    }
+    text += match works {
+        true => "`mlbuild run` works here.\n",
+        false => "`mlbuild run` does not work here.\n",
+    };
+    text
+}
+
+/// What this very program says when it is asked for a part: a process that has left its namespaces cannot go on.
+fn of_a_process_of_ours<T: DeserializeOwned>(part: DoctorPart) -> Result<T, Failure> {
+    let failed = |source| Failure::Io { what: "cannot try what this host allows".into(), source };
+    // Found wherever the program lies, and even where something else is mounted by now.
+    #[expect(clippy::disallowed_methods, reason = "it is this program")]
+    let mut command = Command::new("/proc/self/exe");
+    let output = command
+        .args(["doctor", "--part", part.name()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(failed)?;
+    serde_json::from_slice(&output.stdout).map_err(|error| failed(std::io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_each_and_a_fix_below() {
+        let finding = |what, state, fix: Option<&str>| Finding {
+            what,
+            state,
+            detail: "words".to_owned(),
+            fix: fix.map(str::to_owned),
+        };
+        let findings = [
+            finding("kernel", State::Ok, None),
+            finding("a longer thing", State::Limited, Some("do\nthis")),
+            finding("x", State::Problem, Some("do that")),
+            finding("y", State::Limited, Some("do that")),
+        ];
+        let expected = "\
+ok    kernel          words
+note  a longer thing  words
+                      fix: do this
+FAIL  x               words
+                      fix: do that
+note  y               words
+`mlbuild run` does not work here.
+";
+        assert_eq!(text(&findings, false), expected);
+        assert!(text(&findings[..1], true).ends_with("words\n`mlbuild run` works here.\n"));
+    }
+}

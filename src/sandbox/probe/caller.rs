@@ -1,0 +1,113 @@
+//! Who asks, and which programs of the host they have.
+
+use std::env;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::launch::Caller;
+
+/// Where programs are looked for after the caller's `PATH`: those of administrators are often not in it.
+const DIRECTORIES: [&str; 6] =
+    ["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"];
+/// More of a file of accounts is not read.
+const MAX_ACCOUNTS: u64 = 16 << 20;
+
+/// The process's user, with the subordinate IDs that are theirs and can be used.
+pub fn caller() -> Caller {
+    let uid = rustix::process::getuid().as_raw();
+    let name = user();
+    let range = |file: &str, tool: &str| {
+        let found = subordinate(&read(file), name.as_deref(), uid);
+        found.filter(|_| program(tool).is_some())
+    };
+    Caller {
+        uid,
+        gid: rustix::process::getgid().as_raw(),
+        subordinate_uids: range("/etc/subuid", "newuidmap"),
+        subordinate_gids: range("/etc/subgid", "newgidmap"),
+    }
+}
+
+/// Their name.
+pub(super) fn user() -> Option<String> {
+    account(&read("/etc/passwd"), rustix::process::getuid().as_raw())
+}
+
+/// A program of the host, by name.
+pub fn program(name: &str) -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "the host's programs are where the caller has them")]
+    let path = env::var_os("PATH").unwrap_or_default();
+    let absolute = env::split_paths(&path).filter(|directory| directory.is_absolute());
+    let places = absolute.chain(DIRECTORIES.map(PathBuf::from));
+    places.map(|directory| directory.join(name)).find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// Empty if it cannot be read.
+fn read(path: &str) -> String {
+    let mut text = String::new();
+    let file = fs::File::open(path).map(|file| file.take(MAX_ACCOUNTS));
+    let _ = file.and_then(|mut file| file.read_to_string(&mut text));
+    text
+}
+
+/// The name of a user in `/etc/passwd`.
+fn account(accounts: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    })
+}
+
+/// The largest range in `/etc/subuid` or `/etc/subgid` of a user, who stands there by name or number: first ID and count.
+fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Option<(u32, u32)> {
+    let uid = uid.to_string();
+    let ranges = text.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next()?;
+        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let theirs = Some(owner) == name || owner == uid;
+        let sound = count > 0 && u32::checked_add(first, count).is_some() && first > 0;
+        (theirs && sound).then_some((first, count))
+    });
+    // The first of several equal ones.
+    ranges.reduce(|best, other| if other.1 > best.1 { other } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_by_name_and_by_number() {
+        let text = "# comment\nalice:100000:65536\n1001:200000:1000\nbob:300000:65536\nbob:400000:70000\n\
+                    bad:x:1\nshort:1\nhuge:4294967295:10\nnone:5:0\nroot:0:100\n";
+        assert_eq!(subordinate(text, Some("alice"), 1000), Some((100_000, 65_536)));
+        assert_eq!(subordinate(text, None, 1001), Some((200_000, 1_000)));
+        assert_eq!(subordinate(text, Some("bob"), 7), Some((400_000, 70_000)));
+        for name in ["carol", "bad", "short", "huge", "none", "root"] {
+            assert_eq!(subordinate(text, Some(name), 7), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_users() {
+        let text = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nbroken\n";
+        assert_eq!(account(text, 1000).as_deref(), Some("alice"));
+        assert_eq!(account(text, 7), None);
+    }
+
+    #[test]
+    fn programs_are_files_that_may_be_executed() {
+        assert!(program("sh").is_some_and(|path| path.is_absolute()));
+        assert_eq!(program("no such program"), None);
+        assert_eq!(program("."), None);
+    }
+}
