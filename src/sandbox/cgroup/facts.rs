@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
+use super::systemd::Manager;
+
 /// Recorded ones are fixtures of the tests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Facts {
     pub uid: u32,
     pub hierarchies: Vec<Hierarchy>,
+    /// The caller's manager of systemd's. Root needs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manager: Option<Manager>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,7 +68,13 @@ impl Facts {
     pub(super) fn gather_below(root: &Path, uid: u32) -> io::Result<Self> {
         let membership = fs::read_to_string(root.join("proc/self/cgroup"))?;
         let mounts = fs::read_to_string(root.join("proc/self/mountinfo"))?;
-        let hierarchies = places(&membership, &mounts)
+        let places = places(&membership, &mounts);
+        #[expect(clippy::disallowed_methods, reason = "where the caller's bus is, is the session's to say")]
+        let bus = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
+        let unified = places.iter().find(|place| place.version == Version::Two && uid != 0);
+        let manager =
+            unified.and_then(|place| Manager::find(root, &below(root, &place.mount), uid, bus.as_deref()));
+        let hierarchies = places
             .into_iter()
             .map(|place| {
                 let mount = below(root, &place.mount);
@@ -75,7 +86,7 @@ impl Facts {
                 Hierarchy { version: place.version, controllers: place.controllers, levels }
             })
             .collect();
-        Ok(Self { uid, hierarchies })
+        Ok(Self { uid, hierarchies, manager })
     }
 }
 

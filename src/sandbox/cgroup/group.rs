@@ -336,7 +336,7 @@ mod tests {
                 settings: Vec::new(),
             };
             let group =
-                Group::create(&Plan { groups: vec![planned], refused: Vec::new() }, "v2", false).unwrap();
+                Group::create(&Plan { groups: vec![planned], ..Plan::default() }, "v2", false).unwrap();
             assert_eq!(names(&part), ["mlbuild-v2", SUPERVISOR]);
             assert!(group.dir_fd().is_some() && group.warnings().is_empty());
             #[expect(clippy::disallowed_methods, reason = "a test's process")]

@@ -17,6 +17,8 @@
 //! In version 2 only a directory without processes gives controllers on. Where that is the process's own and nobody else
 //! is in it (`systemd-run --scope -p Delegate=yes mlbuild run`), the process moves itself one directory down first.
 //!
+//! Who may write nowhere (a session over SSH) may have a manager of systemd's, which is asked for a unit around this process.
+//!
 //! A directory of ours is `mlbuild-NAME`, and who made it holds a lock (`flock`) on it for as long as it lives. One that
 //! nobody holds is left over from a run that was killed, and removed by the next.
 
@@ -24,6 +26,7 @@ mod facts;
 mod group;
 mod plan;
 mod settings;
+mod systemd;
 
 use std::path::PathBuf;
 
@@ -31,6 +34,7 @@ pub use facts::{Facts, Hierarchy, Level, Version};
 pub use group::Group;
 pub use plan::{Plan, Planned, Refused, Why, plan};
 pub use settings::{Limit, Setting, settings};
+pub use systemd::Manager;
 
 use crate::launch::Limits;
 
@@ -76,9 +80,22 @@ const BEST_EFFORT: &str = "`--best-effort-limits` goes on without the limits tha
 /// A group that enforces `limits`, with nobody in it. With [`Limits::best_effort`], one that enforces what is possible;
 /// [`Group::warnings`] says what is not.
 pub fn create(facts: &Facts, limits: &Limits, name: &str) -> Result<Group, CgroupError> {
-    let plan = plan(facts, limits);
-    if !plan.refused.is_empty() && !limits.best_effort {
-        return Err(CgroupError::Refused { refused: plan.refused, uid: facts.uid });
+    let refuse = |plan: &Plan| match plan.refused.is_empty() || limits.best_effort {
+        true => Ok(()),
+        false => Err(CgroupError::Refused { refused: plan.refused.clone(), uid: facts.uid }),
+    };
+    let mut plan = plan(facts, limits);
+    refuse(&plan)?;
+    if let Some(manager) = plan.ask.take() {
+        match systemd::enter_scope(&manager, facts.uid, name).and_then(|()| Facts::gather()) {
+            // In its unit the process may write; nobody is asked twice.
+            Ok(inside) => plan = self::plan(&Facts { manager: None, ..inside }, limits),
+            Err(source) if !limits.best_effort => {
+                return Err(CgroupError::Io { operation: "have systemd make", path: manager.bus, source });
+            }
+            Err(_) => plan = self::plan(&Facts { manager: None, ..facts.clone() }, limits),
+        }
     }
+    refuse(&plan)?;
     Group::create(&plan, name, limits.best_effort)
 }

@@ -8,10 +8,13 @@ use serde::Serialize;
 
 use super::facts::{Facts, Hierarchy, Level, Version};
 use super::settings::{Limit, Setting, settings};
+use super::systemd::Manager;
 use crate::launch::Limits;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
+    /// Ask this manager for a unit first, and plan again in there.
+    pub ask: Option<Manager>,
     pub groups: Vec<Planned>,
     pub refused: Vec<Refused>,
 }
@@ -119,8 +122,26 @@ pub fn plan(facts: &Facts, limits: &Limits) -> Plan {
         Some(tree) => in_unified(tree, &unified, &mut plan),
         None => plan.refuse(unified.iter().map(|(limit, _)| *limit), Why::Missing, Version::Two),
     }
+    ask(facts, &unified, &mut plan);
     plan.refused.sort_by_key(|refused| refused.limit);
     plan
+}
+
+/// Where a manager gives what we cannot take, all of version 2 goes into its unit.
+fn ask(facts: &Facts, unified: &[(Limit, u64)], plan: &mut Plan) {
+    let Some(manager) = &facts.manager else { return };
+    let gives = |limit: Limit| manager.controllers.contains(limit.controller());
+    let helped = |refused: &Refused| {
+        refused.version == Version::Two
+            && matches!(refused.why, Why::ReadOnly | Why::Busy)
+            && gives(refused.limit)
+    };
+    if plan.refused.iter().any(helped) && plan.groups.iter().all(|group| group.version == Version::One) {
+        plan.ask = Some(manager.clone());
+        plan.refused.retain(|refused| refused.version == Version::One);
+        let lacking = unified.iter().map(|(limit, _)| *limit).filter(|limit| !gives(*limit));
+        plan.refuse(lacking, Why::NotDelegated, Version::Two);
+    }
 }
 
 impl Plan {

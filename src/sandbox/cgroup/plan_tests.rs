@@ -22,7 +22,7 @@ fn level(directory: &str, flags: &str, controllers: &str, enabled: &str) -> Leve
 
 fn unified(levels: Vec<Level>) -> Facts {
     let hierarchy = Hierarchy { version: Version::Two, controllers: BTreeSet::new(), levels };
-    Facts { uid: 1000, hierarchies: vec![hierarchy] }
+    Facts { uid: 1000, hierarchies: vec![hierarchy], manager: None }
 }
 
 fn shown(facts: &Facts, limits: &Limits) -> Vec<String> {
@@ -33,7 +33,8 @@ fn shown(facts: &Facts, limits: &Limits) -> Vec<String> {
         format!("{} {} enable[{}]{leave}", group.parent.display(), limits.join("+"), group.enable.join("+"))
     });
     let refused = plan.refused.iter().map(|refused| format!("{:?}: {:?}", refused.limit, refused.why));
-    groups.chain(refused).collect()
+    let ask = plan.ask.iter().map(|manager| format!("ask {}", manager.bus.display()));
+    ask.chain(groups).chain(refused).collect()
 }
 
 #[test]
@@ -76,6 +77,16 @@ fn a_user_who_came_by_ssh_may_write_nowhere() {
         level("/", "r", "cpu memory pids", "cpu memory pids"),
     ]);
     assert_eq!(shown(&facts, &ALL), ["Memory: ReadOnly", "Cpus: ReadOnly", "Pids: ReadOnly"]);
+    // A manager gives a unit, with what it was given itself.
+    let manager = Manager { bus: "/bus".into(), controllers: words("memory pids") };
+    let mut facts = Facts { manager: Some(manager), ..facts };
+    assert_eq!(shown(&facts, &ALL), ["ask /bus", "Cpus: NotDelegated"]);
+    let memory = Limits { memory: Some(1), ..Limits::default() };
+    assert_eq!(shown(&facts, &memory), ["ask /bus"]);
+    // Not where that gives nothing, or nothing is missing.
+    assert_eq!(shown(&facts, &Limits { milli_cpus: Some(1), ..Limits::default() }), ["Cpus: ReadOnly"]);
+    facts.hierarchies[0].levels[1].writable = true;
+    assert_eq!(shown(&facts, &memory), ["/user-1000 memory enable[]"]);
 }
 
 #[test]
@@ -115,6 +126,7 @@ fn version_one_and_both() {
     };
     let mut facts = Facts {
         uid: 0,
+        manager: None,
         hierarchies: vec![
             tree("memory", &[("/memory/job", false), ("/memory", true)]),
             tree("cpu cpuacct", &[("/cpu", true)]),
@@ -127,7 +139,8 @@ fn version_one_and_both() {
     facts.hierarchies[0].levels[1].writable = false;
     assert_eq!(shown(&facts, &ALL), ["/cpu cpu enable[]", "/unified pids enable[pids]", "Memory: ReadOnly"]);
     // Mounted together, one directory.
-    let together = Facts { uid: 0, hierarchies: vec![tree("cpu memory pids", &[("/all", true)])] };
+    let together =
+        Facts { uid: 0, manager: None, hierarchies: vec![tree("cpu memory pids", &[("/all", true)])] };
     assert_eq!(shown(&together, &ALL), ["/all memory+cpu+pids enable[]"]);
 }
 

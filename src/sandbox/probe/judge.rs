@@ -305,6 +305,10 @@ fn limits(facts: &Facts) -> Vec<Finding> {
             best_effort: false,
         };
         let plan = cgroup::plan(&facts.cgroups, &limits);
+        if plan.ask.is_some() {
+            let detail = "control groups version 2, in a unit that systemd is asked for";
+            return Finding::ok(limit.option(), detail);
+        }
         match (plan.groups.first(), plan.refused.first()) {
             (_, Some(refused)) => {
                 let inside = facts.container.is_some() && refused.why != cgroup::Why::NotDelegated;
