@@ -21,6 +21,7 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, LandlockStatus, PathBeneath, PathFd, RestrictSelf, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
+use rustix::stdio::{stderr, stdin, stdout};
 use serde::Serialize;
 
 use crate::launch::{FileSystem, Launch, Step};
@@ -98,7 +99,7 @@ pub fn restrict(writable: Option<&[&str]>) -> io::Result<Enforced> {
             // For a file, the library takes of these what a file can have.
             allow(Path::new(path), writing())?;
         }
-        for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        for stream in [stdin(), stdout(), stderr()] {
             // Pipes and sockets are no files of a mounted file system: they need no rule, and can have none.
             let access = AccessFs::WriteFile | AccessFs::Truncate;
             let _ = (&mut ruleset).add_rule(PathBeneath::new(stream, access));
