@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, getegid, geteuid};
 
 use super::error::{Doing, SandboxError};
+use super::probe;
 use crate::launch::{Identity, Range};
 
 /// Writes the maps of the process, which waits for it.
@@ -37,9 +37,10 @@ pub fn map(process: Pid, identity: &Identity) -> Result<(), SandboxError> {
 /// The host's programs that may give a user the IDs which `/etc/subuid` and `/etc/subgid` promise. They run with an empty
 /// environment.
 fn delegate(program: &str, process: Pid, own: u32, range: Range) -> Result<(), SandboxError> {
-    let path = installed(program).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)).doing(|| {
-        format!("cannot map more than one ID: {program} is not installed (Debian: package uidmap)")
-    })?;
+    let path =
+        probe::program(program).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)).doing(|| {
+            format!("cannot map more than one ID: {program} is not installed (Debian: package uidmap)")
+        })?;
     #[expect(
         clippy::disallowed_methods,
         reason = "a set-uid program of the host, with nothing of the image's"
@@ -53,10 +54,4 @@ fn delegate(program: &str, process: Pid, own: u32, range: Range) -> Result<(), S
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(io::Error::other(said)).doing(|| format!("{program} refused"))
-}
-
-/// A program of the host, in the directories of the system.
-pub fn installed(program: &str) -> Option<std::path::PathBuf> {
-    let directories = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin"];
-    directories.into_iter().map(|directory| Path::new(directory).join(program)).find(|path| path.is_file())
 }

@@ -32,7 +32,6 @@ mod supervise;
 mod terminal;
 
 pub use error::{FAILED, SandboxError};
-pub use identity::installed;
 pub use program::resource;
 pub use steps::read_beneath;
 pub use supervise::{Listener, TIMED_OUT, run};

@@ -18,12 +18,12 @@ use crate::engine::LayeredImage;
 use crate::export::{Layout, Target};
 use crate::launch::gpu::{self, GpuPlan, GpuRequest, ImageFacts, RequestError};
 use crate::launch::{
-    self, Accounts, Caller, Device, HostFacts, Image, Limits, Mount, NetworkMode, Options, Publish, Rlimit,
-    Tmpfs, Volume,
+    self, Accounts, Device, HostFacts, Image, Limits, Mount, NetworkMode, Options, Publish, Rlimit, Tmpfs,
+    Volume,
 };
 use crate::oci::Platform;
 use crate::oci::config::RunConfig;
-use crate::sandbox::{self, Listener, discover};
+use crate::sandbox::{self, Listener, discover, probe};
 use crate::store::{KeepError, Store};
 
 /// Bytes of an --env-file that are read.
@@ -87,7 +87,8 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
             Failure::Request { message: format!("--gpus: {error}"), hint: Some(error.hint().to_owned()) }
         })?;
     let (host, mut warnings) = host(&options, &request);
-    let gpu = gpus(&request, &host, &image.layers)?;
+    let environment = [image.config.env.clone(), options.environment.clone()].concat();
+    let gpu = gpus(&request, &host, &image.layers, &environment)?;
     let passwd = account_file(&image.layers, "etc/passwd");
     let group = account_file(&image.layers, "etc/group");
     let image = Image {
@@ -308,15 +309,11 @@ fn working_directory() -> Result<PathBuf, Failure> {
 fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
     let private = options.network == NetworkMode::Private;
     let mut facts = HostFacts {
-        caller: Caller {
-            uid: rustix::process::geteuid().as_raw(),
-            gid: rustix::process::getegid().as_raw(),
-            ..Caller::default()
-        },
+        caller: probe::caller(),
         resolv_conf: (options.network != NetworkMode::None)
             .then(|| fs::read_to_string("/etc/resolv.conf").ok())
             .flatten(),
-        pasta: private.then(|| sandbox::installed("pasta")).flatten(),
+        pasta: private.then(|| probe::program("pasta")).flatten(),
         ..HostFacts::default()
     };
     let mut warnings = Vec::new();
@@ -333,13 +330,19 @@ fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
     (facts, warnings)
 }
 
-fn gpus(request: &GpuRequest, host: &HostFacts, layers: &[PathBuf]) -> Result<GpuPlan, Failure> {
+fn gpus(
+    request: &GpuRequest,
+    host: &HostFacts,
+    layers: &[PathBuf],
+    environment: &[String],
+) -> Result<GpuPlan, Failure> {
     if *request == GpuRequest::None {
         return Ok(GpuPlan::default());
     }
     let cache = discover::ld_so_cache(layers);
     let compat = discover::cuda_compat(layers);
-    let image = ImageFacts { platform: Platform::HOST, ld_so_cache: cache.as_deref(), compat: &compat };
+    let platform = Platform::HOST;
+    let image = ImageFacts { platform, ld_so_cache: cache.as_deref(), compat: &compat, environment };
     gpu::gpus(request, host, image)
         .map_err(|error| Failure::Hinted { message: chain(&error), hints: error.hints() })
 }
