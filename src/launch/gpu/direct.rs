@@ -130,13 +130,15 @@ fn find<'a>(wanted: &Wanted, host: &'a GpuFacts) -> Result<Chosen<'a>, GpuError>
         }
         Wanted::MigUuid(uuid) => {
             let parts: Vec<_> = driven(host).flat_map(|(index, gpu)| parts(index, gpu)).collect();
-            let mut migs = parts.iter().filter_map(|part| part.mig);
-            if migs.clone().any(|mig| mig.uuid.is_none()) && !migs.clone().any(|mig| same(&mig.uuid, uuid)) {
-                let known = driven(host).flat_map(|(index, gpu)| instances(index, gpu)).collect();
-                return Err(GpuError::NoMigUuids { wanted: uuid.clone(), known });
+            let has = |part: &Chosen<'_>, test: &dyn Fn(&Mig) -> bool| part.mig.is_some_and(test);
+            match parts.iter().find(|part| has(part, &|mig| same(&mig.uuid, uuid))) {
+                Some(found) => Ok(found.clone()),
+                None if parts.iter().any(|part| has(part, &|mig| mig.uuid.is_none())) => {
+                    let known = driven(host).flat_map(|(index, gpu)| instances(index, gpu)).collect();
+                    Err(GpuError::NoMigUuids { wanted: uuid.clone(), known })
+                }
+                None => Err(unknown()),
             }
-            let mig = migs.find(|mig| same(&mig.uuid, uuid)).ok_or_else(unknown)?;
-            Ok(parts.into_iter().find(|part| part.mig == Some(mig)).expect("it is one of these"))
         }
         // A host may have CDI files of other kinds only; then a name of one was refused before.
         Wanted::Device(_) => Err(unknown()),

@@ -29,10 +29,11 @@ const PROGRAMS: [&str; 7] = [
 ];
 const PROGRAM_DIRECTORIES: [&str; 4] =
     ["/usr/bin", "/usr/sbin", "/usr/lib/nvidia/current", "/run/current-system/sw/bin"];
-const OTHERS: [&str; 7] = [
+/// Where MPS' programs meet: anybody can make it, and a link there would lead the sandbox anywhere.
+const MPS: &str = "/tmp/nvidia-mps";
+const OTHERS: [&str; 6] = [
     "/run/nvidia-persistenced/socket",
     "/run/nvidia-fabricmanager/socket",
-    "/tmp/nvidia-mps",
     "/etc/OpenCL/vendors/nvidia.icd",
     "/etc/vulkan/icd.d/nvidia_icd.json",
     "/usr/share/vulkan/icd.d/nvidia_icd.json",
@@ -184,6 +185,12 @@ fn files(root: &Path, version: Option<&str>) -> Vec<PathBuf> {
         return files;
     }
     files.extend(OTHERS.iter().map(PathBuf::from).filter(there));
+    let trusted = |found: fs::Metadata| {
+        found.is_dir() && (found.uid() == 0 || found.uid() == rustix::process::geteuid().as_raw())
+    };
+    if fs::symlink_metadata(below(root, Path::new(MPS))).is_ok_and(trusted) {
+        files.push(MPS.into());
+    }
     let firmware = version.and_then(|version| {
         let directories = FIRMWARE.iter().map(|directory| Path::new(directory).join(version));
         directories.into_iter().find(there)

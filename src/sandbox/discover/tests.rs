@@ -223,6 +223,24 @@ fn nodes_programs_and_firmware() {
     }
 }
 
+/// In `/tmp` anybody may have made it.
+#[test]
+fn the_meeting_place_of_mps_is_ours_or_roots() {
+    let root = Root::new();
+    root.file("sys/module/nvidia/version", VERSION);
+    let mps = root.path().join("tmp/nvidia-mps");
+    let is_taken = || root.facts().files.contains(&PathBuf::from("/tmp/nvidia-mps"));
+    root.link("tmp/nvidia-mps", root.path().to_str().unwrap());
+    assert!(!is_taken(), "a link");
+    fs::remove_file(&mps).unwrap();
+    fs::create_dir(&mps).unwrap();
+    assert!(is_taken());
+    // Only root gives directories away.
+    if std::os::unix::fs::chown(&mps, Some(12345), None).is_ok() {
+        assert!(!is_taken(), "another user's");
+    }
+}
+
 #[test]
 fn cdi_files_in_their_order() {
     let root = Root::new();
