@@ -4,6 +4,7 @@ mod arguments;
 mod cgroup;
 mod confine;
 mod doctor;
+mod gpu;
 mod interactive;
 mod isolation;
 mod lifecycle;

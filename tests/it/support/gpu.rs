@@ -51,6 +51,10 @@ impl FakeDriver {
 
     fn kernel(&self) {
         self.write("sys/module/nvidia/version", VERSION);
+        let version = format!(
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {VERSION}  Tue Sep 23 10:11:41 UTC 2025\n"
+        );
+        self.write("proc/driver/nvidia/version", &version);
         self.write("proc/driver/nvidia/params", "ModifyDeviceFiles: 1\nDeviceFileMode: 438\n");
         self.write(
             "proc/devices",

@@ -1,0 +1,72 @@
+//! GPUs in real sandboxes, without a GPU: a made-up driver, by its CDI file. One without such a file cannot be shown to the
+//! program: the kernel lets nobody mount a `/proc` of his own once something lies over a part of the host's.
+
+use std::fs;
+
+use super::{Host, Who};
+use crate::support::gpu::{FakeDriver, looking_root, podman_sees};
+use crate::support::skip::or_skip;
+use crate::support::tool::Podman;
+
+/// What CUDA says, where its library was found, and what is in the way of changing it.
+const CUDA: &str = r"
+import ctypes, os
+cuda = ctypes.CDLL('libcuda.so.1')
+count = ctypes.c_int()
+print(cuda.cuInit(0), cuda.cuDeviceGetCount(ctypes.byref(count)), count.value, os.environ['NVIDIA_VISIBLE_DEVICES'])
+path = next(line.split()[-1] for line in open('/proc/self/maps') if 'libcuda' in line)
+print(path)
+try:
+    open(path, 'r+')
+    print('open')
+except OSError:
+    print('shut')
+";
+
+#[test]
+fn a_made_up_gpu_by_its_cdi_file() {
+    const CHECK: &str = "a GPU by its CDI file";
+    for host in or_skip!(CHECK, Host::both("hello")) {
+        let driver = or_skip!(CHECK, FakeDriver::new(&host.path("driver"), 2));
+        fs::create_dir_all(host.path(".config/cdi")).unwrap();
+        host.write(".config/cdi/nvidia.json", &driver.cdi(true));
+        // The hooks of the file are of a program that does not exist: what they are for is done all the same.
+        for (gpus, count) in [("all", 2), ("1", 1), ("nvidia.com/gpu=0", 1)] {
+            let smi = host.run(&["--gpus", gpus], &["nvidia-smi"]).run().expect(0).stdout();
+            assert_eq!(smi, format!("driver 580.95.05, {count} GPUs\n"), "{:?} {gpus}", host.who);
+        }
+        let said = host.python(&["--gpus", "all"], CUDA).expect(0).stdout();
+        let library = format!("/{}/libcuda.so.580.95.05", FakeDriver::library_directory());
+        assert_eq!(said, format!("0 0 2 void\n{library}\nshut\n"), "{:?}", host.who);
+        // Nothing of it without the option.
+        let without = "import ctypes, os\nprint([n for n in os.listdir('/dev') if 'nvidia' in n])\nctypes.CDLL('libcuda.so.1')";
+        let none = host.python(&[], without);
+        assert_eq!((none.status(), none.stdout().as_str()), (1, "[]\n"), "{}", none.stderr());
+        let missing = host.run(&["--gpus", "7"], &["true"]).run();
+        assert!(missing.stderr().contains("nvidia.com/gpu=7"), "{}", missing.stderr());
+        if host.who == Who::Root {
+            assert_eq!(seen_by_podman(&driver, &host), seen(&host), "podman and ours");
+        } else {
+            assert!(seen(&host).contains(&"node /dev/nvidia1 195 1".to_owned()));
+        }
+    }
+}
+
+/// What a static program sees of all GPUs, sorted.
+fn seen(host: &Host) -> Vec<String> {
+    let root = host.path("root");
+    looking_root(&root).unwrap();
+    let volume = format!("{}:/look:ro", root.join("look").display());
+    let said = host.run(&["--gpus", "all", "-v", &volume], &["/look"]).run().expect(0).stdout();
+    let mut seen: Vec<_> = said.lines().map(str::to_owned).collect();
+    seen.sort();
+    seen
+}
+
+/// The same by rootful podman, from the same file without hooks: it would run them.
+fn seen_by_podman(driver: &FakeDriver, host: &Host) -> Vec<String> {
+    let (root, near) = (host.path("root"), host.directory.path());
+    looking_root(&root).unwrap();
+    let podman = Podman::new(near).unwrap();
+    podman_sees(&podman, near, &root, &driver.cdi(false), "all").unwrap()
+}
