@@ -23,6 +23,8 @@ pub enum Said {
     Warning(String),
     /// It did not come about, and that is the exit status.
     Failed { status: u8, message: String },
+    /// All processes but the first have ended; this is the program's exit status.
+    Ended(u8),
 }
 
 /// From the supervisor.
@@ -45,6 +47,7 @@ impl Channel {
             Said::Terminal(master) => (b'T', 0, "", Some(master.as_fd())),
             Said::Warning(text) => (b'W', 0, text.as_str(), None),
             Said::Failed { status, message } => (b'F', *status, message.as_str(), None),
+            Said::Ended(status) => (b'E', *status, "", None),
         };
         let mut message = vec![tag, status];
         message.extend_from_slice(&text.as_bytes()[..text.floor_char_boundary(LONGEST - 2)]);
@@ -83,6 +86,7 @@ impl Channel {
             (None, _) => None,
             (Some(b'T'), Some(master)) => Some(Said::Terminal(master)),
             (Some(b'W'), _) => Some(Said::Warning(text())),
+            (Some(b'E'), _) => Some(Said::Ended(buffer[1])),
             _ => Some(Said::Failed { status: buffer[1], message: text() }),
         })
     }
@@ -123,6 +127,7 @@ mod tests {
         let (one, other) = Channel::pair().unwrap();
         one.say(&Said::Warning("mind the gap".into())).unwrap();
         one.say(&Said::Failed { status: 127, message: "no `x`".into() }).unwrap();
+        one.say(&Said::Ended(7)).unwrap();
         one.say(&Said::Failed { status: 1, message: "é".repeat(LONGEST) }).unwrap();
         assert!(matches!(other.hear(), Ok(Some(Said::Warning(text))) if text == "mind the gap"));
         assert!(

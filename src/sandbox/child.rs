@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, fchdir, kill_process, pivot_root, set_dumpable_behavior,
-    set_parent_process_death_signal, setsid, umask, wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, fchdir, kill_process, kill_process_group, pivot_root,
+    set_dumpable_behavior, set_parent_process_death_signal, setsid, umask, wait,
 };
 use rustix::system::sethostname;
 use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -179,7 +179,7 @@ fn supervise(
     drop(terminal);
     // Nothing is mounted or made from here on.
     // Signals go to whatever user the program has become.
-    capabilities::keep_only(CapabilitySet::KILL, || Ok(())).doing(|| "cannot give up capabilities".into())?;
+    capabilities::keep_for_oneself(CapabilitySet::KILL).doing(|| "cannot give up capabilities".into())?;
     die_with_the_supervisor()?;
     loop {
         let mut ready = [PollFd::new(&channel, PollFlags::IN), PollFd::new(ended.get_read(), PollFlags::IN)];
@@ -199,13 +199,23 @@ fn supervise(
         ended.pending().for_each(drop);
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == program {
-                return Ok(match (status.exit_status(), status.terminating_signal()) {
+                let status = match (status.exit_status(), status.terminating_signal()) {
                     (Some(code), _) => code as u8,
                     (None, Some(signal)) => 128 + signal as u8,
                     (None, None) => FAILED,
-                });
+                };
+                end_all();
+                let _ = channel.say(&Said::Ended(status));
+                return Ok(status);
             }
         }
+    }
+}
+
+/// All processes of the sandbox but this one. `kill(-1)` means those that the caller can see: its namespace's.
+fn end_all() {
+    if kill_process_group(Pid::INIT, Signal::KILL).is_ok() {
+        while let Ok(Some(_)) = wait(WaitOptions::empty()) {}
     }
 }
 

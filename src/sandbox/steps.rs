@@ -171,7 +171,10 @@ impl Place<'_> {
                 let doing = || cannot("cover", target.to_owned());
                 let Some(at) = self.there(target)? else { return Ok(()) };
                 let own = open_inside(self.root, with, OFlags::PATH).doing(doing())?;
-                attach(&clone_tree(&own).doing(doing())?, &at, "").doing(doing())
+                let copy = clone_tree(&own).doing(doing())?;
+                restrict(copy.as_fd(), Attributes { read_only: true, ..Attributes::default() }, true)
+                    .doing(doing())?;
+                attach(&copy, &at, "").doing(doing())
             }
             Step::Hide { target } => self.hide(target),
             Step::Protect { target } => {

@@ -19,7 +19,7 @@ use super::error::{Doing, SandboxError};
 use super::kernel::{self, Alone, Child, Forked, Namespaces};
 use super::terminal::Connection;
 use super::{child, identity, ports};
-use crate::launch::{Launch, NetworkMode};
+use crate::launch::{Launch, NetworkMode, Upper};
 
 /// What a run that takes too long ends with, as timeout(1) does.
 pub const TIMED_OUT: u8 = 124;
@@ -110,6 +110,8 @@ impl Sandbox {
         let mut failed = None;
         let mut deadline = Deadline::new(launch.process.timeout);
         let mut speaks = true;
+        let mut over = None;
+        let waits_for_the_end = launch.limits.any() || matches!(launch.root.upper, Upper::Directory { .. });
         loop {
             let (mut ended, mut said) = (false, false);
             {
@@ -141,6 +143,9 @@ impl Sandbox {
                     Some(Said::Failed { status, message }) => {
                         failed = failed.or(Some(SandboxError::Inside { message, status }));
                     }
+                    // What the kernel still has to take down nobody can see, unless something is to be used again.
+                    Some(Said::Ended(status)) if !waits_for_the_end => over = Some(status),
+                    Some(Said::Ended(_)) => {}
                     None => speaks = false,
                 }
             }
@@ -159,14 +164,20 @@ impl Sandbox {
                 Some(Due::Kill) => drop(pidfd_send_signal(&self.child.pidfd, Signal::KILL)),
                 None => {}
             }
-            if ended && !said {
+            if (ended && !said) || over.is_some() {
                 break;
             }
         }
         if let Some(mut terminal) = terminal {
             let _ = terminal.drain();
         }
-        let status = self.reap().doing(doing)?;
+        let status = match over {
+            Some(status) => {
+                self.ended = true;
+                status
+            }
+            None => self.reap().doing(doing)?,
+        };
         match failed {
             Some(error) => Err(error),
             None if deadline.passed => Ok(TIMED_OUT),

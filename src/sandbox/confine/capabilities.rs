@@ -52,6 +52,16 @@ pub fn keep_only(keep: CapabilitySet, change_user: impl FnOnce() -> io::Result<(
     Ok(())
 }
 
+/// Gives up all capabilities but those in `keep`, for a process that will never start a program: what a program would get
+/// does not matter to it.
+pub fn keep_for_oneself(keep: CapabilitySet) -> io::Result<()> {
+    let now = thread::capabilities(None)?;
+    let keep = keep & now.permitted;
+    thread::set_no_new_privs(true)?;
+    let sets = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
+    Ok(thread::set_capabilities(None, sets)?)
+}
+
 fn lower_bounding_set(keep: CapabilitySet) -> io::Result<()> {
     for capability in each(!keep) {
         match thread::remove_capability_from_bounding_set(capability) {
