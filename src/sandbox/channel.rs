@@ -133,6 +133,7 @@ mod tests {
         assert!(
             matches!(other.hear(), Ok(Some(Said::Failed { status: 127, message })) if message == "no `x`")
         );
+        assert!(matches!(other.hear(), Ok(Some(Said::Ended(7)))));
         assert!(
             matches!(other.hear(), Ok(Some(Said::Failed { message, .. })) if message.len() > LONGEST - 4)
         );
