@@ -53,7 +53,7 @@ fn every_mistake_of_a_spec_is_said_at_once() {
 fn help_and_version() {
     let project = Project::empty();
     assert!(project.mlbuild(&["--version"]).ok().stdout().starts_with("mlbuild "));
-    for verb in ["init", "lock", "build", "inspect", "images", "cache", "schema"] {
+    for verb in ["init", "lock", "build", "inspect", "images", "cache", "schema", "doctor"] {
         assert!(project.mlbuild(&[verb, "--help"]).ok().stdout().contains("Usage: mlbuild"), "{verb}");
     }
 }

@@ -1,5 +1,6 @@
 //! `mlbuild doctor`.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use crate::cli::args::{Doctor as Args, DoctorPart};
 use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::cli::text::on_one_line;
+use crate::sandbox::discover;
 use crate::sandbox::probe::{self, Attempt, Finding, State};
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
@@ -35,7 +37,9 @@ struct Report {
 
 fn report(args: &Args) -> Result<Exit, Failure> {
     let attempt: Attempt = of_a_process_of_ours(DoctorPart::Attempt)?;
-    let facts = probe::gather(attempt);
+    #[expect(clippy::disallowed_methods, reason = "where the user's own CDI files are")]
+    let [config, home] = ["XDG_CONFIG_HOME", "HOME"].map(|name| std::env::var_os(name).map(PathBuf::from));
+    let facts = probe::gather(attempt, &discover::cdi_directories(config.as_deref(), home.as_deref()));
     if args.facts {
         out::json(&facts);
         return Ok(Exit::Success);

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Attempt {
-    /// Namespaces of its own, and for all but root a user namespace with the caller as its only user.
+    /// Namespaces of its own, with the caller as the only user of the user namespace.
     pub namespaces: Outcome,
     /// An empty file system in memory.
     pub mount: Outcome,
@@ -83,27 +83,22 @@ pub fn attempt_proc() -> Outcome {
 
 fn namespaces() -> io::Result<()> {
     let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
-    let mut kinds = UnshareFlags::NEWNS
+    let kinds = UnshareFlags::NEWUSER
+        | UnshareFlags::NEWNS
         | UnshareFlags::NEWPID
         | UnshareFlags::NEWNET
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS
         | UnshareFlags::NEWCGROUP;
-    if !uid.is_root() {
-        kinds |= UnshareFlags::NEWUSER;
-    }
     #[expect(
         deprecated,
         reason = "its successor is `unsafe` for the sake of CLONE_FILES, which is not asked for"
     )]
     rustix::thread::unshare(kinds)?;
-    if !uid.is_root() {
-        // As root inside, so that the program that is started keeps its rights.
-        fs::write("/proc/self/setgroups", "deny")?;
-        fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
-        fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))?;
-    }
-    Ok(())
+    // As root inside, so that the program that is started keeps its rights.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
+    fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))
 }
 
 fn scratch() -> io::Result<()> {

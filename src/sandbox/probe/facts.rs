@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
-use super::{caller, gpu};
-use crate::launch::{Caller, GpuFacts};
-use crate::sandbox::cgroup;
+use super::caller;
+use crate::launch::{Caller, CdiFile, GpuFacts, Library};
+use crate::oci::Platform;
 use crate::sandbox::confine::landlock;
+use crate::sandbox::{cgroup, discover};
 
 /// What is known of a host. Recorded ones are fixtures of the tests (`fixtures/doctor`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +44,11 @@ pub struct Facts {
     /// Interface of Landlock; 0 is none.
     pub landlock: u32,
     pub gpu: Option<GpuFacts>,
-    /// CDI specifications of the system.
-    pub cdi: Vec<PathBuf>,
+    /// CDI specifications, the directory that wins last.
+    pub cdi: Vec<CdiFile>,
+    pub cdi_libraries: Vec<Library>,
+    /// Why others are not used.
+    pub cdi_warnings: Vec<String>,
 }
 
 /// Settings of the kernel; none is a kernel without the setting.
@@ -59,12 +63,12 @@ pub struct Sysctl {
     pub apparmor_restrict_unprivileged_userns: Option<u64>,
 }
 
-/// Those of this host, with what was tried.
-pub fn gather(attempt: Attempt) -> Facts {
+/// Those of this host, with what was tried. `cdi` are the directories of CDI specifications.
+pub fn gather(attempt: Attempt, cdi: &[PathBuf]) -> Facts {
     let system = rustix::system::uname();
     let mounts = text("/proc/self/mountinfo");
     let actions = text("/proc/sys/kernel/seccomp/actions_avail");
-    let (gpu, cdi) = gpu::gather();
+    let (cdi, cdi_warnings) = discover::cdi_files(cdi);
     Facts {
         kernel: system.release().to_string_lossy().into_owned(),
         architecture: system.machine().to_string_lossy().into_owned(),
@@ -89,8 +93,10 @@ pub fn gather(attempt: Attempt) -> Facts {
         tun: fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok(),
         seccomp: actions.split_ascii_whitespace().any(|action| action == "errno"),
         landlock: landlock::interface(),
-        gpu,
+        gpu: Some(discover::gpu_facts(Path::new("/"), Platform::HOST)),
+        cdi_libraries: discover::cdi_libraries(Path::new("/"), &cdi, Platform::HOST),
         cdi,
+        cdi_warnings,
     }
 }
 
@@ -152,7 +158,7 @@ mod tests {
     /// The facts of the machine that the tests run on can be recorded, and read again.
     #[test]
     fn this_host() {
-        let facts = gather(Attempt::default());
+        let facts = gather(Attempt::default(), &[]);
         assert!(!facts.kernel.is_empty() && facts.caller.uid == rustix::process::getuid().as_raw());
         let recorded = serde_json::to_string_pretty(&facts).unwrap();
         assert_eq!(serde_json::from_str::<Facts>(&recorded).unwrap(), facts);

@@ -1,10 +1,14 @@
 //! What the facts mean: pure.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::attempt::Outcome;
 use super::facts::Facts;
-use crate::launch::Limits;
+use crate::launch::gpu::{self, GpuError, GpuRequest, ImageFacts};
+use crate::launch::{HostFacts, Limits};
+use crate::oci::Platform;
 use crate::sandbox::cgroup::{self, Limit};
 use crate::sandbox::confine::landlock;
 
@@ -61,7 +65,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.extend([mounts(facts), overlay(facts), proc(facts)].into_iter().flatten());
     findings.extend([seccomp(facts), landlock_wall(facts), users(facts), network(facts)]);
     findings.extend(limits(facts));
-    findings.extend(gpus(facts));
+    findings.push(gpus(facts));
     findings
 }
 
@@ -87,17 +91,14 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 fn namespaces(facts: &Facts) -> Finding {
     const WHAT: &str = "user namespaces";
-    let root = facts.caller.uid == 0;
-    let what = if root { "namespaces" } else { WHAT };
     match facts.attempt.namespaces {
-        Outcome::Works if root => Finding::ok(what, "root needs no user namespace; the others work (tried)"),
-        Outcome::Works => Finding::ok(what, "work (tried)"),
+        Outcome::Works => Finding::ok(WHAT, "work, and the others with them (tried)"),
         Outcome::NotTried => {
-            Finding::limited(what, "were not tried").fix("let `mlbuild doctor` try them on the host itself")
+            Finding::limited(WHAT, "were not tried").fix("let `mlbuild doctor` try them on the host itself")
         }
         Outcome::Fails(error) => {
             let (why, fix) = blocked(facts, error);
-            Finding::problem(what, format!("the kernel refuses them: {why}")).fix(fix)
+            Finding::problem(WHAT, format!("the kernel refuses them: {why}")).fix(fix)
         }
     }
 }
@@ -141,7 +142,7 @@ fn blocked(facts: &Facts, error: i32) -> (String, String) {
         (why, nested(engine))
     } else if sysctl.max_user_namespaces.is_none() || error == ENOSYS || error == EINVAL {
         let why = "it was built without them (CONFIG_USER_NS)".to_owned();
-        (why, "use a kernel with CONFIG_USER_NS, or run as root".to_owned())
+        (why, "use a kernel with CONFIG_USER_NS".to_owned())
     } else if error == EPERM {
         let why = "a security module or the rules of a container forbid them (EPERM)".to_owned();
         let fix = "look for a denial in the kernel's log (`dmesg`), or ask who runs this host";
@@ -334,42 +335,44 @@ fn limits(facts: &Facts) -> Vec<Finding> {
     Limit::ALL.into_iter().map(judge).collect()
 }
 
-fn gpus(facts: &Facts) -> Vec<Finding> {
-    let cdi = || {
-        let files: Vec<_> = facts.cdi.iter().map(|path| path.display().to_string()).collect();
-        if files.is_empty() { String::new() } else { format!("; CDI: {}", files.join(", ")) }
+/// What `--gpus all` would say.
+fn gpus(facts: &Facts) -> Finding {
+    const WHAT: &str = "--gpus";
+    let host = HostFacts {
+        gpu: facts.gpu.clone(),
+        cdi: facts.cdi.clone(),
+        cdi_libraries: facts.cdi_libraries.clone(),
+        ..HostFacts::default()
     };
-    let Some(gpu) = &facts.gpu else {
-        return vec![Finding::ok("GPUs", format!("none of NVIDIA's{}", cdi()))];
-    };
-    if gpu.wsl {
-        return vec![Finding::ok("GPUs", format!("through Windows (/dev/dxg){}", cdi()))];
+    let image = ImageFacts { platform: Platform::HOST, ld_so_cache: None, compat: &[], environment: &[] };
+    match gpu::gpus(&GpuRequest::All, &host, image) {
+        Ok(plan) => {
+            let warnings = plan.warnings.iter().chain(&facts.cdi_warnings);
+            let said = warnings.fold(found(facts), |said, warning| format!("{said}; {warning}"));
+            Finding::ok(WHAT, said)
+        }
+        Err(GpuError::NoGpu { broken }) if broken.is_empty() && facts.cdi_warnings.is_empty() => {
+            Finding::ok(WHAT, "no GPU that mlbuild knows of")
+        }
+        Err(error) => {
+            let hints = error.hints().into_iter().chain(facts.cdi_warnings.iter().cloned());
+            Finding::limited(WHAT, error.to_string()).fix(hints.collect::<Vec<_>>().join("; "))
+        }
     }
-    let Some(driver) = &gpu.kernel_driver else {
-        let finding = Finding::limited("GPUs", "device nodes of NVIDIA's without a loaded driver");
-        return vec![finding.fix("as root: `modprobe nvidia`, or install the driver")];
-    };
-    let count = gpu.gpus.len();
-    let detail = format!("{count} of NVIDIA's, driver {driver}{}", cdi());
-    let missing: Vec<_> = ["/dev/nvidiactl", "/dev/nvidia-uvm"]
-        .into_iter()
-        .filter(|wanted| !gpu.nodes.iter().any(|node| node.path.as_os_str() == *wanted))
-        .collect();
-    let shut: Vec<_> = gpu
-        .nodes
-        .iter()
-        .filter(|node| !node.accessible)
-        .map(|node| node.path.display().to_string())
-        .collect();
-    if !missing.is_empty() {
-        let finding = Finding::limited("GPUs", format!("{detail}; {} is missing", missing.join(" and ")));
-        vec![finding.fix("as root: `nvidia-modprobe -c 0 -u`, or run any CUDA program once")]
-    } else if !shut.is_empty() {
-        let finding = Finding::limited("GPUs", format!("{detail}; you may not open {}", shut.join(", ")));
-        vec![finding.fix("join the group that the nodes belong to, or have root give them mode 0666")]
-    } else {
-        vec![Finding::ok("GPUs", detail)]
-    }
+}
+
+/// The GPUs in words.
+fn found(facts: &Facts) -> String {
+    let driver = facts.gpu.as_ref().and_then(|gpu| gpu.kernel_driver.as_deref());
+    let gpus = facts.gpu.iter().flat_map(|gpu| &gpu.gpus);
+    let models: BTreeSet<_> = gpus.clone().filter_map(|gpu| gpu.model.as_deref()).collect();
+    let models = models.into_iter().collect::<Vec<_>>().join(", ");
+    let files: Vec<_> = facts.cdi.iter().map(|file| file.path.display().to_string()).collect();
+    let parts = [
+        driver.map(|driver| format!("{} of NVIDIA's ({models}), driver {driver}", gpus.count())),
+        (!files.is_empty()).then(|| format!("by {}", files.join(", "))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -55,3 +55,22 @@ fn releases_of_kernels() {
     assert_eq!(version("6.18"), Some((6, 18)));
     assert_eq!(version("banana"), None);
 }
+
+/// The hosts that `run --gpus` is tested with.
+#[test]
+fn gpus_of_recorded_hosts() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
+    let mut said = String::new();
+    for name in ["none", "one", "two", "eight", "partitioned", "cdi", "amd", "wsl", "mismatch", "no-uvm"] {
+        let text = fs::read_to_string(directory.join(format!("gpu-{name}.json"))).unwrap();
+        let host: HostFacts = serde_json::from_str(&text).unwrap();
+        let facts =
+            Facts { gpu: host.gpu, cdi: host.cdi, cdi_libraries: host.cdi_libraries, ..Facts::default() };
+        let finding = gpus(&facts);
+        writeln!(said, "{name}: {:?}: {}", finding.state, finding.detail).unwrap();
+        if let Some(fix) = finding.fix {
+            writeln!(said, "    fix: {fix}").unwrap();
+        }
+    }
+    insta::assert_snapshot!(said);
+}

@@ -11,7 +11,6 @@
 mod attempt;
 mod caller;
 mod facts;
-mod gpu;
 mod judge;
 
 pub use attempt::{Attempt, Outcome, attempt, attempt_proc};
