@@ -2,7 +2,8 @@
 //! processes that are there already) for the asking, with the right to make groups in it. It is what
 //! `systemd-run --user --scope -p Delegate=yes` does.
 //!
-//! The scope is for this process. It goes when the last process in it ends.
+//! The scope is for this process. It goes when the last process in it ends. What is asked for was also put to a real
+//! `systemd --user` (252) by hand, with `busctl`: it made the scope and moved the process into it.
 
 mod wire;
 
