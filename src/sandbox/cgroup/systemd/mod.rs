@@ -75,7 +75,7 @@ pub(super) fn enter_scope(manager: &Manager, uid: u32, name: &str) -> io::Result
     let answer = connection.call(start, "ssa(sv)a(sa(sv))", &scope(&unit, pid))?;
     let job = Reader::new(&answer.body).string().unwrap_or_default().to_owned();
     for _ in 0..MAX_OTHERS {
-        let message = connection.next()?;
+        let message = connection.receive()?;
         if message.member != "JobRemoved" {
             continue;
         }

@@ -78,7 +78,7 @@ fn stand_in(socket: &Path, result: &str) -> (String, Vec<String>, u32) {
     name.u32(4);
     connection.call(Target { member: "RequestName", ..BUS }, "su", &name.0).unwrap();
     loop {
-        let message = connection.next().unwrap();
+        let message = connection.receive().unwrap();
         match message.member.as_str() {
             "Subscribe" => connection.answer(&message, "", &[]),
             "StartTransientUnit" => {

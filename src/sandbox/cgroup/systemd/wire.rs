@@ -109,7 +109,7 @@ impl Connection {
     }
 
     /// What comes next that is no answer.
-    pub fn next(&mut self) -> io::Result<Message> {
+    pub fn receive(&mut self) -> io::Result<Message> {
         match self.inbox.pop_front() {
             Some(message) => Ok(message),
             None => self.read(),
