@@ -6,6 +6,7 @@ mod installers;
 mod locking;
 mod oracles;
 mod readme;
+mod run;
 mod standalone;
 mod trees;
 

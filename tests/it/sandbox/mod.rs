@@ -80,11 +80,27 @@ impl Host {
         if !layout.exists() {
             let part = shared.join("part");
             let _ = fs::remove_dir_all(&part);
-            let _ = Run::new("cp").arg("-a").arg(&reference.layout).arg(&part).ok();
+            // By links where that is the same disk.
+            if Run::new("cp").arg("-al").arg(&reference.layout).arg(&part).run().status() != 0 {
+                let _ = fs::remove_dir_all(&part);
+                let _ = Run::new("cp").arg("-a").arg(&reference.layout).arg(&part).ok();
+            }
             let _ = Run::new("chmod").args(&["-R", "a+rX"]).arg(&part).ok();
             fs::rename(&part, &layout).unwrap();
         }
         Ok(Self { who, program, image: format!("oci:{}", layout.display()), store, directory })
+    }
+
+    /// With a store of this test alone, for an image of gigabytes, which is unpacked again then.
+    pub fn alone(who: Who, image: &str) -> Result<Self, Skip> {
+        let mut host = Self::new(who, image)?;
+        if who == Who::Root {
+            host.image = format!("oci:{}", Reference::get(image)?.layout.display());
+        }
+        host.store = host.path("store");
+        fs::create_dir(&host.store).unwrap();
+        host.give(&host.store);
+        Ok(host)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
