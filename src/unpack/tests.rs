@@ -49,6 +49,10 @@ impl Place {
     }
 }
 
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -87,7 +91,11 @@ fn unpacked(entries: &[Vec<u8>]) -> (Place, Summary) {
     let place = Place::new();
     let summary = unpack_as(Codec::None, &tar(entries), &place, &Nothing).unwrap();
     place.is_untouched();
-    assert_eq!(survey(&place.root(), ALWAYS).unwrap().content, summary.content);
+    match survey(&place.root(), ALWAYS) {
+        Ok(found) => assert_eq!(found.content, summary.content),
+        // Root alone can look into a directory that is closed.
+        Err(error) => assert!(error.kind() == io::ErrorKind::PermissionDenied && !is_root(), "{error}"),
+    }
     (place, summary)
 }
 
@@ -243,7 +251,7 @@ fn modes_times_owners_and_attributes() {
     assert_eq!((at("d").mode() & 0o7777, at("d").mtime(), at("d").mtime_nsec()), (0o1777, 7, 500_000_000));
     assert_eq!(at("f").mode() & 0o7777, 0o400);
     assert_eq!(summary.owners, [(0o41, 0o42)]);
-    if rustix::process::geteuid().is_root() {
+    if is_root() {
         let suid = at("closed/suid");
         assert_eq!((suid.mode() & 0o7777, suid.uid(), suid.gid()), (0o4755, 0o41, 0o42));
     }
@@ -572,7 +580,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
     /// Whatever a tar says, nothing outside of the tree changes, and the tree is what the summary says.
     #[test]
     fn no_tar_leaves_the_tree(
@@ -599,9 +607,12 @@ proptest! {
         let unpacked = unpack_as(Codec::None, &bytes, &place, if stacked { &stack } else { &Nothing });
         place.is_untouched();
         if let Ok(summary) = unpacked {
-            // Root may read everything; others cannot know.
-            if let Ok(found) = survey(&place.root(), ALWAYS) {
-                prop_assert_eq!((found.content, found.entries, found.bytes), (summary.content, summary.entries, summary.bytes));
+            match survey(&place.root(), ALWAYS) {
+                Ok(found) => {
+                    let Summary { content, entries, bytes, .. } = summary;
+                    prop_assert_eq!((found.content, found.entries, found.bytes), (content, entries, bytes));
+                }
+                Err(error) => prop_assert!(error.kind() == io::ErrorKind::PermissionDenied && !is_root(), "{}", error),
             }
         }
         remove_tree(&place.root()).unwrap();

@@ -24,7 +24,7 @@ fn killed_at_random_moments() {
     let trees = home.join("trees");
     let mut random = Random::new(4);
     let (mut length, mut killed) = (Duration::from_millis(40), 0);
-    for _ in 0..40 {
+    for _ in 0..16 {
         let moment = length.mul_f64(random.below(1000) as f64 / 1000.0);
         let mut child = process::unpack(&home, NAME)
             .command()
@@ -54,7 +54,7 @@ fn killed_at_random_moments() {
         std::fs::remove_dir_all(&trees).unwrap();
         std::fs::create_dir(&trees).unwrap();
     }
-    assert!(killed > 10, "only {killed} were still running");
+    assert!(killed > 4, "only {killed} were still running");
 }
 
 #[test]
