@@ -29,16 +29,17 @@ pub(super) struct Fact {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Kind {
-    File = b'f' as isize,
-    Directory = b'd' as isize,
+    File = b'f',
+    Directory = b'd',
     /// A directory that shows nothing of those below.
-    Opaque = b'o' as isize,
-    Symlink = b'l' as isize,
-    Fifo = b'p' as isize,
-    Whiteout = b'w' as isize,
+    Opaque = b'o',
+    Symlink = b'l',
+    Fifo = b'p',
+    Whiteout = b'w',
     /// Nothing that is ever written.
-    Alien = b'?' as isize,
+    Alien = b'?',
 }
 
 impl Fact {

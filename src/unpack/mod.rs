@@ -16,9 +16,9 @@
 //! - a directory that holds whiteouts has an empty `user.overlay.origin`: else the kernel lists them where nothing below has
 //!   that directory;
 //! - owners: as root those of the layer, else the caller's; [`Summary::owners`] says which others the layer names;
-//! - extended attributes: those of `user.`, but none of `user.overlay.`, with which a layer could make overlayfs take
-//!   one file for another. All others are dropped: `security.capability` would need root and means nothing where
-//!   `no_new_privs` is set, `trusted.` and `system.` are the host's;
+//! - extended attributes of files and directories: those of `user.`, but none of `user.overlay.`, with which a layer could
+//!   make overlayfs take one file for another. All others are dropped: `security.capability` would need root and means
+//!   nothing where `no_new_privs` is set, `trusted.` and `system.` are the host's;
 //! - device nodes: nothing. The sandbox has a `/dev` of its own, and a layer must not bring whiteouts by this door;
 //! - set-user-ID and set-group-ID bits: kept. Nobody but the owner comes into the store, and in the sandbox they mean
 //!   nothing (`nosuid`, `no_new_privs`).

@@ -236,6 +236,8 @@ fn hand_made_layers_are_what_umoci_makes_of_them() {
         ("parents of below", vec![base(), vec![file("tmp/x"), file("root/y"), file("etc/dir/z")]]),
         ("a linked parent of below", vec![base(), vec![file("lib/new"), file("lib/.wh.old")]]),
         ("a linked parent of below, through a layer", vec![base(), vec![dir("opt")], vec![file("lib/new")]]),
+        ("a root that hides all below", vec![base(), vec![file(".wh..wh..opq"), file("only"), dir("etc")]]),
+        ("a layer twice", vec![base(), vec![file("etc/.wh.a"), file("x")], base()]),
         ("new parents", vec![base(), vec![file("a/b/c")], vec![file("a/b/d")]]),
     ];
     let mut all = Vec::new();

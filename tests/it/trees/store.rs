@@ -1,6 +1,5 @@
 //! Trees in the store: made once, by anybody, found by all, listed, pruned and verified.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -184,8 +183,6 @@ fn trees_are_listed_verified_and_pruned() {
 fn damaged_sources_are_found_and_no_tree_is_made_of_them() {
     let tiny = built();
     let home = tiny.project.store();
-    let layers = BTreeMap::from([("blob", b"import alpha".as_slice()), ("wheel", b"a = 1".as_slice())]);
-    assert_eq!(layers.len(), 2);
     // A wheel whose bytes are others, though its CRC-32s may fit.
     let large = fs::read_dir(home.join("blobs/sha256"))
         .unwrap()
