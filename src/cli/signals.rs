@@ -57,6 +57,7 @@ pub fn watch(cancel: &Cancel) -> io::Result<()> {
         };
         FIRST.store(first, Ordering::SeqCst);
         cancel.cancel();
+        #[expect(clippy::disallowed_methods, reason = "how long the engine takes to stop")]
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             std::thread::sleep(LOOK_AGAIN);

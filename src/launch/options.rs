@@ -288,7 +288,7 @@ impl Rlimit {
 pub fn milli_cpus(text: &str) -> Result<u64, OptionError> {
     let own = Text { option: "--cpus", value: text };
     match text.parse::<f64>() {
-        Ok(cpus) if cpus >= 0.001 && cpus <= 100_000.0 => Ok((cpus * 1000.0).round() as u64),
+        Ok(cpus) if (0.001..=100_000.0).contains(&cpus) => Ok((cpus * 1000.0).round() as u64),
         _ => own.wrong("it is not a number of processors such as 0.5"),
     }
 }

@@ -165,8 +165,7 @@ fn supervise(
     kernel::close_all_but(&keep).doing(|| "cannot close what is open".into())?;
     let (reader, writer) = UnixStream::pair().doing(setting_up)?;
     reader.set_nonblocking(true).doing(setting_up)?;
-    let mut ended =
-        SignalDelivery::with_pipe(reader, writer, SignalOnly::default(), [SIGCHLD]).doing(setting_up)?;
+    let mut ended = SignalDelivery::with_pipe(reader, writer, SignalOnly, [SIGCHLD]).doing(setting_up)?;
     let program =
         match kernel::fork(alone, Namespaces::default(), None).doing(|| "cannot start a process".into())? {
             Forked::Child => {

@@ -104,8 +104,7 @@ impl Sandbox {
         let doing = || "cannot wait for the sandbox".to_owned();
         let (reader, writer) = UnixStream::pair().doing(doing)?;
         reader.set_nonblocking(true).doing(doing)?;
-        let mut signals =
-            SignalDelivery::with_pipe(reader, writer, SignalOnly::default(), SIGNALS).doing(doing)?;
+        let mut signals = SignalDelivery::with_pipe(reader, writer, SignalOnly, SIGNALS).doing(doing)?;
         let mut terminal: Option<Connection> = None;
         let mut failed = None;
         let mut deadline = Deadline::new(launch.process.timeout);

@@ -20,6 +20,11 @@ use crate::tree::{Content, Node, Tree, TreePath};
 
 const ALWAYS: Context<'static> = Context { go_on: &|| Ok(()), progress: &|_| () };
 
+/// A name, the entries of a hostile tar, those of its harmless twin.
+type Case = (&'static str, Vec<Vec<u8>>, Vec<Vec<u8>>);
+/// A name, and what is done to a tree.
+type Change = (&'static str, fn(&Path));
+
 /// A tree in a directory of its own, beside which nothing may change.
 struct Place(tempfile::TempDir);
 
@@ -228,7 +233,7 @@ fn modes_times_owners_and_attributes() {
     closed[136..148].copy_from_slice(b"00000000123\0");
     seal(&mut closed);
     let mut owned = entry("closed/suid", b'0', 0o4755, "", b"x");
-    owned[108..124].copy_from_slice(b"0000041\00000042\0");
+    owned[108..124].copy_from_slice(b"0000041\x000000042\x00");
     seal(&mut owned);
     let records = [
         pax("mtime", b"7.5"),
@@ -268,7 +273,7 @@ fn modes_times_owners_and_attributes() {
 fn hostile_layers_are_refused_and_their_harmless_twins_are_not() {
     let long = |name: &str| [entry("L", b'L', 0, "", name.as_bytes()), file("short")].concat();
     let deep = |levels: usize| long(&"d/".repeat(levels));
-    let cases: [(&str, Vec<Vec<u8>>, Vec<Vec<u8>>); 13] = [
+    let cases: [Case; 13] = [
         ("has a `..` part", vec![file("../outside/file")], vec![file("outside/file")]),
         ("has a `..` part", vec![dir("a"), file("a/../../x")], vec![dir("a"), file("a/x")]),
         (
@@ -693,7 +698,7 @@ fn work_stops_when_it_is_to() {
 #[test]
 fn a_survey_finds_any_change() {
     let entries = [dir("d"), file("d/f"), link("l", "d"), file(".wh.w")];
-    let changes: [(&str, fn(&Path)); 6] = [
+    let changes: [Change; 6] = [
         ("content", |root| fs::write(root.join("d/f"), "D/F").unwrap()),
         ("time", |root| {
             fs::File::open(root.join("d"))

@@ -45,7 +45,14 @@ fn shape(text: &str) -> Vec<String> {
 }
 
 fn mlbuild(project: &Project, command: &str) -> Finished {
-    let words: Vec<_> = command.split(' ').collect();
+    // Quotation marks are all of a shell that the README uses.
+    let quoted = command.split('"').enumerate();
+    let words: Vec<_> = quoted
+        .flat_map(|(at, part)| match at % 2 {
+            0 => part.split_whitespace().collect::<Vec<_>>(),
+            _ => vec![part],
+        })
+        .collect();
     assert_eq!(words[0], "mlbuild", "{command}");
     project.mlbuild(&words[1..]).ok()
 }

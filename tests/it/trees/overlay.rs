@@ -141,7 +141,7 @@ fn hard(name: &str, target: &str) -> Vec<u8> {
 
 fn base() -> Layer {
     let mut owned = entry("etc/owned", b'0', 0o4750, "", b"x");
-    owned[108..124].copy_from_slice(b"0000041\00000042\0");
+    owned[108..124].copy_from_slice(b"0000041\x000000042\x00");
     vec![
         dir("etc/"),
         file("etc/a"),
