@@ -19,7 +19,7 @@ use crate::oci::Platform;
   mlbuild lock --check              in CI: is the lock up to date?
 
 Exit status: 0 done, 1 failed, 2 wrong request or spec, 3 lock out of date,
-4 integrity check failed, 5 network, 6 (reserved) not possible on this host,
+4 integrity check failed, 5 network, 6 not possible on this host,
 128 and the number of the signal that stopped it (130 for Ctrl-C)."
 )]
 pub struct Cli {

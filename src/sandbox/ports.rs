@@ -4,14 +4,18 @@
 //! The listening sockets are made in the host's network; the process that accepts on them then joins the sandbox's
 //! network, so that it can connect to its loopback. Sockets stay in the network in which they were made.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read as _, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::io::FdFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::{
     Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, setsid, waitid,
@@ -37,12 +41,19 @@ pub fn listen(ports: &[Publish]) -> Result<Vec<(TcpListener, u16)>, SandboxError
     ports.iter().map(listen).collect()
 }
 
-/// Ends with the run.
-pub struct Proxy(Option<Child>);
+/// Processes that end with the run.
+pub struct Proxy(Vec<Child>);
+
+impl Proxy {
+    /// The only one, to be ended by somebody else.
+    fn keep(mut self) -> Child {
+        self.0.pop().expect("it was made with one")
+    }
+}
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if let Some(child) = &self.0 {
+        for child in &self.0 {
             let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
             let _ = waitid(WaitId::Pid(child.pid), WaitIdOptions::EXITED);
         }
@@ -57,11 +68,18 @@ pub fn forward(
     network: &Network,
     listener: &mut dyn Listener,
 ) -> Result<Proxy, SandboxError> {
+    let mut proxy = Proxy(Vec::new());
     if let Some(pasta) = &network.pasta {
-        start_pasta(pasta, sandbox)?;
+        match start_pasta(alone, pasta, sandbox) {
+            Ok(child) => proxy.0.push(child),
+            Err(error) => {
+                let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
+                listener.warning(&format!("nothing outside can be reached: {error}{why}"));
+            }
+        }
     }
     if ports.is_empty() {
-        return Ok(Proxy(None));
+        return Ok(proxy);
     }
     for (port, inside) in &ports {
         let address = port.local_addr().doing(|| "cannot tell the address of a port".into())?;
@@ -70,7 +88,7 @@ pub fn forward(
     let (ready, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "cannot make a pipe".into())?;
     match kernel::fork(alone, Namespaces::default(), None).doing(|| "cannot start a process".into())? {
         Forked::Parent(child) => {
-            let proxy = Proxy(Some(child));
+            proxy.0.push(child);
             drop(tell);
             // Before the sandbox's first process shuts itself off, which it does when it is told to go on.
             match rustix::io::read(&ready, &mut [0]) {
@@ -146,18 +164,44 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// pasta connects the network with the host's as an ordinary process would be; it goes to the background once all is set
-/// up, and ends with the network.
-fn start_pasta(pasta: &Path, sandbox: &Child) -> Result<(), SandboxError> {
-    #[expect(clippy::disallowed_methods, reason = "a program of the host, with nothing of the image's")]
-    let mut command = std::process::Command::new(pasta);
-    let none = ["--config-net", "--quiet", "-t", "none", "-u", "none", "-T", "none", "-U", "none"];
-    command.args(none).arg(sandbox.pid.as_raw_nonzero().to_string());
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-    let output = command.output().doing(|| format!("cannot run {}", pasta.display()))?;
-    if output.status.success() {
-        return Ok(());
+/// pasta connects the network with the host's as an ordinary process would be. It is a child that ends with this process,
+/// and says through a pipe when all is set up: there it writes what would be its PID file.
+fn start_pasta(alone: Alone, pasta: &Path, sandbox: &Child) -> Result<Child, SandboxError> {
+    let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "cannot make a pipe".into());
+    let ((ready, tell), (errors, complain)) = (pipe()?, pipe()?);
+    match kernel::fork(alone, Namespaces::default(), None).doing(|| "cannot start a process".into())? {
+        Forked::Parent(child) => {
+            drop((tell, complain));
+            let child = Proxy(vec![child]);
+            if rustix::io::read(&ready, &mut [0; 32]).is_ok_and(|length| length > 0) {
+                return Ok(child.keep());
+            }
+            let mut said = String::new();
+            let _ = File::from(errors).take(4096).read_to_string(&mut said);
+            let said = said.trim().lines().last().unwrap_or_default().to_owned();
+            Err(io::Error::other(said)).doing(|| "pasta cannot connect the sandbox's network".into())
+        }
+        Forked::Child => {
+            let _ = setsid();
+            let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a program of the host, with nothing of the image's"
+            )]
+            let mut command = std::process::Command::new(pasta);
+            if rustix::process::geteuid().is_root() {
+                // Or it becomes nobody, who may not join the sandbox's namespaces.
+                command.args(["--runas", "0"]);
+            }
+            // Neither ports nor the gateway lead to this host's loopback.
+            command.args(["--foreground", "--config-net", "--quiet", "--no-map-gw"]);
+            command.args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
+            let _ = rustix::io::fcntl_setfd(&tell, FdFlags::empty());
+            command.arg("--pid").arg(format!("/proc/self/fd/{}", tell.as_raw_fd()));
+            command.arg(sandbox.pid.as_raw_nonzero().to_string());
+            command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(complain));
+            let _ = command.exec();
+            kernel::end(super::error::FAILED)
+        }
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(io::Error::other(said)).doing(|| "pasta cannot connect the sandbox's network".into())
 }
