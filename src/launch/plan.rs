@@ -295,3 +295,7 @@ fn files(steps: &mut Vec<Step>, options: &Options, host: &HostFacts) {
 fn mount(steps: &mut Vec<Step>, target: &str, what: FileSystem) {
     steps.push(Step::Mount { target: target.to_owned(), what });
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

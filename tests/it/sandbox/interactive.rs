@@ -83,7 +83,9 @@ fn python_in_a_terminal() {
         // The window changes.
         tcsetwinsize(&person.master, size(20, 50)).unwrap();
         kill_process(Pid::from_child(&person.child), Signal::WINCH).unwrap();
-        person.types("import time; time.sleep(.3); print(os.get_terminal_size().columns * 7)\n");
+        // As soon as mlbuild has come to it.
+        let wait = "while os.get_terminal_size().columns != 50: time.sleep(.01)\n\n";
+        person.types(&format!("import time\n{wait}print(5 * 70)\n"));
         let _ = person.expects("350");
         // Ctrl-C goes to the program, not to mlbuild.
         person.types("time.sleep(100)\n");
