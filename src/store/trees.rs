@@ -24,6 +24,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,8 @@ const ROOT: &str = "root";
 const PART: &str = ".part";
 /// The longest record read, in bytes.
 const LONGEST: u64 = 1 << 20;
+/// After this time the kernel has written everything that it was given (30 s, `vm.dirty_expire_centisecs`), with room.
+const SETTLED: Duration = Duration::from_secs(60);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What is known of a tree.
@@ -234,6 +237,19 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// As [`Store::sync_trees`], if all of them were made a while before `now`: then the kernel has written them already, and
+    /// nobody waits for gigabytes.
+    pub fn sync_settled_trees(&self, now: SystemTime) -> Result<(), StoreError> {
+        let settled = {
+            let unsynced = self.0.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+            unsynced.iter().all(|id| {
+                let made = fs::metadata(self.tree_path(id).join(RECORD)).and_then(|record| record.modified());
+                made.is_ok_and(|made| now.duration_since(made).is_ok_and(|age| age > SETTLED))
+            })
+        };
+        if settled { self.sync_trees() } else { Ok(()) }
     }
 
     /// Removes what killed writers have left. What cannot be removed is left to the next sweep.

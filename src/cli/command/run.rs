@@ -67,12 +67,15 @@ struct Prepared {
     config: RunConfig,
     layers: Vec<PathBuf>,
     has_owners: bool,
+    /// Where the layers are.
+    store: Option<Store>,
 }
 
 fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunStatus, Failure> {
     let directory = working_directory()?;
     let mut options = options(args, command, &directory)?;
-    let image = find(session, args, &directory)?;
+    let mut image = find(session, args, &directory)?;
+    let store = image.store.take();
     if options.command.is_empty() && options.entrypoint.as_deref() == Some("") {
         options.command = vec![shell_of(&image.layers)?];
     }
@@ -108,7 +111,14 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
         return Ok(RunStatus(0));
     }
     let mut told = Told { quiet: session.global.quiet };
-    Ok(RunStatus(sandbox::run(&launch, &mut told)?))
+    let status = sandbox::run(&launch, &mut told)?;
+    if let Some(store) = store {
+        #[expect(clippy::disallowed_methods, reason = "how long ago the layers were unpacked")]
+        let now = std::time::SystemTime::now();
+        // Otherwise they are unpacked again after a reboot; that is all.
+        let _ = store.sync_settled_trees(now);
+    }
+    Ok(RunStatus(status))
 }
 
 /// Without threads where nothing is to be made.
@@ -119,7 +129,13 @@ fn find(session: &Session, args: &SandboxArgs, directory: &Path) -> Result<Prepa
             return Err(Failure::request(format!("{} is not a directory", tree.display())));
         }
         let digest = Digest::of(tree.as_os_str().as_encoded_bytes());
-        return Ok(Prepared { digest, config: RunConfig::default(), layers: vec![tree], has_owners: false });
+        return Ok(Prepared {
+            digest,
+            config: RunConfig::default(),
+            layers: vec![tree],
+            has_owners: false,
+            store: None,
+        });
     }
     let store = session.store()?;
     let mut source = Source::new(args.image.as_deref(), args.spec.as_deref());
@@ -140,6 +156,7 @@ fn find(session: &Session, args: &SandboxArgs, directory: &Path) -> Result<Prepa
         config: image.config.config,
         layers: trees.layers,
         has_owners: !trees.owners.is_empty(),
+        store: Some(store),
     })
 }
 

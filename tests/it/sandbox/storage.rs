@@ -107,3 +107,24 @@ fn names(directory: &std::path::Path) -> Vec<String> {
 
 const PROBE: &str =
     "#include <stdio.h>\nint main(void) { FILE *f = fopen(\"/etc/hosts\", \"r\"); return f ? 0 : 1; }\n";
+
+/// What a run has mounted stays until its end, whoever prunes.
+#[test]
+fn a_prune_waits_for_the_run() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+    let host = or_skip!("a prune meanwhile", Host::alone(Who::Root, "hello"));
+    let program = "print('ready', flush=True); input(); import json, http.client; print('fine')";
+    let mut command = host.run(&["-i"], &["python", "-c", program]).command();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "ready");
+    let mut prune =
+        host.mlbuild(&["cache", "prune", "--all"]).command().stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(prune.try_wait().unwrap().is_none(), "the prune did not wait");
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert_eq!(said.next().unwrap().unwrap(), "fine");
+    assert!(child.wait().unwrap().success() && prune.wait().unwrap().success());
+    assert_eq!(fs::read_dir(host.store.join("trees")).unwrap().count(), 0);
+}
