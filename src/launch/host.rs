@@ -14,8 +14,6 @@ pub struct HostFacts {
     pub resolv_conf: Option<String>,
     /// Where pasta is installed.
     pub pasta: Option<PathBuf>,
-    /// Bytes of memory.
-    pub memory: u64,
     pub gpu: Option<GpuFacts>,
     /// CDI specifications, the directory that wins last, names in order within one.
     pub cdi: Vec<CdiFile>,

@@ -146,7 +146,6 @@ pub enum FileSystem {
     Proc,
     /// Of the sandbox's own network, read-only. Needs a network of its own.
     Sysfs,
-    Cgroup,
     /// Pseudo-terminals of its own.
     Devpts,
     /// POSIX message queues.

@@ -86,7 +86,6 @@ impl fmt::Display for FileSystem {
         match self {
             Self::Proc => f.write_str("proc"),
             Self::Sysfs => f.write_str("sysfs (read-only)"),
-            Self::Cgroup => f.write_str("cgroup2 (read-only)"),
             Self::Devpts => f.write_str("devpts"),
             Self::Mqueue => f.write_str("mqueue"),
             Self::Tmpfs { size: Some(size), .. } => write!(f, "tmpfs of {}", human(*size)),

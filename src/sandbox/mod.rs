@@ -5,6 +5,8 @@
 //!               then waits: signals, terminal, time
 //! child         the first process: mounts (root, steps), terminal, pivot_root, then the program's parent and reaper
 //! program       the last steps before execve: limits, user, confinement
+//! cgroup        limits of memory, processor time and processes; ports: the way in and out of a network of its own
+//! discover      GPUs, their driver and CDI files; probe: what the host can do (`mlbuild doctor`)
 //! ```
 //!
 //! The three are one program in memory, copied by `clone3` and never executed again; so the process that calls [`run`] has one

@@ -268,7 +268,6 @@ fn file_system(what: &FileSystem) -> Result<OwnedFd, SandboxError> {
         FileSystem::Tmpfs { size, mode, no_exec: true } => return tmpfs(*size, *mode, inert | no_exec),
         FileSystem::Proc => ("proc", &[], inert | no_exec),
         FileSystem::Sysfs => ("sysfs", &[], inert | no_exec | read_only),
-        FileSystem::Cgroup => ("cgroup2", &[], inert | no_exec | read_only),
         // Nodes of its own are what it is for: no `nodev`.
         FileSystem::Devpts => (
             "devpts",

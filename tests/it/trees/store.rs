@@ -170,7 +170,7 @@ fn trees_are_listed_verified_and_pruned() {
     let other = tempfile::tempdir().unwrap();
     super::layout::write(other.path(), &[vec![crate::support::debs::file("foreign", "x")]]);
     quiet(&home).trees(&in_layout(other.path())).unwrap();
-    fs::create_dir_all(home.join("trees").join("0".repeat(64) + ".part/root/left")).unwrap();
+    fs::create_dir_all(home.join("trees").join("0".repeat(64) + ".part").join("root").join("left")).unwrap();
     assert_eq!(trees_in(&home).len(), trees.layers.len() + 2);
     let _ = tiny.mlbuild(&["cache", "prune"]).ok();
     assert_eq!(trees_in(&home).len(), trees.layers.len());
