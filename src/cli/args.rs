@@ -15,6 +15,7 @@ use crate::oci::Platform;
     after_help = "Examples:
   mlbuild init                      write a commented mlbuild.toml
   mlbuild build                     lock if there is no lock, then assemble the image
+  mlbuild run                       build it if needed, and run its command in a sandbox
   mlbuild build -o oci:out          also write it as an OCI layout
   mlbuild lock --check              in CI: is the lock up to date?
 

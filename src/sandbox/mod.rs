@@ -36,5 +36,4 @@ mod terminal;
 pub use error::{FAILED, SandboxError};
 pub use program::resource;
 pub use steps::read_beneath;
-pub use supervise::{Listener, TIMED_OUT, run};
-pub use terminal::is_terminal;
+pub use supervise::{Listener, run};

@@ -22,7 +22,7 @@ use super::{child, identity, ports};
 use crate::launch::{Launch, NetworkMode, Upper};
 
 /// What a run that takes too long ends with, as timeout(1) does.
-pub const TIMED_OUT: u8 = 124;
+const TIMED_OUT: u8 = 124;
 /// After this time whoever was asked to end is killed.
 const GRACE: Duration = Duration::from_secs(10);
 /// What is passed on to the program.

@@ -4,6 +4,7 @@
 //! unpacking) is done by another mlbuild, started only when something is missing.
 
 use std::fs;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,7 @@ pub fn run(session: &Session, args: &Args) -> Result<RunStatus, Failure> {
         interactive: args.interactive,
         terminal: args.tty,
     };
-    if args.tty && args.interactive && !sandbox::is_terminal(std::io::stdin()) {
+    if args.tty && args.interactive && !std::io::stdin().is_terminal() {
         return Err(Failure::Request {
             message: "-t with -i needs a terminal on standard input".into(),
             hint: Some("without -t, -i hands a file or pipe on".into()),
@@ -48,7 +49,7 @@ pub fn run(session: &Session, args: &Args) -> Result<RunStatus, Failure> {
 }
 
 pub fn shell(session: &Session, args: &ShellArgs) -> Result<RunStatus, Failure> {
-    let terminal = sandbox::is_terminal(std::io::stdin());
+    let terminal = std::io::stdin().is_terminal();
     let command =
         Command { arguments: Vec::new(), entrypoint: Some(String::new()), interactive: true, terminal };
     start(session, &args.sandbox, command)
