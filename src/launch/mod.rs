@@ -15,6 +15,7 @@ pub mod gpu;
 mod host;
 mod model;
 mod options;
+mod overlap;
 mod plan;
 mod text;
 mod users;

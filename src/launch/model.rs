@@ -137,6 +137,25 @@ pub enum Step {
     Hide { target: String },
     /// What is there can be read only. Nothing if it is not there.
     Protect { target: String },
+    /// What an earlier step mounted there must still be seen: a volume may lie over it by way of a link of the image.
+    Check { target: String },
+}
+
+impl Step {
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Directory { target, .. }
+            | Self::File { target, .. }
+            | Self::Data { target, .. }
+            | Self::Symlink { target, .. }
+            | Self::Mount { target, .. }
+            | Self::Bind { target, .. }
+            | Self::Cover { target, .. }
+            | Self::Hide { target }
+            | Self::Protect { target }
+            | Self::Check { target } => target,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

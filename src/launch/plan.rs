@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::gpu::GpuPlan;
+use super::gpu::{DRIVER, GpuPlan};
+use super::overlap;
 use super::users::{Accounts, User, UserError};
 use super::{
     BindOptions, Caller, FileSystem, HostFacts, Identity, Launch, Network, NetworkMode, Options, Process,
@@ -62,6 +63,9 @@ pub enum LaunchError {
     Directory(String),
     #[error("`{0}` cannot be a name: letters, digits, `-`, `_` and `.`, at most 63 of them")]
     Name(String),
+    /// Two mounts, in words.
+    #[error("{over} hides {under}: mount it on another directory")]
+    Hidden { over: String, under: String },
 }
 
 /// Everything a run does. `gpu` is what its GPUs need.
@@ -100,6 +104,7 @@ pub fn plan(
         timeout: options.timeout,
     };
     warnings.extend(gpu.warnings);
+    warnings.extend(overlap::judge(&options.volumes, &options.tmpfs, &gpu.steps)?);
     let network = network(options, host, &mut warnings);
     let upper = match &options.keep {
         Some(path) => Upper::Directory { path: path.clone() },
@@ -220,7 +225,7 @@ fn network(options: &Options, host: &HostFacts, warnings: &mut Vec<String>) -> N
     Network { mode: options.network, publish, pasta }
 }
 
-fn steps(options: &Options, host: &HostFacts, gpu: Vec<Step>) -> Vec<Step> {
+fn steps(options: &Options, host: &HostFacts, driver: Vec<Step>) -> Vec<Step> {
     let mut steps = Vec::new();
     let own_network = options.network != NetworkMode::Host;
     mount(&mut steps, "/proc", FileSystem::Proc);
@@ -234,7 +239,6 @@ fn steps(options: &Options, host: &HostFacts, gpu: Vec<Step>) -> Vec<Step> {
         }),
     }
     devices(&mut steps, options);
-    steps.extend(gpu);
     for path in HIDDEN {
         steps.push(Step::Hide { target: path.to_owned() });
     }
@@ -246,9 +250,15 @@ fn steps(options: &Options, host: &HostFacts, gpu: Vec<Step>) -> Vec<Step> {
         let what = FileSystem::Tmpfs { size: tmpfs.size, mode: tmpfs.mode, no_exec: false };
         mount(&mut steps, &tmpfs.target, what);
     }
+    // In memory of the user's, as of `--tmpfs /run`; not in volumes: nothing of it is for the host's disk.
+    let own = driver.iter().any(|step| matches!(step, Step::Mount { target, .. } if target == DRIVER));
+    steps.extend(driver);
     for volume in &options.volumes {
         let (target, source) = (volume.target.clone(), volume.source.clone());
         steps.push(Step::Bind { target, source, how: volume.how() });
+    }
+    if own && !options.volumes.is_empty() {
+        steps.push(Step::Check { target: DRIVER.to_owned() });
     }
     steps
 }

@@ -48,7 +48,7 @@ pub fn take_sources(steps: &[Step]) -> Result<Vec<Option<OwnedFd>>, SandboxError
 
 /// Carries all of them out, in order.
 pub fn carry_out(root: &OwnedFd, steps: &[Step], sources: Vec<Option<OwnedFd>>) -> Result<(), SandboxError> {
-    let mut place = Place { root, hidden: None };
+    let mut place = Place { root, hidden: None, mounted: Vec::new() };
     steps.iter().zip(sources).try_for_each(|(step, source)| place.step(step, source))
 }
 
@@ -143,10 +143,12 @@ struct Place<'a> {
     root: &'a OwnedFd,
     /// An empty directory that hides others.
     hidden: Option<OwnedFd>,
+    /// Where file systems were mounted, with their numbers.
+    mounted: Vec<(&'a str, u64)>,
 }
 
-impl Place<'_> {
-    fn step(&mut self, step: &Step, source: Option<OwnedFd>) -> Result<(), SandboxError> {
+impl<'a> Place<'a> {
+    fn step(&mut self, step: &'a Step, source: Option<OwnedFd>) -> Result<(), SandboxError> {
         match step {
             Step::Directory { target: path, mode } => make_directory(self.root, path, *mode).map(drop),
             Step::File { target, mode, content } => self.file(target, *mode, content.as_bytes()),
@@ -155,6 +157,7 @@ impl Place<'_> {
             Step::Mount { target: path, what } => {
                 let at = make_directory(self.root, path, 0o755)?;
                 let mount = file_system(what)?;
+                self.mounted.push((path, fstat(&mount).doing(cannot("look at", path))?.st_dev));
                 attach(&mount, &at, "").doing(cannot("mount on", path))
             }
             Step::Bind { target: path, .. } => {
@@ -185,7 +188,22 @@ impl Place<'_> {
                     .doing(doing())?;
                 attach(&copy, &at, "").doing(doing())
             }
+            Step::Check { target } => self.check(target),
         }
+    }
+
+    fn check(&self, path: &str) -> Result<(), SandboxError> {
+        let expected = self.mounted.iter().rev().find(|(mounted, _)| *mounted == path);
+        let found = match self.there(path)? {
+            Some(there) => Some(fstat(&there).doing(cannot("look at", path))?.st_dev),
+            None => None,
+        };
+        if expected.map(|(_, number)| *number) == found {
+            return Ok(());
+        }
+        let what =
+            format!("a volume hides {path}: its target is a symbolic link of the image to a directory above");
+        Err(SandboxError::Setup { what, source: Errno::NOENT.into() })
     }
 
     fn there(&self, path: &str) -> Result<Option<OwnedFd>, SandboxError> {
