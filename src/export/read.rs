@@ -134,8 +134,9 @@ impl Layout {
 
 /// At most one byte more than a document may have, so that a longer one is refused when it is parsed or verified.
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ExportError> {
-    let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(failed("open", path))?;
+    // Most are smaller: one read.
+    let mut bytes = Vec::with_capacity(8 << 10);
     file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
     Ok(bytes)
 }

@@ -108,7 +108,7 @@ fn directories(root: &Path) -> io::Result<()> {
 
 /// The text of a file of some bytes; of a larger one, its beginning.
 pub(super) fn read_small(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(256);
     File::open(path)?.take(200).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

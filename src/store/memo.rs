@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use crate::digest::Digest;
 
@@ -15,20 +16,29 @@ const LONGEST: u64 = 64 << 20;
 impl Store {
     /// What was remembered under `key`.
     pub fn memo_get(&self, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.memo_get_dated(key)?.map(|(memo, _)| memo))
+    }
+
+    /// The same with the time at which it was written.
+    pub(super) fn memo_get_dated(&self, key: &Digest) -> Result<Option<(Vec<u8>, SystemTime)>, StoreError> {
         let path = self.memo_path(key);
-        let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => {}
+        let read = File::open(&path).and_then(|file| {
+            let metadata = file.metadata()?;
+            let mut bytes = Vec::with_capacity(metadata.len().min(LONGEST) as usize + 1);
+            file.take(LONGEST).read_to_end(&mut bytes)?;
+            Ok((bytes, metadata.modified()?))
+        });
+        let (mut bytes, written) = match read {
+            Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Read { path, source }),
-        }
+        };
         let Some((checksum, memo)) = bytes.split_first_chunk::<32>() else { return Ok(None) };
         if Digest::of(memo) != Digest::from_bytes(*checksum) {
             return Ok(None);
         }
         bytes.drain(..32);
-        Ok(Some(bytes))
+        Ok(Some((bytes, written)))
     }
 
     /// A store that cannot be written to remembers nothing new.

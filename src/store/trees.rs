@@ -15,7 +15,8 @@
 //! tree of an earlier boot counts only if [`Store::sync_trees`] has noted in its record that the file system was
 //! synchronised since. Any other is made again.
 //!
-//! Finding all trees of an image is one small read a layer and starts no thread ([`Store::trees_ready`]).
+//! Finding all trees of an image is one small read a layer and starts no thread ([`Store::trees_ready`]); once they are on the
+//! disk it is one small read for all ([`Store::stack`]).
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -87,6 +88,8 @@ struct Rest {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trees {
     /// The lowest first, each once; those that a layer above hides as a whole are left out.
+    pub ids: Vec<Digest>,
+    /// Where they are, in the same order.
     pub layers: Vec<PathBuf>,
     /// Owners other than 0:0 that the layers name, in order.
     pub owners: Vec<(u32, u32)>,
@@ -135,12 +138,19 @@ impl Store {
         // overlayfs takes no directory twice. What a layer says it says again where it stands once more: that hides all that
         // it has said before.
         let mut seen = BTreeSet::new();
-        let mut layers: Vec<_> =
-            ids.iter().rev().filter(|id| seen.insert(**id)).map(|id| self.tree_root(id)).collect();
-        layers.reverse();
+        ids.reverse();
+        ids.retain(|id| seen.insert(*id));
+        ids.reverse();
+        let layers = ids.iter().map(|id| self.tree_root(id)).collect();
         owners.sort_unstable();
         owners.dedup();
-        Ok(Some(Trees { layers, owners }))
+        Ok(Some(Trees { ids, layers, owners }))
+    }
+
+    /// Whether this process knows a tree of these that may not be on the disk yet.
+    pub(super) fn has_unsynced(&self, ids: &[Digest]) -> bool {
+        let unsynced = self.0.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.iter().any(|id| unsynced.contains(id))
     }
 
     /// The record of a tree that is there and can be used.
@@ -370,6 +380,8 @@ fn read_record(path: &Path) -> Result<Option<Rest>, StoreError> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| {
         touch(&file);
+        // One read, where it is as short as it is.
+        bytes.reserve(1024);
         file.take(LONGEST).read_to_end(&mut bytes)
     });
     match read {
@@ -438,7 +450,10 @@ mod tests {
         make(&store, &id, &record);
         assert!(matches!(other.claim_tree(&id).unwrap(), Claim::Ready));
         let trees = other.trees_ready(&[record.diff_id]).unwrap().unwrap();
-        assert_eq!(trees, Trees { layers: vec![store.tree_root(&id)], owners: vec![(33, 33)] });
+        assert_eq!(
+            trees,
+            Trees { ids: vec![id], layers: vec![store.tree_root(&id)], owners: vec![(33, 33)] }
+        );
         assert_eq!(fs::read_to_string(trees.layers[0].join("file")).unwrap(), "x");
         assert_eq!(names(&store), [id.hex()]);
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::inspect::{of_layout, unknown};
 use super::{Session, prepare};
@@ -25,7 +26,7 @@ use crate::launch::{
 use crate::oci::Platform;
 use crate::oci::config::RunConfig;
 use crate::sandbox::{self, Listener, discover, probe};
-use crate::store::{KeepError, Store};
+use crate::store::{KeepError, Stack, Store, Trees};
 
 /// Bytes of an --env-file that are read.
 const LONGEST_ENV_FILE: usize = 1 << 20;
@@ -66,8 +67,7 @@ struct Command {
 struct Prepared {
     digest: Digest,
     config: RunConfig,
-    layers: Vec<PathBuf>,
-    has_owners: bool,
+    stack: Stack,
     /// Where the layers are.
     store: Option<Store>,
 }
@@ -78,7 +78,7 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
     let mut image = find(session, args, &directory)?;
     let store = image.store.take();
     if options.command.is_empty() && options.entrypoint.as_deref() == Some("") {
-        options.command = vec![shell_of(&image.layers)?];
+        options.command = vec![shell_of(&image.stack.trees.layers)?];
     }
     // Held until the end of the run.
     let kept = match (args.keep, &args.name) {
@@ -92,14 +92,13 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
         })?;
     let (host, mut warnings) = host(&options, &request);
     let environment = [image.config.env.clone(), options.environment.clone()].concat();
-    let gpu = gpus(&request, &host, &image.layers, &environment)?;
-    let passwd = account_file(&image.layers, "etc/passwd");
-    let group = account_file(&image.layers, "etc/group");
+    let Stack { trees, passwd, group } = &image.stack;
+    let gpu = gpus(&request, &host, &trees.layers, &environment)?;
     let image = Image {
         config: &image.config,
-        layers: &image.layers,
-        accounts: Accounts { passwd: &passwd, group: &group },
-        has_owners: image.has_owners,
+        layers: &trees.layers,
+        accounts: Accounts { passwd, group },
+        has_owners: !trees.owners.is_empty(),
     };
     let launch = launch::plan(&image, &options, &host, gpu);
     let mut launch = launch.map_err(|error| Failure::request(error.to_string()))?;
@@ -115,7 +114,7 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
     let status = sandbox::run(&launch, &mut told)?;
     if let Some(store) = store {
         #[expect(clippy::disallowed_methods, reason = "how long ago the layers were unpacked")]
-        let now = std::time::SystemTime::now();
+        let now = SystemTime::now();
         // Otherwise they are unpacked again after a reboot; that is all.
         let _ = store.sync_settled_trees(now);
     }
@@ -133,8 +132,7 @@ fn find(session: &Session, args: &SandboxArgs, directory: &Path) -> Result<Prepa
         return Ok(Prepared {
             digest,
             config: RunConfig::default(),
-            layers: vec![tree],
-            has_owners: false,
+            stack: stack_of(Trees { layers: vec![tree], ..Trees::default() }),
             store: None,
         });
     }
@@ -144,21 +142,32 @@ fn find(session: &Session, args: &SandboxArgs, directory: &Path) -> Result<Prepa
         source = Source::Image(prepare::ask(session, &source)?);
     }
     let image = source.image(&store)?;
-    let trees = match store.trees_ready(image.diff_ids())? {
-        Some(trees) => trees,
+    let layers = image.diff_ids();
+    #[expect(clippy::disallowed_methods, reason = "whether what is remembered of the layers is old")]
+    let now = SystemTime::now();
+    let stack = match store.stack(layers, now)? {
+        Some(stack) => stack,
         None => {
-            let _ = prepare::ask(session, &source)?;
-            let gone = || Failure::Integrity("layers that were just unpacked are not there".into());
-            store.trees_ready(image.diff_ids())?.ok_or_else(gone)?
+            let stack = stack_of(match store.trees_ready(layers)? {
+                Some(trees) => trees,
+                None => {
+                    let _ = prepare::ask(session, &source)?;
+                    let gone = || Failure::Integrity("layers that were just unpacked are not there".into());
+                    store.trees_ready(layers)?.ok_or_else(gone)?
+                }
+            });
+            // A full disk is no reason not to run.
+            let _ = store.remember_stack(layers, &stack);
+            stack
         }
     };
-    Ok(Prepared {
-        digest: image.digest,
-        config: image.config.config,
-        layers: trees.layers,
-        has_owners: !trees.owners.is_empty(),
-        store: Some(store),
-    })
+    Ok(Prepared { digest: image.digest, config: image.config.config, stack, store: Some(store) })
+}
+
+/// What every run asks the trees for.
+fn stack_of(trees: Trees) -> Stack {
+    let [passwd, group] = ["etc/passwd", "etc/group"].map(|path| account_file(&trees.layers, path));
+    Stack { trees, passwd, group }
 }
 
 /// Where the image is.
