@@ -4,7 +4,7 @@
 //! the sandbox shut.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -26,7 +26,7 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 use super::channel::{Channel, Order, Said};
 use super::confine::capabilities;
 use super::error::{Doing, FAILED, SandboxError};
-use super::kernel::{self, Alone, Forked, Namespaces};
+use super::kernel::{self, Alone};
 use super::program;
 use super::root;
 use super::steps;
@@ -39,18 +39,26 @@ pub fn run(alone: Alone, launch: &Launch, channel: Channel) -> ! {
     let result = catch_unwind(AssertUnwindSafe(|| set_up(alone, launch, &channel)));
     match result.unwrap_or(Err(SandboxError::Vanished)) {
         Ok(status) => kernel::end(status),
-        Err(error) => {
-            let status = error.status();
-            let mut message = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                message += &format!(": {error}");
-                cause = error.source();
-            }
-            let _ = channel.say(&Said::Failed { status, message });
-            kernel::end(status)
-        }
+        Err(error) => kernel::end(tell(&channel, &error)),
     }
+}
+
+/// Says it to the supervisor, with its causes; the status to end with.
+fn tell(channel: &Channel, error: &SandboxError) -> u8 {
+    let status = error.status();
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        message += &format!(": {error}");
+        cause = error.source();
+    }
+    let _ = channel.say(&Said::Failed { status, message });
+    status
+}
+
+/// Nothing of this process's memory can be looked at from inside.
+fn not_dumpable() -> Result<(), SandboxError> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "cannot hide this process".into())
 }
 
 fn set_up(alone: Alone, launch: &Launch, channel: &Channel) -> Result<u8, SandboxError> {
@@ -61,7 +69,7 @@ fn set_up(alone: Alone, launch: &Launch, channel: &Channel) -> Result<u8, Sandbo
         Ok(Some(Order::Go)) => {}
         _ => return Err(SandboxError::Vanished),
     }
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "cannot hide this process".into())?;
+    not_dumpable()?;
     become_root(launch)?;
     let _ = umask(Mode::empty());
     kernel::unshare_cgroup().doing(|| "cannot make a cgroup namespace".into())?;
@@ -99,7 +107,7 @@ fn set_up(alone: Alone, launch: &Launch, channel: &Channel) -> Result<u8, Sandbo
     if launch.process.init {
         supervise(alone, launch, channel, terminal)
     } else {
-        start(launch, channel, terminal).map(|never| match never {})
+        start(launch, channel, terminal.as_ref().map(AsFd::as_fd)).map(|never| match never {})
     }
 }
 
@@ -144,7 +152,11 @@ fn enter(root: &OwnedFd) -> Result<(), SandboxError> {
     rustix::process::chdir("/").doing(|| "cannot enter `/`".into())
 }
 
-fn start(launch: &Launch, channel: &Channel, terminal: Option<OwnedFd>) -> Result<Infallible, SandboxError> {
+fn start(
+    launch: &Launch,
+    channel: &Channel,
+    terminal: Option<BorrowedFd<'_>>,
+) -> Result<Infallible, SandboxError> {
     program::start(launch, terminal, &mut |warning| {
         let _ = channel.say(&Said::Warning(warning));
     })
@@ -166,15 +178,14 @@ fn supervise(
     let (reader, writer) = UnixStream::pair().doing(setting_up)?;
     reader.set_nonblocking(true).doing(setting_up)?;
     let mut ended = SignalDelivery::with_pipe(reader, writer, SignalOnly, [SIGCHLD]).doing(setting_up)?;
-    let program =
-        match kernel::fork(alone, Namespaces::default(), None).doing(|| "cannot start a process".into())? {
-            Forked::Child => {
-                drop(ended);
-                let Err(error) = start(launch, channel, terminal);
-                return Err(error);
-            }
-            Forked::Parent(child) => child.pid,
-        };
+    let tty = terminal.as_ref().map(AsFd::as_fd);
+    let mut become_the_program = || {
+        let Err(error) = start(launch, channel, tty);
+        tell(channel, &error)
+    };
+    let program = kernel::start(alone, &mut become_the_program).doing(|| "cannot start a process".into())?;
+    // The program's credentials may have changed this, as the memory was its own, too.
+    not_dumpable()?;
     drop(terminal);
     // Nothing is mounted or made from here on.
     // Signals go to whatever user the program has become.

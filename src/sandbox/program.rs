@@ -1,11 +1,9 @@
 //! The last steps before the program: terminal, limits, user, confinement; then `execve`.
 
 use std::convert::Infallible;
-use std::ffi::OsStr;
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -15,13 +13,13 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use super::child::{change_ids, die_with_the_supervisor};
 use super::confine::{capabilities, landlock, seccomp};
 use super::error::{Doing, NOT_EXECUTABLE, NOT_FOUND, SandboxError};
-use super::kernel::close_on_exec_from;
+use super::kernel::{self, close_on_exec_from};
 use crate::launch::{Identity, Launch, Process, Rlimit};
 
-/// Turns this process into the program, or says why not.
+/// Turns this process into the program, or says why not. May share its memory with another one (see [`kernel::start`]).
 pub fn start(
     launch: &Launch,
-    terminal: Option<OwnedFd>,
+    terminal: Option<BorrowedFd<'_>>,
     warn: &mut dyn FnMut(String),
 ) -> Result<Infallible, SandboxError> {
     let process = &launch.process;
@@ -59,13 +57,13 @@ pub fn start(
     Err(execute(process))
 }
 
-fn standard_streams(process: &Process, terminal: Option<OwnedFd>) -> Result<(), SandboxError> {
+fn standard_streams(process: &Process, terminal: Option<BorrowedFd<'_>>) -> Result<(), SandboxError> {
     let doing = || "cannot connect standard input and output".to_owned();
     if let Some(terminal) = terminal {
-        ioctl_tiocsctty(&terminal).doing(doing)?;
-        dup2_stdin(&terminal).doing(doing)?;
-        dup2_stdout(&terminal).doing(doing)?;
-        return dup2_stderr(&terminal).doing(doing);
+        ioctl_tiocsctty(terminal).doing(doing)?;
+        dup2_stdin(terminal).doing(doing)?;
+        dup2_stdout(terminal).doing(doing)?;
+        return dup2_stderr(terminal).doing(doing);
     }
     if !process.interactive {
         // The sandbox's own: a bind of the host's.
@@ -121,24 +119,25 @@ pub fn resource(name: &str) -> Option<Resource> {
 /// Only comes back with a reason.
 fn execute(process: &Process) -> SandboxError {
     let inside = |status, message| SandboxError::Inside { message, status };
-    let Some((program, arguments)) = process.arguments.split_first() else {
+    let Some(program) = process.arguments.first() else {
         return inside(NOT_FOUND, "there is no program to run".to_owned());
     };
+    let texts = |texts: &[String]| texts.iter().map(|text| CString::new(text.as_str())).collect();
+    let (arguments, environment): (Vec<_>, Vec<_>) =
+        match (texts(&process.arguments), texts(&process.environment)) {
+            (Ok(arguments), Ok(environment)) => (arguments, environment),
+            _ => {
+                return inside(
+                    NOT_EXECUTABLE,
+                    "an argument or a variable has a NUL character in it".to_owned(),
+                );
+            }
+        };
     let path = process.environment.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
     let mut denied = None;
     for candidate in candidates(program, path) {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place that becomes another program: the image's"
-        )]
-        let mut command = std::process::Command::new(&candidate);
-        command.arg0(program).args(arguments).env_clear();
-        for pair in &process.environment {
-            if let Some((name, value)) = pair.split_once('=') {
-                command.env(OsStr::from_bytes(name.as_bytes()), value);
-            }
-        }
-        let error = command.exec();
+        let Ok(file) = CString::new(candidate.as_os_str().as_encoded_bytes()) else { continue };
+        let error = kernel::execute(&file, &arguments, &environment);
         match error.kind() {
             io::ErrorKind::NotFound if !candidate.exists() => {}
             io::ErrorKind::NotFound => {
