@@ -239,6 +239,9 @@ pub struct Sandbox {
     /// GPUs: all, none, or a list of indexes, UUIDs, MIG devices (0:1) and CDI devices (nvidia.com/gpu=NAME)
     #[arg(long, value_name = "GPUS")]
     pub gpus: Option<String>,
+    /// Go on with a warning where the driver will not do for the GPUs or the image
+    #[arg(long, requires = "gpus")]
+    pub ignore_gpu_check: bool,
     /// A device node of this host (may be given several times)
     #[arg(long, value_name = "SRC[:DST[:rwm]]")]
     pub device: Vec<String>,

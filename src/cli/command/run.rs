@@ -93,7 +93,7 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
     let (host, mut warnings) = host(&options, &request);
     let environment = [image.config.env.clone(), options.environment.clone()].concat();
     let Stack { trees, passwd, group } = &image.stack;
-    let gpu = gpus(&request, &host, &trees.layers, &environment)?;
+    let gpu = gpus(&request, args.ignore_gpu_check, &host, &trees.layers, &environment)?;
     let image = Image {
         config: &image.config,
         layers: &trees.layers,
@@ -359,6 +359,7 @@ fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
 
 fn gpus(
     request: &GpuRequest,
+    unchecked: bool,
     host: &HostFacts,
     layers: &[PathBuf],
     environment: &[String],
@@ -370,8 +371,11 @@ fn gpus(
     let compat = discover::cuda_compat(layers);
     let platform = Platform::HOST;
     let image = ImageFacts { platform, ld_so_cache: cache.as_deref(), compat: &compat, environment };
-    gpu::gpus(request, host, image)
-        .map_err(|error| Failure::Hinted { message: chain(&error), hints: error.hints() })
+    let plan = match unchecked {
+        true => gpu::gpus_unchecked(request, host, image),
+        false => gpu::gpus(request, host, image),
+    };
+    plan.map_err(|error| Failure::Hinted { message: chain(&error), hints: error.hints() })
 }
 
 /// A file as the topmost layer has it that has it at all. Nothing is followed: where it is a link it counts as empty.

@@ -20,17 +20,20 @@ pub fn plan(
 ) -> Result<GpuPlan, GpuError> {
     let mut changes = Changes::of(registry, names)?;
     let nvidias = names.iter().any(|name| name.kind == nvidia());
+    let mut problems = Vec::new();
     if let Some(host) = &facts.gpu
         && let Some(driver) = &host.kernel_driver
     {
-        check(&changes, host, driver)?;
+        check(&changes, host, driver, &mut problems)?;
+        problems.dedup();
         if nvidias {
-            require::check(image.environment, driver)?;
+            problems.extend(require::check(image.environment, driver).err());
         }
     }
     let mut plan = GpuPlan {
         environment: std::mem::take(&mut changes.environment),
         warnings: std::mem::take(&mut changes.warnings),
+        problems,
         ..GpuPlan::default()
     };
     plan.steps.append(&mut changes.directories);
@@ -57,19 +60,26 @@ pub fn plan(
     Ok(plan)
 }
 
-/// What the driver needs is looked at where it is the host's own: a file may be older than the driver.
-fn check(changes: &Changes, host: &GpuFacts, kernel: &str) -> Result<(), GpuError> {
+/// What the driver needs is looked at where it is the host's own: a file may be older than the driver. A node that the file
+/// names must be there.
+fn check(
+    changes: &Changes,
+    host: &GpuFacts,
+    kernel: &str,
+    problems: &mut Vec<GpuError>,
+) -> Result<(), GpuError> {
     for step in changes.mounts.iter().chain(&changes.nodes) {
         let Step::Bind { source, .. } = step else { continue };
         let name = source.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         match name.strip_prefix("libcuda.so.") {
             // `libcuda.so.1` says nothing.
             Some(cdi) if cdi.contains('.') && cdi != kernel => {
-                return Err(GpuError::OldCdi { kernel: kernel.to_owned(), cdi: cdi.to_owned() });
+                problems.push(GpuError::OldCdi { kernel: kernel.to_owned(), cdi: cdi.to_owned() });
             }
-            _ if source.starts_with("/dev") && name.starts_with("nvidia") => {
-                node(host, source)?;
-            }
+            _ if source.starts_with("/dev") && name.starts_with("nvidia") => match node(host, source) {
+                Err(missing @ GpuError::MissingNode { .. }) => return Err(missing),
+                found => problems.extend(found.err()),
+            },
             _ => {}
         }
     }

@@ -39,11 +39,11 @@ pub fn plan(
 ) -> Result<GpuPlan, GpuError> {
     let none = GpuFacts::default();
     let host = facts.gpu.as_ref().unwrap_or(&none);
-    let version = driver(host)?;
-    require::check(image.environment, version)?;
-    let chosen = choose(wanted, host)?;
     let mut plan = GpuPlan::default();
-    nodes(&mut plan, host, &chosen)?;
+    let version = driver(host, &mut plan.problems)?;
+    plan.problems.extend(require::check(image.environment, version).err());
+    let chosen = choose(wanted, host)?;
+    nodes(&mut plan, host, &chosen);
     files(&mut plan, host, image);
     params(&mut plan, host);
     plan.steps.push(Step::Protect { target: DRIVER.to_owned() });
@@ -57,8 +57,8 @@ pub fn plan(
     Ok(plan)
 }
 
-/// The driver's version, if it can be used.
-fn driver(host: &GpuFacts) -> Result<&str, GpuError> {
+/// The version of the kernel's part of the driver, if there is one with libraries and a GPU.
+fn driver<'a>(host: &'a GpuFacts, problems: &mut Vec<GpuError>) -> Result<&'a str, GpuError> {
     match (&host.kernel_driver, &host.user_driver) {
         (None, _) if host.wsl => Err(GpuError::Wsl),
         (None, user) => {
@@ -68,13 +68,15 @@ fn driver(host: &GpuFacts) -> Result<&str, GpuError> {
             Err(GpuError::NotLoaded { gpus, installed: user.is_some() })
         }
         (Some(kernel), None) => Err(GpuError::NoLibraries { kernel: kernel.clone() }),
-        (Some(kernel), Some(user)) if kernel != user => {
-            Err(GpuError::Mismatch { kernel: kernel.clone(), user: user.clone() })
-        }
         (Some(kernel), Some(_)) if !host.gpus.iter().any(|gpu| gpu.minor.is_some()) => {
             Err(GpuError::NoneDriven { kernel: kernel.clone() })
         }
-        (Some(kernel), Some(_)) => Ok(kernel),
+        (Some(kernel), Some(user)) => {
+            if kernel != user {
+                problems.push(GpuError::Mismatch { kernel: kernel.clone(), user: user.clone() });
+            }
+            Ok(kernel)
+        }
     }
 }
 
@@ -164,14 +166,14 @@ fn known(host: &GpuFacts) -> Vec<String> {
     known
 }
 
-fn nodes(plan: &mut GpuPlan, host: &GpuFacts, chosen: &[Chosen<'_>]) -> Result<(), GpuError> {
-    let mut paths: Vec<PathBuf> = Vec::new();
+fn nodes(plan: &mut GpuPlan, host: &GpuFacts, chosen: &[Chosen<'_>]) {
+    let mut found = Vec::new();
     for path in NEEDED {
-        paths.push(node(host, Path::new(path))?);
+        found.push(node(host, Path::new(path)));
     }
     for chosen in chosen {
         let minor = chosen.gpu.minor.expect("only GPUs that are driven are chosen");
-        paths.push(node(host, Path::new(&format!("/dev/nvidia{minor}")))?);
+        found.push(node(host, Path::new(&format!("/dev/nvidia{minor}"))));
         if let Some(mig) = chosen.mig {
             let (gi, ci) = (mig.gpu_instance, mig.compute_instance);
             for part in [format!("gi{gi}"), format!("gi{gi}/ci{ci}")] {
@@ -180,8 +182,16 @@ fn nodes(plan: &mut GpuPlan, host: &GpuFacts, chosen: &[Chosen<'_>]) -> Result<(
                 let number = host.mig_minors.iter().find_map(|found| found.strip_prefix(&line));
                 let number = number.unwrap_or("-<number>").trim();
                 let path = PathBuf::from(format!("/dev/nvidia-caps/nvidia-cap{number}"));
-                paths.push(node_made_by(host, &path, || format!("nvidia-modprobe -f {access}"))?);
+                found.push(node_made_by(host, &path, || format!("nvidia-modprobe -f {access}")));
             }
+        }
+    }
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for found in found {
+        match found {
+            Ok(path) => paths.push(path),
+            Err(problem) if plan.problems.contains(&problem) => {}
+            Err(problem) => plan.problems.push(problem),
         }
     }
     for path in OPTIONAL {
@@ -196,7 +206,6 @@ fn nodes(plan: &mut GpuPlan, host: &GpuFacts, chosen: &[Chosen<'_>]) -> Result<(
             plan.steps.push(Step::Bind { target: text(&path), source: path, how });
         }
     }
-    Ok(())
 }
 
 /// The node of the driver, if it is there and can be used.

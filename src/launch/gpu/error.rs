@@ -36,8 +36,16 @@ pub enum GpuError {
     OldCdi { kernel: String, cdi: String },
     #[error("the image needs {wanted} ({variable}), the NVIDIA driver is {driver}{}", speaks(.cuda))]
     Requirement { variable: String, wanted: String, driver: String, cuda: Option<String> },
+    #[error("{}", all(.0))]
+    Several(Vec<GpuError>),
     #[error(transparent)]
     Cdi(CdiError),
+}
+
+fn all(errors: &[GpuError]) -> String {
+    let mut texts: Vec<_> = errors.iter().map(GpuError::to_string).collect();
+    texts.dedup();
+    texts.join("; ")
 }
 
 fn because(gpus: &[String]) -> String {
@@ -115,6 +123,11 @@ impl GpuError {
             ],
             Self::Wsl => {
                 one("`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` as root writes it".to_owned())
+            }
+            Self::Several(errors) => {
+                let mut hints: Vec<_> = errors.iter().flat_map(Self::hints).collect();
+                hints.dedup();
+                hints
             }
             Self::Cdi(error) => error.hints(),
         }

@@ -67,10 +67,34 @@ pub struct GpuPlan {
     /// Supplementary groups of the process.
     pub groups: Vec<u32>,
     pub warnings: Vec<String>,
+    /// Why the driver will not do, where something can be brought in all the same.
+    #[serde(skip)]
+    problems: Vec<GpuError>,
 }
 
 /// Plans for what is asked. Nothing is asked, nothing is planned.
 pub fn gpus(request: &GpuRequest, facts: &HostFacts, image: ImageFacts<'_>) -> Result<GpuPlan, GpuError> {
+    let mut plan = regardless(request, facts, image)?;
+    match plan.problems.len() {
+        0 => Ok(plan),
+        1 => Err(plan.problems.remove(0)),
+        _ => Err(GpuError::Several(plan.problems)),
+    }
+}
+
+/// The same with a driver that will not do: why not is a warning.
+pub fn gpus_unchecked(
+    request: &GpuRequest,
+    facts: &HostFacts,
+    image: ImageFacts<'_>,
+) -> Result<GpuPlan, GpuError> {
+    let mut plan = regardless(request, facts, image)?;
+    let problems = plan.problems.drain(..).map(|problem| format!("--ignore-gpu-check: {problem}"));
+    plan.warnings.splice(0..0, problems);
+    Ok(plan)
+}
+
+fn regardless(request: &GpuRequest, facts: &HostFacts, image: ImageFacts<'_>) -> Result<GpuPlan, GpuError> {
     let registry = Registry::new(&facts.cdi);
     let mut plan = match request {
         GpuRequest::None => return Ok(GpuPlan::default()),

@@ -138,6 +138,61 @@ fn errors_of_recorded_hosts() {
     insta::assert_snapshot!(shown.join("\n"));
 }
 
+/// All that is wrong is said at once, with what to do about each.
+#[test]
+fn several_things_are_wrong() {
+    let facts = || {
+        let mut facts = host("mismatch");
+        facts.gpu.as_mut().unwrap().nodes.retain(|node| node.path != Path::new("/dev/nvidia-uvm"));
+        facts
+    };
+    let environment = ["NVIDIA_REQUIRE_CUDA=driver>=9999".to_owned()];
+    let image = ImageFacts { environment: &environment, ..image(None) };
+    let error = gpus(&GpuRequest::All, &facts(), image).unwrap_err();
+    insta::assert_snapshot!(show_error(&error));
+
+    // Those are warnings where the user says so; what is there comes in.
+    let plan = gpus_unchecked(&GpuRequest::All, &facts(), image).unwrap();
+    let said = error.to_string();
+    assert_eq!(
+        plan.warnings,
+        said.split("; ").map(|said| format!("--ignore-gpu-check: {said}")).collect::<Vec<_>>()
+    );
+    let mut brought = nodes(&plan);
+    brought.sort();
+    let nodes = ["/dev/nvidia-modeset", "/dev/nvidia-uvm-tools", "/dev/nvidia0", "/dev/nvidiactl"];
+    assert_eq!(brought, nodes);
+    assert!(plan.steps.iter().any(|step| step.target().starts_with("/run/mlbuild/nvidia/lib/libcuda.so.")));
+}
+
+#[test]
+fn what_is_not_there_cannot_be_ignored() {
+    let error = |asked: &str, facts: &HostFacts| {
+        let checked = plan(asked, facts).unwrap_err();
+        assert_eq!(
+            gpus_unchecked(&asked.parse().unwrap(), facts, image(Some(&cache()))),
+            Err(checked.clone())
+        );
+        checked
+    };
+    assert!(matches!(error("all", &host("none")), GpuError::NoGpu { .. }));
+    assert!(matches!(error("all", &host("wsl")), GpuError::Wsl));
+    assert!(matches!(error("7", &host("two")), GpuError::Unknown { .. }));
+    assert!(matches!(error("7", &host("cdi")), GpuError::Cdi(_)));
+    let mut facts = host("cdi");
+    facts.gpu.as_mut().unwrap().nodes.retain(|node| node.path != Path::new("/dev/nvidia-uvm"));
+    assert!(matches!(error("all", &facts), GpuError::MissingNode { .. }));
+}
+
+#[test]
+fn an_old_cdi_file_all_the_same() {
+    let mut facts = host("cdi");
+    facts.gpu.as_mut().unwrap().kernel_driver = Some("580.105.08".to_owned());
+    let plan = gpus_unchecked(&GpuRequest::All, &facts, image(None)).unwrap();
+    let [warning] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
+    assert!(warning.contains("580.95.05") && warning.contains("580.105.08"), "{warning}");
+}
+
 #[test]
 fn nothing_asked_is_nothing_done() {
     for name in ["none", "one", "cdi", "wsl"] {
