@@ -339,6 +339,7 @@ fn limits(facts: &Facts) -> Vec<Finding> {
 fn gpus(facts: &Facts) -> Finding {
     const WHAT: &str = "--gpus";
     let host = HostFacts {
+        caller: facts.caller.clone(),
         gpu: facts.gpu.clone(),
         cdi: facts.cdi.clone(),
         cdi_libraries: facts.cdi_libraries.clone(),

@@ -56,17 +56,62 @@ fn releases_of_kernels() {
     assert_eq!(version("banana"), None);
 }
 
-/// The hosts that `run --gpus` is tested with.
+/// The hosts that `run --gpus` is tested with, by name.
+fn recorded_gpus() -> Vec<(String, HostFacts)> {
+    let names = ["none", "one", "two", "eight", "partitioned", "cdi", "amd", "wsl", "mismatch", "no-uvm"];
+    let host = |name: &str| {
+        let path = format!("{}/fixtures/hosts/gpu-{name}.json", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    names.map(|name| (name.to_owned(), host(name))).into()
+}
+
+fn facts_of(host: &HostFacts) -> Facts {
+    let HostFacts { caller, gpu, cdi, cdi_libraries, .. } = host.clone();
+    Facts { caller, gpu, cdi, cdi_libraries, ..Facts::default() }
+}
+
+/// Whatever `run --gpus all` would say, for an image that asks for nothing, doctor says, and nothing else.
+#[test]
+fn doctor_says_what_a_run_would() {
+    // Groups can be given by root alone, which a run says.
+    let groups = r#"{"cdiVersion": "0.7.0", "kind": "amd.com/gpu", "devices": [
+        {"name": "all", "containerEdits": {"deviceNodes": [{"path": "/dev/kfd"}], "additionalGids": [44]}}]}"#;
+    let mut hosts = recorded_gpus();
+    for uid in [0, 1001] {
+        let cdi = vec![crate::launch::CdiFile { path: "/etc/cdi/amd.json".into(), text: groups.to_owned() }];
+        let caller = crate::launch::Caller { uid, gid: uid, ..Default::default() };
+        hosts.push((format!("groups of {uid}"), HostFacts { caller, cdi, ..HostFacts::default() }));
+    }
+    let mut broken = hosts[1].1.clone();
+    broken.cdi.push(crate::launch::CdiFile { path: "/etc/cdi/a.yaml".into(), text: "kind: x".to_owned() });
+    hosts.push(("broken file".to_owned(), broken));
+    for (name, host) in hosts {
+        let image = ImageFacts { platform: Platform::HOST, ld_so_cache: None, compat: &[], environment: &[] };
+        let finding = gpus(&facts_of(&host));
+        match gpu::gpus(&GpuRequest::All, &host, image) {
+            Ok(plan) => {
+                assert_eq!(finding.state, State::Ok, "{name}");
+                let (_, said) = finding.detail.split_once("; ").unwrap_or_default();
+                assert_eq!(said, plan.warnings.join("; "), "{name}");
+            }
+            Err(GpuError::NoGpu { broken }) if broken.is_empty() => {
+                assert!(finding.detail.contains("no GPU that mlbuild knows of"), "{name}");
+            }
+            Err(error) => {
+                assert_eq!(finding.state, State::Limited, "{name}");
+                assert_eq!(finding.detail, error.to_string(), "{name}");
+                assert_eq!(finding.fix, Some(error.hints().join("; ")), "{name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn gpus_of_recorded_hosts() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
     let mut said = String::new();
-    for name in ["none", "one", "two", "eight", "partitioned", "cdi", "amd", "wsl", "mismatch", "no-uvm"] {
-        let text = fs::read_to_string(directory.join(format!("gpu-{name}.json"))).unwrap();
-        let host: HostFacts = serde_json::from_str(&text).unwrap();
-        let facts =
-            Facts { gpu: host.gpu, cdi: host.cdi, cdi_libraries: host.cdi_libraries, ..Facts::default() };
-        let finding = gpus(&facts);
+    for (name, host) in recorded_gpus() {
+        let finding = gpus(&facts_of(&host));
         writeln!(said, "{name}: {:?}: {}", finding.state, finding.detail).unwrap();
         if let Some(fix) = finding.fix {
             writeln!(said, "    fix: {fix}").unwrap();
