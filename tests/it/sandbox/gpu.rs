@@ -1,5 +1,4 @@
-//! GPUs in real sandboxes, without a GPU: a made-up driver, by its CDI file. One without such a file cannot be shown to the
-//! program: the kernel lets nobody mount a `/proc` of his own once something lies over a part of the host's.
+//! GPUs in real sandboxes, without a GPU: a made-up driver, by its CDI file.
 
 use std::fs;
 

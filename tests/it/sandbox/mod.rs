@@ -5,6 +5,8 @@ mod cgroup;
 mod confine;
 mod doctor;
 mod gpu;
+mod gpu_direct;
+mod gpu_real;
 mod interactive;
 mod isolation;
 mod lifecycle;
@@ -123,7 +125,11 @@ impl Host {
 
     /// `mlbuild --quiet ARGUMENTS`
     pub fn mlbuild(&self, arguments: &[&str]) -> Run {
-        let run = Run::new(&self.program).arg("--quiet").args(arguments);
+        self.launched(Run::new(&self.program).arg("--quiet").args(arguments))
+    }
+
+    /// A command as the user.
+    pub fn launched(&self, run: Run) -> Run {
         let run = run.env("MLBUILD_HOME", &self.store).env("HOME", self.directory.path());
         let run = run.in_directory(self.directory.path());
         let user = USER.to_string();

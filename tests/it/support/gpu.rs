@@ -1,10 +1,11 @@
 //! An NVIDIA driver without a GPU: device nodes with nothing behind them, libraries and a program that say what they
-//! find, and what the kernel would say of them, all below a directory.
+//! find, and what the kernel would say of them, all below a directory; and a mount namespace where that is the host.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use mlbuild::elf::{CacheEntry, cache_flags, read_cache, write_cache};
 use mlbuild::launch::gpu::GpuPlan;
 use mlbuild::launch::{GpuFacts, Step};
 use mlbuild::oci::Platform;
@@ -38,15 +39,47 @@ impl FakeDriver {
         let compiler = tool("cc").or_else(|_| tool("gcc"))?;
         let driver = Self { root: root.to_owned(), gpus };
         driver.kernel();
+        driver.cache(true)?;
         driver.nodes()?;
         driver.libraries(&compiler);
         Ok(driver)
     }
 
-    fn write(&self, path: &str, content: &str) {
+    /// A file below the root says something else.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
+    }
+
+    /// A file or directory below the root is gone.
+    pub fn remove(&self, path: &str) {
+        let path = self.root.join(path);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// A launcher that shows a command this driver as the host's, in `/dev`, `/proc`, `/sys` and `/usr/bin`, and by
+    /// `/etc/ld.so.cache` alone its libraries. There is no CDI file.
+    pub fn as_the_hosts(&self) -> Result<[String; 7], Skip> {
+        tool("unshare")?;
+        let script = project("tests/it/support/gpu/host.sh").display().to_string();
+        let words = ["unshare", "-m", "--propagation", "private", "sh", &script, self.root.to_str().unwrap()];
+        Ok(words.map(str::to_owned))
+    }
+
+    /// The host's linker cache with libraries of the driver; without them when they are not installed.
+    pub fn cache(&self, installed: bool) -> Result<(), Skip> {
+        let ours =
+            fs::read("/etc/ld.so.cache").map_err(|error| Skip(format!("/etc/ld.so.cache: {error}")))?;
+        let mut entries = read_cache(&ours).unwrap();
+        for name in ["libcuda.so.1", "libnvidia-ml.so.1"].into_iter().filter(|_| installed) {
+            let path = self.root.join(Self::library_directory()).join(name).display().to_string();
+            let flags = cache_flags(PLATFORM);
+            entries.push(CacheEntry { name: name.to_owned(), path, flags, hwcap: 0, subdirectory: None });
+        }
+        self.write("etc/ld.so.cache", write_cache(&entries));
+        Ok(())
     }
 
     fn kernel(&self) {
@@ -63,10 +96,10 @@ impl FakeDriver {
         for gpu in 0..self.gpus {
             let information =
                 format!("Model: \t\t Fake\nGPU UUID: \t {}\nDevice Minor: \t {gpu}\n", Self::uuid(gpu));
-            self.write(
-                &format!("proc/driver/nvidia/gpus/0000:{:02x}:00.0/information", gpu + 1),
-                &information,
-            );
+            let pci = format!("0000:{:02x}:00.0", gpu + 1);
+            self.write(&format!("proc/driver/nvidia/gpus/{pci}/information"), &information);
+            self.write(&format!("sys/bus/pci/devices/{pci}/vendor"), "0x10de\n");
+            self.write(&format!("sys/bus/pci/devices/{pci}/class"), "0x030200\n");
         }
     }
 
