@@ -109,14 +109,23 @@ fn is_drivers(name: &str) -> bool {
     name.contains(".so") && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Where distributions and NVIDIA's own installer put them.
+/// Where distributions and NVIDIA's own installer put them; in the pods of a Kubernetes whose nodes have the driver, a
+/// directory of it is mounted on `/usr/local/nvidia`.
 fn directories(platform: Platform) -> Vec<PathBuf> {
     let multiarch = platform.multiarch();
     let mut directories: Vec<_> =
         ["", "/nvidia", "/nvidia/current"].map(|below| format!("/usr/lib/{multiarch}{below}")).into();
     directories.extend(
-        ["/usr/lib64", "/usr/lib64/nvidia", "/usr/lib", "/usr/lib/nvidia", "/run/opengl-driver/lib"]
-            .map(str::to_owned),
+        [
+            "/usr/lib64",
+            "/usr/lib64/nvidia",
+            "/usr/lib",
+            "/usr/lib/nvidia",
+            "/run/opengl-driver/lib",
+            "/usr/local/nvidia/lib64",
+            "/usr/local/nvidia/lib",
+        ]
+        .map(str::to_owned),
     );
     directories.into_iter().map(PathBuf::from).collect()
 }

@@ -27,8 +27,13 @@ const PROGRAMS: [&str; 7] = [
     "nvidia-imex",
     "nvidia-imex-ctl",
 ];
-const PROGRAM_DIRECTORIES: [&str; 4] =
-    ["/usr/bin", "/usr/sbin", "/usr/lib/nvidia/current", "/run/current-system/sw/bin"];
+const PROGRAM_DIRECTORIES: [&str; 5] = [
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/lib/nvidia/current",
+    "/run/current-system/sw/bin",
+    "/usr/local/nvidia/bin",
+];
 /// Where MPS' programs meet: anybody can make it, and a link there would lead the sandbox anywhere.
 const MPS: &str = "/tmp/nvidia-mps";
 const OTHERS: [&str; 6] = [

@@ -172,6 +172,23 @@ fn libraries_behind_links() {
     assert_eq!(gpu_facts(root.path(), Platform::LinuxArm64).libraries, []);
 }
 
+/// As nodes of a Kubernetes show it to their pods, whose linker cache knows nothing of it.
+#[test]
+fn a_driver_in_a_directory_of_its_own() {
+    let root = Root::new();
+    root.file("proc/driver/nvidia/version", format!("NVRM version: Kernel Module  {VERSION}  Tue Sep 23\n"));
+    for name in ["libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler"] {
+        root.file(&format!("usr/local/nvidia/lib64/{name}.so.{VERSION}"), shared_object());
+    }
+    root.file("usr/local/nvidia/bin/nvidia-smi", "");
+    let facts = root.facts();
+    assert_eq!(facts.user_driver.as_deref(), Some(VERSION));
+    let directory = "/usr/local/nvidia/lib64";
+    let expected = ["libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler"];
+    assert_eq!(listed(&facts), expected.map(|name| format!("{directory}/{name}.so.{VERSION}")));
+    assert_eq!(facts.files, [Path::new("/usr/local/nvidia/bin/nvidia-smi")]);
+}
+
 #[test]
 fn of_two_versions_the_loaded_one_counts() {
     let root = Root::new();
