@@ -307,3 +307,7 @@ fn file_system(what: &FileSystem) -> Result<OwnedFd, SandboxError> {
     };
     new().doing(cannot("mount", kind))
 }
+
+#[cfg(test)]
+#[path = "steps_tests.rs"]
+mod tests;
