@@ -55,18 +55,50 @@ fn a_made_up_driver_is_found_and_used() {
                         [('NVIDIA_VISIBLE_DEVICES', 'void')]\n";
         assert_eq!(said, expected, "{:?}", host.who);
 
-        let root = host.path("root");
-        or_skip!("GPUs without a CDI file", looking_root(&root));
-        let volume = format!("{}:/look:ro", root.join("look").display());
-        let seen = run(&["--gpus", "1", "-v", &volume], &["/look"]);
+        let seen = nodes(&host, &driver, "1");
         for line in ["node /dev/nvidia1 195 1", "node /dev/nvidiactl 195 255", "node /dev/nvidia-uvm 506 0"] {
-            assert!(seen.lines().any(|seen| seen == line), "{line} is not in\n{seen}");
+            assert!(seen.contains(&line.to_owned()), "{line} is not in {seen:?}");
         }
-        assert!(!seen.contains("/dev/nvidia0"), "{seen}");
+        assert!(!seen.iter().any(|line| line.contains("/dev/nvidia0")), "{seen:?}");
         // The kernel's file is not there without the kernel's part of a driver; that it would be covered, the plan says.
         let plan = run(&["--gpus", "all", "--dry-run"], &["python", "-V"]);
         let cover = "cover      /proc/driver/nvidia/params <- /run/mlbuild/nvidia/params\n";
         assert!(plan.contains(cover), "{plan}");
+    }
+}
+
+/// Nodes that a static program sees, as `node PATH MAJOR MINOR`.
+fn nodes(host: &Host, driver: &FakeDriver, gpus: &str) -> Vec<String> {
+    let root = host.path("root");
+    looking_root(&root).unwrap();
+    let volume = format!("{}:/look:ro", root.join("look").display());
+    let seen = on(driver, host.run(&["--gpus", gpus, "-v", &volume], &["/look"])).ok().stdout();
+    seen.lines().filter(|line| line.starts_with("node ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_partitioned_gpu() {
+    const CHECK: &str = "a partitioned GPU without a CDI file";
+    for (host, driver) in or_skip!(CHECK, hosts(2)) {
+        or_skip!(CHECK, driver.partition(&[1, 2]));
+        let capability = |minor: u32| format!("node /dev/nvidia-caps/nvidia-cap{minor} 511 {minor}");
+        for (gpus, whole, part) in [("0:0", 12, 13), ("0:1", 21, 22)] {
+            let seen = nodes(&host, &driver, gpus);
+            let capabilities: Vec<_> = seen.iter().filter(|line| line.contains("nvidia-caps/")).collect();
+            assert_eq!(capabilities.len(), 2, "{gpus}: {seen:?}");
+            for line in [capability(whole), capability(part), "node /dev/nvidia0 195 0".to_owned()] {
+                assert!(seen.contains(&line), "{gpus}: {line} is not in {seen:?}");
+            }
+            assert!(!seen.contains(&"node /dev/nvidia1 195 1".to_owned()), "{gpus}: {seen:?}");
+        }
+        let whole = on(&driver, host.run(&["--gpus", "0"], &["nvidia-smi"])).run().expect(125);
+        let said = "error: GPU 0 is partitioned\nhint: ask for its MIG devices: 0:0, 0:1\n";
+        assert_eq!(whole.stderr(), said, "{:?}", host.who);
+        driver.remove("dev/nvidia-caps/nvidia-cap22");
+        let missing = on(&driver, host.run(&["--gpus", "0:1"], &["nvidia-smi"])).run().expect(125);
+        let said = "error: the device node /dev/nvidia-caps/nvidia-cap22 is missing\n\
+                    hint: `nvidia-modprobe -f /proc/driver/nvidia/capabilities/gpu0/mig/gi2/ci0/access` as root makes it";
+        assert!(missing.stderr().starts_with(said), "{}", missing.stderr());
     }
 }
 

@@ -19,6 +19,7 @@ use super::tool::{Podman, is_root, tool};
 
 pub const VERSION: &str = "580.95.05";
 const UVM: u32 = 506;
+const CAPS: u32 = 511;
 
 #[cfg(target_arch = "x86_64")]
 pub const PLATFORM: Platform = Platform::LinuxAmd64;
@@ -91,7 +92,9 @@ impl FakeDriver {
         self.write("proc/driver/nvidia/params", "ModifyDeviceFiles: 1\nDeviceFileMode: 438\n");
         self.write(
             "proc/devices",
-            &format!("Character devices:\n195 nvidia\n{UVM} nvidia-uvm\n\nBlock devices:\n"),
+            format!(
+                "Character devices:\n195 nvidia\n{UVM} nvidia-uvm\n{CAPS} nvidia-caps\n\nBlock devices:\n"
+            ),
         );
         for gpu in 0..self.gpus {
             let information =
@@ -108,21 +111,40 @@ impl FakeDriver {
     }
 
     fn nodes(&self) -> Result<(), Skip> {
-        fs::create_dir_all(self.root.join("dev")).unwrap();
         let mut nodes: Vec<(String, u32, u32)> =
             (0..self.gpus).map(|gpu| (format!("nvidia{gpu}"), 195, gpu)).collect();
         nodes.push(("nvidiactl".to_owned(), 195, 255));
         nodes.push(("nvidia-modeset".to_owned(), 195, 254));
         nodes.push(("nvidia-uvm".to_owned(), UVM, 0));
         nodes.push(("nvidia-uvm-tools".to_owned(), UVM, 1));
-        for (name, major, minor) in nodes {
-            let path = self.root.join("dev").join(name);
-            let mode = Mode::from_raw_mode(0o666);
-            mknodat(CWD, &path, FileType::CharacterDevice, mode, makedev(major, minor))
-                .map_err(|error| Skip(format!("mknod is refused: {error}")))?;
-            // Whatever the mask is.
-            rustix::fs::chmod(&path, mode).unwrap();
+        nodes.iter().try_for_each(|(name, major, minor)| self.node(name, *major, *minor))
+    }
+
+    fn node(&self, name: &str, major: u32, minor: u32) -> Result<(), Skip> {
+        let path = self.root.join("dev").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mode = Mode::from_raw_mode(0o666);
+        mknodat(CWD, &path, FileType::CharacterDevice, mode, makedev(major, minor))
+            .map_err(|error| Skip(format!("mknod is refused: {error}")))?;
+        // Whatever the mask is.
+        rustix::fs::chmod(&path, mode).unwrap();
+        Ok(())
+    }
+
+    /// Partitions the first GPU: `instances` are its GPU instances, each with one compute instance.
+    pub fn partition(&self, instances: &[u32]) -> Result<(), Skip> {
+        let mut minors = String::new();
+        for gi in instances {
+            let capability = format!("proc/driver/nvidia/capabilities/gpu0/mig/gi{gi}");
+            // The numbers that the driver gives.
+            let (whole, part) = (gi * 9 + 3, gi * 9 + 4);
+            minors += &format!("gpu0/gi{gi}/access {whole}\ngpu0/gi{gi}/ci0/access {part}\n");
+            for (path, minor) in [("", whole), ("/ci0", part)] {
+                self.write(&format!("{capability}{path}/access"), format!("DeviceFileMinor: {minor}\n"));
+                self.node(&format!("nvidia-caps/nvidia-cap{minor}"), CAPS, minor)?;
+            }
         }
+        self.write("proc/driver/nvidia-caps/mig-minors", minors);
         Ok(())
     }
 
