@@ -137,8 +137,9 @@ pub enum Step {
     Hide { target: String },
     /// What is there can be read only. Nothing if it is not there.
     Protect { target: String },
-    /// What an earlier step mounted there must still be seen: a volume may lie over it by way of a link of the image.
-    Check { target: String },
+    /// What an earlier step mounted there must still be seen: a volume on one of the paths `by` may lie over it, by way of
+    /// a link of the image.
+    Check { target: String, by: Vec<String> },
 }
 
 impl Step {
@@ -153,7 +154,7 @@ impl Step {
             | Self::Cover { target, .. }
             | Self::Hide { target }
             | Self::Protect { target }
-            | Self::Check { target } => target,
+            | Self::Check { target, .. } => target,
         }
     }
 }

@@ -258,7 +258,8 @@ fn steps(options: &Options, host: &HostFacts, driver: Vec<Step>) -> Vec<Step> {
         steps.push(Step::Bind { target, source, how: volume.how() });
     }
     if own && !options.volumes.is_empty() {
-        steps.push(Step::Check { target: DRIVER.to_owned() });
+        let by = options.volumes.iter().map(|volume| volume.target.clone()).collect();
+        steps.push(Step::Check { target: DRIVER.to_owned(), by });
     }
     steps
 }

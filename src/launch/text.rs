@@ -77,7 +77,7 @@ impl fmt::Display for Step {
             }
             Self::Hide { target } => write!(f, "hide       {target}"),
             Self::Protect { target } => write!(f, "protect    {target}"),
-            Self::Check { target } => write!(f, "check      {target}"),
+            Self::Check { target, .. } => write!(f, "check      {target}"),
         }
     }
 }

@@ -188,11 +188,11 @@ impl<'a> Place<'a> {
                     .doing(doing())?;
                 attach(&copy, &at, "").doing(doing())
             }
-            Step::Check { target } => self.check(target),
+            Step::Check { target, by } => self.check(target, by),
         }
     }
 
-    fn check(&self, path: &str) -> Result<(), SandboxError> {
+    fn check(&self, path: &str, by: &[String]) -> Result<(), SandboxError> {
         let expected = self.mounted.iter().rev().find(|(mounted, _)| *mounted == path);
         let found = match self.there(path)? {
             Some(there) => Some(fstat(&there).doing(cannot("look at", path))?.st_dev),
@@ -201,9 +201,8 @@ impl<'a> Place<'a> {
         if expected.map(|(_, number)| *number) == found {
             return Ok(());
         }
-        let what =
-            format!("a volume hides {path}: its target is a symbolic link of the image to a directory above");
-        Err(SandboxError::Setup { what, source: Errno::NOENT.into() })
+        let what = format!("the volume on {} hides {path}, by a symbolic link of the image", by.join(" or "));
+        Err(SandboxError::Setup { what, source: io::Error::other("mount it on another directory") })
     }
 
     fn there(&self, path: &str) -> Result<Option<OwnedFd>, SandboxError> {

@@ -62,7 +62,7 @@ fn what_lies_over_a_mount_is_noticed() {
         source: "/proc".into(),
         how: BindOptions::default(),
     };
-    let check = || Step::Check { target: "/run/own".to_owned() };
+    let check = || Step::Check { target: "/run/own".to_owned(), by: vec!["/var/run".to_owned()] };
     let link = || Step::Symlink { target: "/var/run".to_owned(), to: "../run".to_owned() };
     let protect = || Step::Protect { target: "/run/own".to_owned() };
     for (steps, good) in [
@@ -75,7 +75,10 @@ fn what_lies_over_a_mount_is_noticed() {
         carried_out(&steps, |_, result| {
             assert_eq!(result.is_ok(), good, "{steps:?}");
             let said = result.err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(good || said.starts_with("a volume hides /run/own: "), "{said}");
+            assert!(
+                good || said.starts_with("the volume on /var/run hides /run/own, by a symbolic link"),
+                "{said}"
+            );
         });
     }
 }

@@ -214,7 +214,9 @@ fn mounts_of_the_users_and_the_driver() {
         }
         // The image's /var/run is a link to /run.
         let refused = smi(&["-v", &format!("{data}:/var/run")]).expect(125);
-        assert!(refused.stderr().contains("a volume hides /run/mlbuild/nvidia"), "{}", refused.stderr());
+        let said = "error: the volume on /var/run hides /run/mlbuild/nvidia, by a symbolic link of the image: mount it on \
+                    another directory\n";
+        assert_eq!(refused.stderr(), said, "{:?}", host.who);
         assert!(
             fs::read_dir(Path::new(&data)).unwrap().next().is_none(),
             "nothing of it is on the host's disk"
