@@ -41,6 +41,13 @@ pub fn seal(entry: &mut [u8]) {
     entry[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
+/// The same entry with this owner.
+pub fn owned(mut entry: Vec<u8>, uid: u32, gid: u32) -> Vec<u8> {
+    entry[108..124].copy_from_slice(format!("{uid:07o}\0{gid:07o}\0").as_bytes());
+    seal(&mut entry);
+    entry
+}
+
 /// A pax record, with the length that it says of itself.
 pub fn pax(key: &str, value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;

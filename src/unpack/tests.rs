@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::blob::MemoryBlobs;
-use crate::debian::testing::{entry, pax, seal, tar};
+use crate::debian::testing::{entry, owned, pax, seal, tar};
 use crate::digest::DiffId;
 use crate::epoch::Epoch;
 use crate::layer::Recipe;
@@ -232,9 +232,6 @@ fn modes_times_owners_and_attributes() {
     let mut closed = entry("closed", b'5', 0o111, "", b"");
     closed[136..148].copy_from_slice(b"00000000123\0");
     seal(&mut closed);
-    let mut owned = entry("closed/suid", b'0', 0o4755, "", b"x");
-    owned[108..124].copy_from_slice(b"0000041\x000000042\x00");
-    seal(&mut owned);
     let records = [
         pax("mtime", b"7.5"),
         pax("SCHILY.xattr.user.kept", b"1"),
@@ -247,7 +244,7 @@ fn modes_times_owners_and_attributes() {
     let extended = |what: Vec<u8>| [entry("x", b'x', 0, "", &records), what].concat();
     let (place, summary) = unpacked(&[
         closed,
-        owned,
+        owned(entry("closed/suid", b'0', 0o4755, "", b"x"), 0o41, 0o42),
         extended(entry("d", b'5', 0o1777, "", b"")),
         extended(entry("f", b'0', 0o400, "", b"")),
     ]);

@@ -16,7 +16,7 @@ mod places;
 mod power;
 mod readonly;
 mod stop;
-mod strace;
+pub mod strace;
 
 use std::fs;
 use std::path::{Path, PathBuf};

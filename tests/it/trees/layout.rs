@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use mlbuild::digest::Digest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::debs::{seal, tar};
 
@@ -16,30 +16,60 @@ pub type Layer = Vec<Vec<u8>>;
 
 /// Writes an image of these layers, the lowest first, packed one way after the other.
 pub fn write(directory: &Path, layers: &[Layer]) {
-    let blobs = directory.join("blobs/sha256");
-    fs::create_dir_all(&blobs).unwrap();
+    fs::create_dir_all(directory.join(BLOBS)).unwrap();
+    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [] },
+        "history": [],
+    });
+    put_on(directory, config, Vec::new(), layers);
+}
+
+/// Writes the image of another layout with these layers upon its own.
+pub fn extend(directory: &Path, below: &Path, layers: &[Layer]) {
+    fs::create_dir_all(directory.join(BLOBS)).unwrap();
+    for entry in fs::read_dir(below.join(BLOBS)).unwrap() {
+        let entry = entry.unwrap();
+        // By a link where that is the same disk.
+        let to = directory.join(BLOBS).join(entry.file_name());
+        if fs::hard_link(entry.path(), &to).is_err() {
+            fs::copy(entry.path(), &to).unwrap();
+        }
+    }
+    fs::copy(below.join("oci-layout"), directory.join("oci-layout")).unwrap();
+    let document = |at: &Path| -> Value { serde_json::from_slice(&fs::read(at).unwrap()).unwrap() };
+    let blob = |descriptor: &Value| {
+        document(&below.join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/")))
+    };
+    let manifest = blob(&document(&below.join("index.json"))["manifests"][0]);
+    let descriptors = manifest["layers"].as_array().unwrap().clone();
+    let mut config = blob(&manifest["config"]);
+    // One of those below may be empty; nobody needs it.
+    config["history"] = json!([]);
+    put_on(directory, config, descriptors, layers);
+}
+
+const BLOBS: &str = "blobs/sha256";
+
+fn put_on(directory: &Path, mut config: Value, mut descriptors: Vec<Value>, layers: &[Layer]) {
     let put = |media_type: &str, bytes: &[u8]| {
         let digest = Digest::of(bytes);
-        fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        fs::write(directory.join(BLOBS).join(digest.hex()), bytes).unwrap();
         json!({ "mediaType": media_type, "digest": digest.to_string(), "size": bytes.len() })
     };
-    let (mut diff_ids, mut descriptors) = (Vec::new(), Vec::new());
+    let diff_ids = config["rootfs"]["diff_ids"].as_array_mut().unwrap();
     for (at, layer) in layers.iter().enumerate() {
         let entries: Vec<_> =
             layer.iter().enumerate().map(|(nr, entry)| stamped(entry, at * 1000 + nr)).collect();
         let bytes = tar(&entries);
-        diff_ids.push(Digest::of(&bytes).to_string());
+        diff_ids.push(json!(Digest::of(&bytes).to_string()));
         let layer = "application/vnd.oci.image.layer.v1.tar";
         descriptors.push(match at % 2 {
             0 => put(&format!("{layer}+gzip"), &gzip(&bytes)),
             _ => put(layer, &bytes),
         });
     }
-    let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {},
-        "rootfs": { "type": "layers", "diff_ids": diff_ids },
-        "history": [],
-    });
     let config = put("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest =
@@ -48,7 +78,6 @@ pub fn write(directory: &Path, layers: &[Layer]) {
     entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
     let index = json!({ "schemaVersion": 2, "manifests": [entry] });
     fs::write(directory.join("index.json"), index.to_string()).unwrap();
-    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
 fn stamped(entry: &[u8], time: usize) -> Vec<u8> {

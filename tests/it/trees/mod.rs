@@ -2,7 +2,7 @@
 //! whoever is killed on the way.
 
 mod faults;
-mod layout;
+pub mod layout;
 pub mod overlay;
 mod process;
 mod store;

@@ -11,7 +11,7 @@ use mlbuild::store::Trees;
 use super::layout::{self, Layer};
 use super::{in_layout, quiet};
 use crate::faults::Namespace;
-use crate::support::debs::entry;
+use crate::support::debs::{entry, owned};
 use crate::support::mlbuild::Run;
 use crate::support::skip::{Skip, or_skip};
 use crate::support::tool::{is_root, tool};
@@ -140,15 +140,13 @@ fn hard(name: &str, target: &str) -> Vec<u8> {
 }
 
 fn base() -> Layer {
-    let mut owned = entry("etc/owned", b'0', 0o4750, "", b"x");
-    owned[108..124].copy_from_slice(b"0000041\x000000042\x00");
     vec![
         dir("etc/"),
         file("etc/a"),
         file("etc/b"),
         dir("etc/dir"),
         file("etc/dir/f"),
-        owned,
+        owned(entry("etc/owned", b'0', 0o4750, "", b"x"), 0o41, 0o42),
         dir("usr"),
         dir("usr/lib"),
         file("usr/lib/old"),
