@@ -12,7 +12,9 @@
 pub mod cdi;
 pub mod gpu;
 
+mod env_file;
 mod host;
+mod identity;
 mod model;
 mod options;
 mod overlap;
@@ -20,7 +22,9 @@ mod plan;
 mod text;
 mod users;
 
+pub use env_file::{EnvFileError, env_file};
 pub use host::*;
+pub use identity::Extent;
 pub use model::*;
 pub use options::{Device, Mount, OptionError, Options, Tmpfs, Volume, bytes, milli_cpus};
 pub use plan::{Image, LaunchError, plan};

@@ -30,11 +30,12 @@ pub enum Identity {
     Single { uid: u32, gid: u32 },
     /// Root on the host: IDs are what they are, up to 65535.
     Same,
-    /// 0 is the caller, the others are the caller's subordinate IDs (`/etc/subuid`, `/etc/subgid`), set by `newuidmap`.
-    Subordinate { uids: Range, gids: Range },
+    /// The user and group of the process are the caller's, too; the other IDs up to 65535 are the caller's subordinate ones
+    /// (`/etc/subuid`, `/etc/subgid`), the lowest first, set by `newuidmap`.
+    Subordinate { uid: u32, gid: u32, uids: Range, gids: Range },
 }
 
-/// `count` IDs of the host from `first` on stand for 1, 2, ... inside.
+/// `count` IDs of the host from `first` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Range {
     pub first: u32,

@@ -1,14 +1,14 @@
 //! From an image, the user's options and the host's facts to a launch.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::gpu::{DRIVER, GpuPlan};
 use super::overlap;
 use super::users::{Accounts, User, UserError};
 use super::{
-    BindOptions, Caller, FileSystem, HostFacts, Identity, Launch, Network, NetworkMode, Options, Process,
-    Range, Root, Step, Upper,
+    BindOptions, FileSystem, HostFacts, Launch, Network, NetworkMode, Options, Process, Root, Step, Upper,
+    identity,
 };
 use crate::oci::config::RunConfig;
 
@@ -57,10 +57,14 @@ pub enum LaunchError {
     NoCommand,
     #[error(transparent)]
     User(#[from] UserError),
+    #[error("{kind} {id} is beyond 65535, the last that root has in a sandbox")]
+    Beyond { kind: &'static str, id: u32 },
     #[error("{0} is neither NAME=value nor NAME")]
     Environment(String),
     #[error("the work directory `{0}` is not an absolute path without `..`")]
     Directory(String),
+    #[error("two mounts are to be at {0}")]
+    Twice(String),
     #[error("`{0}` cannot be a name: letters, digits, `-`, `_` and `.`, at most 63 of them")]
     Name(String),
     /// Two mounts, in words.
@@ -79,11 +83,8 @@ pub fn plan(
     let wanted = options.user.as_deref().or(config.user.as_deref()).unwrap_or_default();
     let user = image.accounts.find(wanted)?;
     let mut warnings = Vec::new();
-    let identity = identity(&host.caller, &user, image.has_owners, &mut warnings);
-    let mut groups = [user.groups.clone(), gpu.groups.clone()].concat();
-    if matches!(identity, Identity::Single { .. }) {
-        groups.clear();
-    }
+    let identity = identity::identity(&host.caller, &user, image.has_owners)?;
+    let groups = identity::groups(&identity, &user, &gpu.groups, &mut warnings);
     if !valid_name(&options.name) {
         return Err(LaunchError::Name(options.name.clone()));
     }
@@ -114,36 +115,11 @@ pub fn plan(
         identity,
         network,
         root: Root { layers: image.layers.to_vec(), upper, read_only: options.read_only },
-        steps: steps(options, host, gpu.steps),
+        steps: steps(options, host, gpu.steps)?,
         process,
         limits: options.limits,
         warnings,
     })
-}
-
-/// One ID where one is enough: it needs no set-uid program of the host.
-fn identity(caller: &Caller, user: &User, has_owners: bool, warnings: &mut Vec<String>) -> Identity {
-    if caller.uid == 0 {
-        return Identity::Same;
-    }
-    let single = Identity::Single { uid: user.uid, gid: user.gid };
-    if !has_owners {
-        return single;
-    }
-    match (caller.subordinate_uids, caller.subordinate_gids) {
-        (Some((first_uid, uids)), Some((first_gid, gids))) => Identity::Subordinate {
-            uids: Range { first: first_uid, count: uids.min(65535) },
-            gids: Range { first: first_gid, count: gids.min(65535) },
-        },
-        _ => {
-            warnings.push(
-                "files of this image belong to several users; here they all belong to one, since you have no \
-                 subordinate IDs (/etc/subuid, /etc/subgid, package uidmap)"
-                    .to_owned(),
-            );
-            single
-        }
-    }
 }
 
 fn arguments(config: &RunConfig, options: &Options) -> Result<Vec<String>, LaunchError> {
@@ -225,7 +201,7 @@ fn network(options: &Options, host: &HostFacts, warnings: &mut Vec<String>) -> N
     Network { mode: options.network, publish, pasta }
 }
 
-fn steps(options: &Options, host: &HostFacts, driver: Vec<Step>) -> Vec<Step> {
+fn steps(options: &Options, host: &HostFacts, driver: Vec<Step>) -> Result<Vec<Step>, LaunchError> {
     let mut steps = Vec::new();
     let own_network = options.network != NetworkMode::Host;
     mount(&mut steps, "/proc", FileSystem::Proc);
@@ -246,22 +222,41 @@ fn steps(options: &Options, host: &HostFacts, driver: Vec<Step>) -> Vec<Step> {
         steps.push(Step::Protect { target: path.to_owned() });
     }
     files(&mut steps, options, host);
-    for tmpfs in &options.tmpfs {
-        let what = FileSystem::Tmpfs { size: tmpfs.size, mode: tmpfs.mode, no_exec: false };
-        mount(&mut steps, &tmpfs.target, what);
-    }
+    let [memory, rest] = mounts(options)?;
+    steps.extend(memory);
     // In memory of the user's, as of `--tmpfs /run`; not in volumes: nothing of it is for the host's disk.
     let own = driver.iter().any(|step| matches!(step, Step::Mount { target, .. } if target == DRIVER));
     steps.extend(driver);
-    for volume in &options.volumes {
-        let (target, source) = (volume.target.clone(), volume.source.clone());
-        steps.push(Step::Bind { target, source, how: volume.how() });
-    }
+    steps.extend(rest);
     if own && !options.volumes.is_empty() {
         let by = options.volumes.iter().map(|volume| volume.target.clone()).collect();
         steps.push(Step::Check { target: DRIVER.to_owned(), by });
     }
-    steps
+    Ok(steps)
+}
+
+/// What the user mounts: memory that is in no volume, and all that comes after it. Nothing hides another, whatever the order
+/// of the options: one that is below another comes later.
+fn mounts(options: &Options) -> Result<[Vec<Step>; 2], LaunchError> {
+    // A path sorts after those that it is below, and before their other neighbours.
+    let key = |target: &str| target.replace('/', "\0");
+    let mut mounts = BTreeMap::new();
+    let mut add = |target: &str, step: Step| match mounts.insert(key(target), step) {
+        None => Ok(()),
+        Some(_) => Err(LaunchError::Twice(target.to_owned())),
+    };
+    for tmpfs in &options.tmpfs {
+        let what = FileSystem::Tmpfs { size: tmpfs.size, mode: tmpfs.mode, no_exec: false };
+        add(&tmpfs.target, Step::Mount { target: tmpfs.target.clone(), what })?;
+    }
+    for volume in &options.volumes {
+        let (target, source) = (volume.target.clone(), volume.source.clone());
+        add(&volume.target, Step::Bind { target, source, how: volume.how() })?;
+    }
+    let in_volume =
+        |target: &str| options.volumes.iter().any(|volume| Path::new(target).starts_with(&volume.target));
+    let (memory, rest) = mounts.into_values().partition(|step| !in_volume(step.target()));
+    Ok([memory, rest])
 }
 
 fn devices(steps: &mut Vec<Step>, options: &Options) {

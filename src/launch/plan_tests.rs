@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::launch::gpu::{ImageFacts, gpus};
-use crate::launch::{Device, Limits, Mount, Publish, Rlimit, Tmpfs, Volume, milli_cpus};
+use crate::launch::{
+    Caller, Device, Identity, Limits, Mount, Publish, Range, Rlimit, Tmpfs, Volume, milli_cpus,
+};
 use crate::oci::Platform;
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:100:Ann:/home/ann:/bin/sh\n";
@@ -126,27 +128,18 @@ fn recorded_hosts() {
 
 #[test]
 fn who_the_users_are() {
-    let identity = |uid, has_owners, subordinate| {
+    let of = |uid, subordinate| {
         let mut host = host(uid);
         (host.caller.subordinate_uids, host.caller.subordinate_gids) = (subordinate, subordinate);
-        let config = config();
-        let image = Image {
-            config: &config,
-            layers: &[],
-            accounts: Accounts { passwd: PASSWD, group: GROUP },
-            has_owners,
-        };
         let options = Options { user: Some("ann".into()), ..options() };
-        let launch = plan(&image, &options, &host, GpuPlan::default()).unwrap();
-        (launch.identity, launch.process.groups, launch.warnings.len())
+        let launch = launch(&options, &host);
+        (launch.identity, launch.process.uid, launch.process.groups, launch.warnings.len())
     };
-    let single = Identity::Single { uid: 1000, gid: 100 };
     let range = Range { first: 100_000, count: 65_535 };
-    assert_eq!(identity(0, true, None), (Identity::Same, vec![44], 0));
-    assert_eq!(identity(1001, false, Some((100_000, 65_536))), (single.clone(), vec![], 0));
-    let many = Identity::Subordinate { uids: range, gids: range };
-    assert_eq!(identity(1001, true, Some((100_000, 65_536))), (many, vec![44], 0));
-    assert_eq!(identity(1001, true, None), (single, vec![], 1));
+    let many = Identity::Subordinate { uid: 1000, gid: 100, uids: range, gids: range };
+    assert_eq!(of(0, None), (Identity::Same, 1000, vec![44], 0));
+    assert_eq!(of(1001, Some((100_000, 65_536))), (many, 1000, vec![44], 0));
+    assert_eq!(of(1001, None), (Identity::Single { uid: 1000, gid: 100 }, 1000, vec![], 1));
 }
 
 #[test]

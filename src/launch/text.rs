@@ -10,9 +10,9 @@ impl fmt::Display for Launch {
         match &self.identity {
             Identity::Single { uid, gid } => writeln!(f, "identity   you, as {uid}:{gid}")?,
             Identity::Same => writeln!(f, "identity   0 to 65535, as on the host")?,
-            Identity::Subordinate { uids, gids } => writeln!(
+            Identity::Subordinate { uid, gid, uids, gids } => writeln!(
                 f,
-                "identity   you, as 0; users from {} ({}), groups from {} ({})",
+                "identity   you, as {uid}:{gid}; other users from {} ({}), groups from {} ({})",
                 uids.first, uids.count, gids.first, gids.count
             )?,
         }

@@ -117,12 +117,13 @@ pub(super) fn die_with_the_supervisor() -> Result<(), SandboxError> {
         .doing(|| "cannot bind this process to its parent".into())
 }
 
-/// Owner of what is made inside. With a single ID this process is that already, and has all rights in its namespace anyway.
+/// Owner of what is made inside. For an ordinary user that is the process's user, who this process is already: it has all
+/// rights in its namespace anyway.
 fn become_root(launch: &Launch) -> Result<(), SandboxError> {
-    if matches!(launch.identity, Identity::Single { .. }) {
-        return Ok(());
+    match launch.identity {
+        Identity::Single { .. } | Identity::Subordinate { .. } => Ok(()),
+        Identity::Same => change_ids(0, 0, &[]),
     }
-    change_ids(0, 0, &[])
 }
 
 /// For good: real, effective and saved.

@@ -8,7 +8,7 @@ use rustix::process::{Pid, getegid, geteuid};
 
 use super::error::{Doing, SandboxError};
 use super::probe;
-use crate::launch::{Identity, Range};
+use crate::launch::{Extent, Identity};
 
 /// Writes the maps of the process, which waits for it.
 pub fn map(process: Pid, identity: &Identity) -> Result<(), SandboxError> {
@@ -27,16 +27,16 @@ pub fn map(process: Pid, identity: &Identity) -> Result<(), SandboxError> {
             write("uid_map", "0 0 65536")?;
             write("gid_map", "0 0 65536")
         }
-        Identity::Subordinate { uids, gids } => {
-            delegate("newuidmap", process, geteuid().as_raw(), *uids)?;
-            delegate("newgidmap", process, getegid().as_raw(), *gids)
+        Identity::Subordinate { uid, gid, uids, gids } => {
+            delegate("newuidmap", process, &uids.around(*uid, geteuid().as_raw()))?;
+            delegate("newgidmap", process, &gids.around(*gid, getegid().as_raw()))
         }
     }
 }
 
 /// The host's programs that may give a user the IDs which `/etc/subuid` and `/etc/subgid` promise. They run with an empty
 /// environment.
-fn delegate(program: &str, process: Pid, own: u32, range: Range) -> Result<(), SandboxError> {
+fn delegate(program: &str, process: Pid, map: &[Extent]) -> Result<(), SandboxError> {
     let path =
         probe::program(program).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)).doing(|| {
             format!("cannot map more than one ID: {program} is not installed (Debian: package uidmap)")
@@ -46,8 +46,9 @@ fn delegate(program: &str, process: Pid, own: u32, range: Range) -> Result<(), S
         reason = "a set-uid program of the host, with nothing of the image's"
     )]
     let mut command = std::process::Command::new(path);
-    let arguments = [process.as_raw_nonzero().get() as u32, 0, own, 1, 1, range.first, range.count];
-    command.args(arguments.map(|number| number.to_string())).env_clear().stdin(Stdio::null());
+    command.arg(process.as_raw_nonzero().to_string());
+    let numbers = map.iter().flat_map(|extent| [extent.inside, extent.outside, extent.count]);
+    command.args(numbers.map(|number| number.to_string())).env_clear().stdin(Stdio::null());
     let output = command.output().doing(|| format!("cannot run {program}"))?;
     if output.status.success() {
         return Ok(());

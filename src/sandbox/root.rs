@@ -71,20 +71,19 @@ pub fn mount_root(layers: &[OwnedFd], upper: Option<(OwnedFd, OwnedFd)>) -> Resu
         layers.push(&empty);
     }
     let root = make("root")?;
-    match overlay(&layers, &upper, &work) {
-        Ok(overlay) => {
-            attach(&overlay, &root, "").doing(|| "cannot attach the overlay".into())?;
-            Ok(overlay)
+    let overlay = match overlay(&layers, &upper, &work) {
+        Ok(overlay) => attach(&overlay, &root, "").map(|()| overlay).map_err(Refused::from),
+        Err(refused) if refused.may_be_old() => {
+            classic(&base, &layers, &upper, &work, &format!("{place}/root"))
+                .map_err(|error| Refused { error, ..refused })
         }
-        // Before Linux 6.8.
-        Err(Overlay::NoLowerdir) => classic(&base, &layers, &upper, &work, &format!("{place}/root")),
-        Err(Overlay::Failed { source, kernel }) => {
-            let said =
-                if kernel.is_empty() { String::new() } else { format!(" (the kernel says: {kernel})") };
-            let what = format!("cannot mount an overlay of {} layers{said}", layers.len());
-            Err(SandboxError::Setup { what, source })
-        }
-    }
+        Err(refused) => Err(refused),
+    };
+    overlay.map_err(|Refused { error, kernel }| {
+        let said = if kernel.is_empty() { String::new() } else { format!(" (the kernel says: {kernel})") };
+        let what = format!("cannot mount an overlay of {} layers{said}", layers.len());
+        SandboxError::Setup { what, source: error }
+    })
 }
 
 /// A mount of a new tmpfs, not attached anywhere. `size` in bytes.
@@ -110,31 +109,40 @@ pub fn attach(mount: &OwnedFd, directory: impl std::os::fd::AsFd, path: &str) ->
     move_mount(mount, "", directory, path, flags)
 }
 
-enum Overlay {
-    /// The kernel does not know `lowerdir+`.
-    NoLowerdir,
-    Failed {
-        source: io::Error,
-        kernel: String,
-    },
+/// The overlay is not mounted, and what the kernel says to that.
+struct Refused {
+    error: io::Error,
+    kernel: String,
 }
 
-fn overlay(layers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Overlay> {
-    let plain = |error: Errno| Overlay::Failed { source: error.into(), kernel: String::new() };
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(plain)?;
-    let failed = |error: Errno| Overlay::Failed { source: error.into(), kernel: log(&fs) };
-    for (index, layer) in layers.iter().rev().enumerate() {
-        match fsconfig_set_string(&fs, "lowerdir+", name(layer)) {
-            Err(Errno::INVAL) if index == 0 => return Err(Overlay::NoLowerdir),
-            result => result.map_err(failed)?,
-        }
+impl From<Errno> for Refused {
+    fn from(error: Errno) -> Self {
+        Self { error: error.into(), kernel: String::new() }
     }
-    fsconfig_set_string(&fs, "upperdir", name(upper)).map_err(failed)?;
-    fsconfig_set_string(&fs, "workdir", name(work)).map_err(failed)?;
-    fsconfig_set_flag(&fs, "userxattr").map_err(failed)?;
-    fsconfig_create(&fs).map_err(failed)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed)
+}
+
+impl Refused {
+    /// `lowerdir+` is of Linux 6.8. From 6.5 on the first one is refused; before, the kernel collects whatever it is given,
+    /// a page of it, and refuses that page or, in the end, all.
+    fn may_be_old(&self) -> bool {
+        self.error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+    }
+}
+
+fn overlay(layers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Refused> {
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let mounted = || -> rustix::io::Result<OwnedFd> {
+        for layer in layers.iter().rev() {
+            fsconfig_set_string(&fs, "lowerdir+", name(layer))?;
+        }
+        fsconfig_set_string(&fs, "upperdir", name(upper))?;
+        fsconfig_set_string(&fs, "workdir", name(work))?;
+        fsconfig_set_flag(&fs, "userxattr")?;
+        fsconfig_create(&fs)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    mounted().map_err(|error| Refused { error: error.into(), kernel: log(&fs) })
 }
 
 /// What the kernel has to say, by fsopen's descriptor: `e overlay: ...`.
@@ -150,35 +158,26 @@ fn name(descriptor: &OwnedFd) -> String {
 }
 
 /// By one string of at most a page. So that hundreds of layers fit, they have numbers: symbolic links in a directory
-/// which is the working directory of the call.
+/// which is the working directory of the call. With the 500 layers that overlayfs takes it has 2,000 characters.
 fn classic(
     base: &OwnedFd,
     layers: &[&OwnedFd],
     upper: &OwnedFd,
     work: &OwnedFd,
     target: &str,
-) -> Result<OwnedFd, SandboxError> {
-    let run = || -> io::Result<OwnedFd> {
-        mkdirat(base, "layers", Mode::from_raw_mode(0o755))?;
-        let links = openat(base, "layers", DIRECTORY, Mode::empty())?;
-        let mut lower = Vec::new();
-        for (index, layer) in layers.iter().enumerate().rev() {
-            symlinkat(name(layer), &links, index.to_string())?;
-            lower.push(index.to_string());
-        }
-        rustix::process::fchdir(&links)?;
-        let options =
-            format!("lowerdir={},upperdir={},workdir={},userxattr", lower.join(":"), name(upper), name(work));
-        let options = CString::new(options).map_err(|_| io::ErrorKind::InvalidInput)?;
-        mount(
-            "overlay",
-            target,
-            "overlay",
-            MountFlags::NOSUID | MountFlags::NODEV,
-            Some(options.as_c_str()),
-        )?;
-        rustix::process::chdir("/")?;
-        Ok(open(target, DIRECTORY, Mode::empty())?)
-    };
-    run().doing(|| format!("cannot mount an overlay of {} layers", layers.len()))
+) -> io::Result<OwnedFd> {
+    mkdirat(base, "layers", Mode::from_raw_mode(0o755))?;
+    let links = openat(base, "layers", DIRECTORY, Mode::empty())?;
+    let mut lower = Vec::new();
+    for (index, layer) in layers.iter().enumerate().rev() {
+        symlinkat(name(layer), &links, index.to_string())?;
+        lower.push(index.to_string());
+    }
+    rustix::process::fchdir(&links)?;
+    let options =
+        format!("lowerdir={},upperdir={},workdir={},userxattr", lower.join(":"), name(upper), name(work));
+    let options = CString::new(options).map_err(|_| io::ErrorKind::InvalidInput)?;
+    mount("overlay", target, "overlay", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))?;
+    rustix::process::chdir("/")?;
+    Ok(open(target, DIRECTORY, Mode::empty())?)
 }

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2, symlinkat,
-    unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2, readlinkat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -93,7 +93,22 @@ enum Kind {
     File,
 }
 
+/// Links to nowhere that are followed on the way to a mount point.
+const LINKS: u32 = 4;
+
+/// What is at `path`, made where it is not there. A symbolic link to nowhere has what it points to made, as in docker's
+/// containers: of an image with `/var/lock -> /run/lock`, `/var/lock/x` is a good place.
 fn target(root: &OwnedFd, path: &str, kind: Kind, mode: u32) -> Result<OwnedFd, SandboxError> {
+    target_over(root, path, kind, mode, LINKS)
+}
+
+fn target_over(
+    root: &OwnedFd,
+    path: &str,
+    kind: Kind,
+    mode: u32,
+    links: u32,
+) -> Result<OwnedFd, SandboxError> {
     let doing = || cannot("make the mount point", path.to_owned());
     match open_inside(root, path, OFlags::PATH) {
         Ok(there) => {
@@ -107,8 +122,8 @@ fn target(root: &OwnedFd, path: &str, kind: Kind, mode: u32) -> Result<OwnedFd, 
         Err(Errno::NOENT) => {}
         Err(error) => return Err(error).doing(doing()),
     }
-    let (parent, name) = split(path);
-    let parent = target(root, parent, Kind::Directory, 0o755)?;
+    let (above, name) = split(path);
+    let parent = target_over(root, above, Kind::Directory, 0o755, links)?;
     let made = match kind {
         Kind::Directory => mkdirat(&parent, name, Mode::from_raw_mode(mode)),
         Kind::File => {
@@ -118,13 +133,14 @@ fn target(root: &OwnedFd, path: &str, kind: Kind, mode: u32) -> Result<OwnedFd, 
     };
     match made {
         Ok(()) => {}
-        Err(Errno::EXIST) => {
-            // A symbolic link to nowhere, or somebody was faster.
-            let what = format!(
-                "cannot make the mount point {path}: a symbolic link that leads nowhere is in its place"
-            );
-            return Err(SandboxError::Setup { what, source: Errno::EXIST.into() });
+        Err(Errno::EXIST) if links > 0 => {
+            // It was not there a moment ago: no link means that somebody was faster.
+            let to = readlinkat(&parent, name, Vec::new()).doing(doing())?;
+            let to = to.to_str().map_err(|_| Errno::ILSEQ).doing(doing())?;
+            let there = if to.starts_with('/') { to.to_owned() } else { format!("{above}/{to}") };
+            return target_over(root, &there, kind, mode, links - 1);
         }
+        Err(Errno::EXIST) => return Err(Errno::LOOP).doing(doing()),
         Err(error) => return Err(error).doing(doing()),
     }
     openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).doing(doing())

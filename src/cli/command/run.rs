@@ -255,7 +255,9 @@ fn options(args: &SandboxArgs, command: Command, directory: &Path) -> Result<Opt
     }
     if let Some(missing) = volumes.iter().find(|volume| !volume.source.exists()) {
         let message = format!("there is no {} on this host for {}", missing.source.display(), missing.target);
-        return Err(Failure::request(message));
+        // As docker's users expect it made, or a volume of that name.
+        let hint = Some("a volume is a file or directory that is there: make it first".to_owned());
+        return Err(Failure::Request { message, hint });
     }
     let mut rlimits = Vec::new();
     for text in &args.ulimit {
@@ -312,9 +314,9 @@ fn environment(args: &SandboxArgs) -> Result<Vec<String>, Failure> {
     for path in &args.env_file {
         let text = crate::textfile::read(path, LONGEST_ENV_FILE)
             .map_err(|source| Failure::Io { what: format!("cannot read {}", path.display()), source })?;
-        let lines =
-            text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        given.extend(lines.map(str::to_owned));
+        let variables = launch::env_file(&text)
+            .map_err(|error| Failure::request(format!("--env-file {}: {error}", path.display())))?;
+        given.extend(variables);
     }
     given.extend(args.env.iter().cloned());
     let own = |name: String| variable(&name).map(|value| format!("{name}={value}"));

@@ -16,15 +16,18 @@ const MAX_ACCOUNTS: u64 = 16 << 20;
 
 /// The process's user, with the subordinate IDs that are theirs and can be used.
 pub fn caller() -> Caller {
-    let uid = rustix::process::getuid().as_raw();
-    let name = user();
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let account = account(&read("/etc/passwd"), uid);
+    // newuidmap serves only who is in the group of their account.
+    let served = account.as_ref().is_none_or(|(_, group)| *group == gid);
+    let name = account.map(|(name, _)| name);
     let range = |file: &str, tool: &str| {
         let found = subordinate(&read(file), name.as_deref(), uid);
-        found.filter(|_| program(tool).is_some())
+        found.filter(|_| served && program(tool).is_some())
     };
     Caller {
         uid,
-        gid: rustix::process::getgid().as_raw(),
+        gid,
         subordinate_uids: range("/etc/subuid", "newuidmap"),
         subordinate_gids: range("/etc/subgid", "newgidmap"),
     }
@@ -32,7 +35,7 @@ pub fn caller() -> Caller {
 
 /// Their name.
 pub(super) fn user() -> Option<String> {
-    account(&read("/etc/passwd"), rustix::process::getuid().as_raw())
+    account(&read("/etc/passwd"), rustix::process::getuid().as_raw()).map(|(name, _)| name)
 }
 
 /// A program of the host, by name.
@@ -56,13 +59,14 @@ fn read(path: &str) -> String {
     text
 }
 
-/// The name of a user in `/etc/passwd`.
-fn account(accounts: &str, uid: u32) -> Option<String> {
+/// The name and the group of a user in `/etc/passwd`.
+fn account(accounts: &str, uid: u32) -> Option<(String, u32)> {
     let uid = uid.to_string();
     accounts.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
+        let (own, gid) = (fields.nth(1)?, fields.next()?.parse().ok()?);
+        (own == uid).then(|| (name.to_owned(), gid))
     })
 }
 
@@ -99,8 +103,8 @@ mod tests {
 
     #[test]
     fn names_of_users() {
-        let text = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nbroken\n";
-        assert_eq!(account(text, 1000).as_deref(), Some("alice"));
+        let text = "root:x:0:0::/root:/bin/sh\nalice:x:1000:100::/home/alice:/bin/sh\nbroken\n";
+        assert_eq!(account(text, 1000), Some(("alice".to_owned(), 100)));
         assert_eq!(account(text, 7), None);
     }
 

@@ -1,6 +1,6 @@
 //! The reference images in the sandbox, as root and as an ordinary user.
 
-use crate::sandbox::{Host, Who};
+use crate::sandbox::{Host, Who, view};
 use crate::support::skip::or_skip;
 
 #[test]
@@ -10,6 +10,12 @@ fn sklearn_fits() {
 print(L().fit([[0], [1], [2]], [1, 3, 5]).predict([[10]]).round(3))";
         assert_eq!(host.python(&[], program).expect(0).stdout().trim(), "[21.]");
     }
+}
+
+#[test]
+fn sklearn_is_what_runc_shows() {
+    let hosts = or_skip!("sklearn in the sandbox", Host::both("sklearn"));
+    or_skip!("what runc shows", view::is_what_runc_shows(&hosts));
 }
 
 /// Four worker processes that hand their batches over in `/dev/shm`.

@@ -7,12 +7,16 @@ mod doctor;
 mod gpu;
 mod gpu_direct;
 mod gpu_real;
+mod identity;
 mod interactive;
 mod isolation;
+mod layers;
 mod lifecycle;
 mod network;
 mod seccomp_oracle;
 mod storage;
+pub mod view;
+mod volumes;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -22,6 +26,7 @@ use crate::support::mlbuild::{Finished, PROGRAM, Run};
 use crate::support::reference::Reference;
 use crate::support::skip::Skip;
 use crate::support::tool::{is_root, tool};
+use crate::trees::layout::{self, Layer};
 
 /// The ordinary user, who is nobody known to the host.
 const USER: u32 = 12_345;
@@ -38,7 +43,11 @@ pub struct Host {
     who: Who,
     program: PathBuf,
     image: String,
+    /// The same image, as all may read it.
+    layout: PathBuf,
     store: PathBuf,
+    /// What the program is started under, by root.
+    launcher: Vec<String>,
     /// Of this test alone.
     pub directory: tempfile::TempDir,
 }
@@ -59,7 +68,8 @@ impl Host {
         if who == Who::Root {
             let program = PathBuf::from(PROGRAM);
             let store = reference.store.clone();
-            return Ok(Self { who, program, image: reference.digest, store, directory });
+            let (image, layout) = (reference.digest, reference.layout);
+            return Ok(Self { who, program, image, layout, store, launcher: Vec::new(), directory });
         }
         tool("setpriv")?;
         chown(directory.path(), Some(USER), Some(USER)).unwrap();
@@ -90,7 +100,8 @@ impl Host {
             let _ = Run::new("chmod").args(&["-R", "a+rX"]).arg(&part).ok();
             fs::rename(&part, &layout).unwrap();
         }
-        Ok(Self { who, program, image: format!("oci:{}", layout.display()), store, directory })
+        let image = format!("oci:{}", layout.display());
+        Ok(Self { who, program, image, layout, store, launcher: Vec::new(), directory })
     }
 
     /// With a store of this test alone, for an image of gigabytes, which is unpacked again then.
@@ -103,6 +114,23 @@ impl Host {
         fs::create_dir(&host.store).unwrap();
         host.give(&host.store);
         Ok(host)
+    }
+
+    /// With these layers upon those of the image.
+    pub fn with_layers(mut self, layers: &[Layer]) -> Self {
+        let layout = self.path("layout");
+        layout::extend(&layout, &self.layout, layers);
+        self.image = format!("oci:{}", layout.display());
+        self
+    }
+
+    /// In a mount namespace that this shell command has prepared; its `$0` is the directory of the test.
+    pub fn where_root_has(mut self, prepared: &str) -> Self {
+        let script = format!("{prepared} && exec \"$@\"");
+        let directory = self.directory.path().display().to_string();
+        let launcher = ["unshare", "-m", "--propagation", "private", "sh", "-c", &script, &directory];
+        self.launcher = launcher.map(str::to_owned).to_vec();
+        self
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -133,10 +161,11 @@ impl Host {
         let run = run.env("MLBUILD_HOME", &self.store).env("HOME", self.directory.path());
         let run = run.in_directory(self.directory.path());
         let user = USER.to_string();
-        match self.who {
+        let run = match self.who {
             Who::Root => run,
             Who::User => run.under(&["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]),
-        }
+        };
+        run.under(&self.launcher.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// `mlbuild run OPTIONS IMAGE -- COMMAND`, without the image's own entrypoint.

@@ -1,0 +1,161 @@
+//! Who the users of a run are on the host.
+//!
+//! Of an ordinary user's run everything belongs to one user: layers are unpacked by the caller ([`unpack`]), volumes are
+//! mostly the caller's, and nobody inside has a capability by which to become another. So the process's user, whatever its
+//! number, *is* the caller: it owns the files of the image and of the caller's volumes, and what it writes to a volume
+//! belongs to the caller afterwards. (With other runtimes root is the caller, and user 1000 somebody whom the image's own
+//! home directory does not belong to.)
+//!
+//! Where `/etc/subuid` and `/etc/subgid` give the caller more IDs, and the image knows of more than one, the others are
+//! mapped around that one: users and groups of files in volumes have their numbers, and the process has the supplementary
+//! groups that the image's `/etc/group` lists. Files of the image belong to the process's user all the same: that is a limit.
+//!
+//! As root, IDs are what they are on the host, and so are the owners of all files.
+//!
+//! [`unpack`]: crate::unpack
+
+use super::{Caller, Identity, LaunchError, Range, User};
+
+/// IDs from 0 that a run may have.
+const IDS: u32 = 1 << 16;
+
+/// One ID where one is enough: it needs no set-uid program of the host.
+pub(super) fn identity(caller: &Caller, user: &User, has_owners: bool) -> Result<Identity, LaunchError> {
+    let User { uid, gid, .. } = *user;
+    if caller.uid == 0 {
+        let beyond = [("user", uid), ("group", gid)].into_iter().find(|(_, id)| *id >= IDS);
+        return beyond.map_or(Ok(Identity::Same), |(kind, id)| Err(LaunchError::Beyond { kind, id }));
+    }
+    let range = |(first, count): (u32, u32)| Range { first, count: count.min(IDS - 1) };
+    Ok(match (caller.subordinate_uids, caller.subordinate_gids) {
+        (Some(uids), Some(gids)) if has_owners || !user.groups.is_empty() => {
+            Identity::Subordinate { uid, gid, uids: range(uids), gids: range(gids) }
+        }
+        _ => Identity::Single { uid, gid },
+    })
+}
+
+/// The supplementary groups that the process can have: those of the image's `/etc/group`, then `gpu`'s.
+pub(super) fn groups(identity: &Identity, user: &User, gpu: &[u32], warnings: &mut Vec<String>) -> Vec<u32> {
+    let mapped = |group: &u32| match identity {
+        Identity::Single { .. } => false,
+        Identity::Same => *group < IDS,
+        Identity::Subordinate { gid, gids, .. } => {
+            gids.around(*gid, 0).iter().any(|extent| extent.has(*group))
+        }
+    };
+    let (there, left_out): (Vec<u32>, Vec<u32>) = user.groups.iter().partition(|group| mapped(group));
+    if !left_out.is_empty() {
+        let numbers: Vec<_> = left_out.iter().map(u32::to_string).collect();
+        warnings.push(format!(
+            "the image has user {} in groups that you have no subordinate IDs for, so the process is not in them: {} \
+             (/etc/subuid, /etc/subgid, package uidmap)",
+            user.name.as_deref().unwrap_or("of this number"),
+            numbers.join(", ")
+        ));
+    }
+    there.into_iter().chain(gpu.iter().copied().filter(|group| mapped(group))).collect()
+}
+
+/// A line of a map of IDs (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub inside: u32,
+    pub outside: u32,
+    pub count: u32,
+}
+
+impl Extent {
+    fn has(&self, id: u32) -> bool {
+        id.checked_sub(self.inside).is_some_and(|at| at < self.count)
+    }
+}
+
+impl Range {
+    /// The map in which `inside` is `own`, and these are the others, the lowest first: `inside` need not be among as many as
+    /// there are.
+    pub fn around(self, inside: u32, own: u32) -> Vec<Extent> {
+        let below = self.count.min(inside);
+        let extents = [
+            Extent { inside: 0, outside: self.first, count: below },
+            Extent { inside, outside: own, count: 1 },
+            Extent {
+                inside: inside.saturating_add(1),
+                outside: self.first.saturating_add(below),
+                count: self.count - below,
+            },
+        ];
+        extents.into_iter().filter(|extent| extent.count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(uid: u32, gid: u32, groups: &[u32]) -> User {
+        User { uid, gid, groups: groups.to_vec(), home: "/".into(), name: Some("ann".into()) }
+    }
+
+    fn caller(uid: u32, range: Option<(u32, u32)>) -> Caller {
+        Caller { uid, gid: uid, subordinate_uids: range, subordinate_gids: range }
+    }
+
+    const FULL: Option<(u32, u32)> = Some((100_000, 65_536));
+
+    #[test]
+    fn several_ids_where_they_are_needed_and_there() {
+        let of = |caller_uid, groups: &[u32], owners, range| {
+            identity(&caller(caller_uid, range), &user(1000, 100, groups), owners).unwrap()
+        };
+        let single = Identity::Single { uid: 1000, gid: 100 };
+        let range = Range { first: 100_000, count: 65_535 };
+        let many = Identity::Subordinate { uid: 1000, gid: 100, uids: range, gids: range };
+        assert_eq!(of(0, &[44], true, FULL), Identity::Same);
+        assert_eq!(of(1001, &[], false, FULL), single);
+        assert_eq!(of(1001, &[], true, FULL), many);
+        assert_eq!(of(1001, &[44], false, FULL), many);
+        assert_eq!(of(1001, &[44], true, None), single);
+    }
+
+    #[test]
+    fn root_has_no_more_than_65536() {
+        let root = caller(0, None);
+        assert_eq!(identity(&root, &user(65_535, 65_535, &[]), true), Ok(Identity::Same));
+        for (uid, gid, kind, id) in [(65_536, 0, "user", 65_536), (0, 70_000, "group", 70_000)] {
+            let beyond = LaunchError::Beyond { kind, id };
+            assert_eq!(identity(&root, &user(uid, gid, &[]), true), Err(beyond));
+        }
+    }
+
+    #[test]
+    fn groups_without_an_id_are_left_out_and_said() {
+        let of = |identity: &Identity, groups: &[u32]| {
+            let mut warnings = Vec::new();
+            let there = super::groups(identity, &user(1000, 100, groups), &[44, 70_000], &mut warnings);
+            (there, warnings.len())
+        };
+        let range = |count| Range { first: 100_000, count };
+        let many =
+            |count| Identity::Subordinate { uid: 1000, gid: 100, uids: range(count), gids: range(count) };
+        assert_eq!(of(&Identity::Same, &[27]), (vec![27, 44], 0));
+        assert_eq!(of(&many(65_535), &[27, 105]), (vec![27, 105, 44], 0));
+        assert_eq!(of(&many(50), &[27, 105]), (vec![27, 44], 1));
+        assert_eq!(of(&many(10), &[27, 105]), (vec![], 1));
+        assert_eq!(of(&Identity::Single { uid: 1000, gid: 100 }, &[27]), (vec![], 1));
+        assert_eq!(of(&Identity::Single { uid: 1000, gid: 100 }, &[]), (vec![], 0));
+    }
+
+    #[test]
+    fn a_map_goes_around_the_own_id() {
+        let map = |count, inside| -> Vec<_> {
+            let extents = Range { first: 100_000, count }.around(inside, 1001);
+            extents.iter().map(|extent| (extent.inside, extent.outside, extent.count)).collect()
+        };
+        assert_eq!(map(65_535, 0), [(0, 1001, 1), (1, 100_000, 65_535)]);
+        assert_eq!(map(65_535, 33), [(0, 100_000, 33), (33, 1001, 1), (34, 100_033, 65_502)]);
+        assert_eq!(map(65_535, 65_535), [(0, 100_000, 65_535), (65_535, 1001, 1)]);
+        assert_eq!(map(10, 33), [(0, 100_000, 10), (33, 1001, 1)]);
+        assert_eq!(map(1, u32::MAX - 1), [(0, 100_000, 1), (u32::MAX - 1, 1001, 1)]);
+    }
+}

@@ -1,0 +1,154 @@
+//! More than one ID for an ordinary user, by the host's own newuidmap: who is who, inside and outside.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+
+use super::{Host, USER, Who};
+use crate::support::debs::{entry, owned};
+use crate::support::skip::{Skip, or_skip};
+use crate::support::tool::tool;
+
+/// A base of several users, as Debian's is.
+fn several_users() -> Vec<Vec<u8>> {
+    let file = |name: &str, mode, content: &str| entry(name, b'0', mode, "", content.as_bytes());
+    let passwd =
+        "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n";
+    let group =
+        "root:x:0:\nwww-data:x:33:\naudio:x:29:app\nshadow:x:42:\nvideo:x:44:app,www-data\napp:x:1000:\n";
+    vec![
+        entry("etc", b'5', 0o755, "", b""),
+        file("etc/passwd", 0o644, passwd),
+        file("etc/group", 0o644, group),
+        owned(file("etc/shadow", 0o640, "root:*:::::::\n"), 0, 42),
+        entry("home", b'5', 0o755, "", b""),
+        owned(entry("home/app", b'5', 0o700, "", b""), 1000, 1000),
+        owned(file("home/app/.profile", 0o600, "mine\n"), 1000, 1000),
+    ]
+}
+
+/// A host on which the user has an account, of the group `gid`, and these ranges in /etc/subuid and /etc/subgid.
+fn host(range: Option<(u32, u32)>, gid: u32) -> Result<Host, Skip> {
+    for name in ["newuidmap", "newgidmap", "unshare"] {
+        tool(name)?;
+    }
+    let host = Host::new(Who::User, "hello")?.with_layers(&[several_users()]);
+    fs::create_dir(host.path("etc")).unwrap();
+    let accounts = fs::read_to_string("/etc/passwd").unwrap();
+    let line = format!("somebody:x:{USER}:{gid}::/nonexistent:/bin/sh\n");
+    fs::write(host.path("etc/passwd"), accounts + &line).unwrap();
+    let ranges = range.map(|(first, count)| format!("somebody:{first}:{count}\n")).unwrap_or_default();
+    for name in ["subuid", "subgid"] {
+        fs::write(host.path("etc").join(name), &ranges).unwrap();
+    }
+    Ok(host.where_root_has("mount -t overlay overlay -o \"lowerdir=$0/etc:/etc\" /etc"))
+}
+
+/// What `id` says, and the map of users.
+const ID: &str = "import os; print(os.getuid(), os.getgid(), sorted(os.getgroups()))
+for line in open('/proc/self/uid_map'): print(*line.split())";
+
+#[track_caller]
+fn id(host: &Host, user: &str) -> Vec<String> {
+    host.python(&["-u", user], ID).expect(0).stdout().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_range_is_mapped_around_the_user() {
+    let host = or_skip!("subordinate IDs", host(Some((200_000, 65_536)), USER));
+    let own = format!("{USER} 1");
+    assert_eq!(id(&host, "0"), ["0 0 []", &format!("0 {own}"), "1 200000 65535"]);
+    let www_data = ["33 33 [44]", "0 200000 33", &format!("33 {own}"), "34 200033 65502"];
+    assert_eq!(id(&host, "www-data"), www_data);
+    let app = ["1000 1000 [29, 44]", "0 200000 1000", &format!("1000 {own}"), "1001 201000 64535"];
+    assert_eq!(id(&host, "1000"), app);
+    // Without a second user in the image newuidmap is not asked.
+    let plain = Host::new(Who::User, "hello").unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(id(&plain, "4242"), ["4242 0 []", &format!("4242 {own}")]);
+}
+
+#[test]
+fn files_of_the_image_and_new_ones_belong_to_the_user() {
+    let host = or_skip!("subordinate IDs", host(Some((200_000, 65_536)), USER));
+    let data = host.path("data");
+    fs::create_dir(&data).unwrap();
+    host.give(&data);
+    for (name, owner) in [("33", Some(200_032)), ("mine", Some(USER)), ("hosts", None)] {
+        let path = data.join(name);
+        fs::write(&path, "").unwrap();
+        chown(&path, owner.or(Some(0)), owner.or(Some(0))).unwrap();
+    }
+    let program = "import os
+os.umask(0)
+for path in ['/home/app', '/home/app/.profile', '/etc/shadow', '/data/33', '/data/mine', '/data/hosts']:
+    at = os.stat(path)
+    print(path, at.st_uid, at.st_gid)
+open('/home/app/.profile').read()
+open('/home/app/new', 'w').write('x')
+open('/data/new-' + str(os.getuid()), 'w').write('x')
+for name, call in [
+    ('setgroups', lambda: os.setgroups([5])), ('setuid', lambda: os.setuid(5)), ('setgid', lambda: os.setgid(5)),
+    ('chown', lambda: os.chown('/data/mine', 5, 5)),
+]:
+    try: call(); print(name, 'done')
+    except PermissionError: print(name, 'refused')";
+    let seen = |user: &str| host.python(&["-u", user, "-v", "./data:/data"], program).expect(0).stdout();
+    let app = "/home/app 1000 1000\n/home/app/.profile 1000 1000\n/etc/shadow 1000 1000\n/data/33 32 32\n\
+               /data/mine 1000 1000\n/data/hosts 65534 65534\n\
+               setgroups refused\nsetuid refused\nsetgid refused\nchown refused\n";
+    assert_eq!(seen("app"), app);
+    // 0 has the first of the range otherwise, so the others are one further.
+    let root = app.replace(" 1000 1000", " 0 0").replace(" 32 32", " 33 33");
+    assert_eq!(seen("0"), root);
+    for name in ["new-1000", "new-0"] {
+        let new = fs::metadata(data.join(name)).unwrap();
+        assert_eq!((new.uid(), new.gid()), (USER, USER), "{name}");
+    }
+}
+
+#[test]
+fn without_a_range_or_with_a_small_one_groups_are_left_out() {
+    // app's own groups are 29 and 44, and its number is beyond the range.
+    for (range, groups, map, left_out) in [
+        (None, "[]", vec![], Some("29, 44")),
+        (Some((200_000, 40)), "[29]", vec!["0 200000 40"], Some("44")),
+        (Some((200_000, 50)), "[29, 44]", vec!["0 200000 50"], None),
+    ] {
+        let host = or_skip!("subordinate IDs", host(range, USER));
+        let mut expected = vec![format!("1000 1000 {groups}")];
+        expected.extend(map.into_iter().map(str::to_owned));
+        expected.push(format!("1000 {USER} 1"));
+        assert_eq!(id(&host, "app"), expected, "{range:?}");
+        let dry = host.run(&["-u", "app", "--dry-run", "--json"], &["python"]).ok().json();
+        let warnings: Vec<_> = dry["warnings"].as_array().into_iter().flatten().collect();
+        match left_out {
+            None => assert!(warnings.is_empty(), "{warnings:?}"),
+            Some(groups) => {
+                let said = format!(
+                    "the image has user app in groups that you have no subordinate IDs for, so the \
+                                    process is not in them: {groups} ("
+                );
+                assert!(
+                    warnings.len() == 1 && warnings[0].as_str().unwrap().starts_with(&said),
+                    "{warnings:?}"
+                );
+            }
+        }
+    }
+}
+
+/// newuidmap serves only who is in the group of their account; newgrp(1) leads to another.
+#[test]
+fn in_another_group_there_is_one_id() {
+    let host = or_skip!("subordinate IDs", host(Some((200_000, 65_536)), 54_321));
+    assert_eq!(id(&host, "app"), ["1000 1000 []", &format!("1000 {USER} 1")]);
+}
+
+#[test]
+fn root_has_the_first_65536() {
+    let host = or_skip!("IDs of root", Host::new(Who::Root, "hello")).with_layers(&[several_users()]);
+    assert_eq!(id(&host, "app"), ["1000 1000 [29, 44]", "0 0 65536"]);
+    let owners = "import os; print([os.stat(path).st_uid for path in ['/home/app', '/etc/shadow']], os.stat('/etc/shadow').st_gid)";
+    assert_eq!(host.python(&[], owners).expect(0).stdout().trim(), "[1000, 0] 42");
+    let beyond = host.python(&["-u", "70000"], "").expect(125);
+    assert!(beyond.stderr().contains("user 70000 is beyond 65535"), "{}", beyond.stderr());
+}
