@@ -16,7 +16,7 @@
 //! | engine | `engine` |
 //! | edges | `scratch` `unpack` `http` `context` `archive` `store` `fetch` `export` `sandbox` |
 //! | stages | `spec` `resolve` `elf` `debian` `python` `wheel` `layer` `lock` `plan` `image` `launch` |
-//! | vocabulary | `digest` `blob` `diagnostic` `epoch` `size` `textfile` `tree` `oci` |
+//! | vocabulary | `digest` `blob` `diagnostic` `epoch` `size` `tarblocks` `textfile` `tree` `oci` |
 //!
 //! `spec::model` and `lock::model` are plain values that every stage may use. `resolve` is a stage by its types (plain
 //! values in, plain values out) and does network through uv's own client; it alone names uv.
@@ -42,6 +42,7 @@ pub mod digest;
 pub mod epoch;
 pub mod oci;
 pub mod size;
+pub mod tarblocks;
 pub mod textfile;
 pub mod tree;
 

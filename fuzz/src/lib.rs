@@ -33,6 +33,8 @@ pub mod python;
 pub mod size;
 #[path = "../../src/spec/mod.rs"]
 pub mod spec;
+#[path = "../../src/tarblocks.rs"]
+pub mod tarblocks;
 #[path = "../../src/tree.rs"]
 pub mod tree;
 #[path = "../../src/wheel/mod.rs"]

@@ -3,11 +3,13 @@
 //! It knows what dpkg-deb has written over the years: GNU and POSIX headers, GNU long names (`L`, `K`), pax headers
 //! (`x`; `g` only with comments), regular files, directories, symbolic and hard links. Devices, FIFOs, sparse files
 //! and anything else are refused: no package of the archive ships them. So is what readers take differently: a name said
-//! twice, an extended header without an entry. Names come out as they stand, in UTF-8; what they may be is the caller's rule. Extended attributes are dropped, owners and times not read.
+//! twice, an extended header without an entry. Names come out as they stand, in UTF-8; what they may be is the caller's
+//! rule. Extended attributes are dropped, owners and times not read.
 
 use std::io::{self, Read};
 
-const BLOCK: usize = 512;
+use crate::tarblocks::{self, Block, Blocks, Next, checksum, decimal, number, records, sums};
+
 /// Longest long name and largest pax header, in bytes.
 const EXTENSION_MAX: u64 = 64 << 10;
 /// Extended headers of one entry; dpkg-deb writes at most two.
@@ -45,10 +47,7 @@ pub struct Entry {
 
 /// Entries one after the other; after [`TarReader::next`] the reader yields the content of a file.
 pub struct TarReader<R> {
-    reader: R,
-    /// Bytes of content not yet read, and of padding behind it.
-    left: u64,
-    padding: u64,
+    blocks: Blocks<R>,
 }
 
 /// What extension headers say about the entry that follows.
@@ -61,7 +60,7 @@ struct Extension {
 
 impl<R: Read> TarReader<R> {
     pub fn new(reader: R) -> Self {
-        Self { reader, left: 0, padding: 0 }
+        Self { blocks: Blocks::new(reader) }
     }
 
     /// The next entry; none at the end, which has been checked to hold nothing but zeros.
@@ -76,10 +75,10 @@ impl<R: Read> TarReader<R> {
                 };
             };
             let refuse = |rule| TarError::Entry { name: text(&header[..100]).unwrap_or_default(), rule };
-            if !checksum_fits(&header) {
+            if checksum(&header) != Some(sums(&header)[0]) {
                 return Err(refuse("its header's checksum is wrong"));
             }
-            let size = number(&header[124..136]).ok_or_else(|| refuse("its size is not a number"))?;
+            let size = natural(&header[124..136]).ok_or_else(|| refuse("its size is not a number"))?;
             match header[156] {
                 b'L' | b'K' | b'x' | b'g' => {
                     if extensions == EXTENSIONS_MAX {
@@ -88,12 +87,8 @@ impl<R: Read> TarReader<R> {
                     if size > EXTENSION_MAX {
                         return Err(refuse("its extended header is larger than 64 KiB"));
                     }
-                    self.content(size);
-                    let mut bytes = Vec::new();
-                    self.read_to_end(&mut bytes)?;
-                    if bytes.len() as u64 != size {
-                        return Err(TarError::Form("it ends inside an entry"));
-                    }
+                    let bytes = self.blocks.whole(size)?;
+                    let bytes = bytes.ok_or(TarError::Form("it ends inside an entry"))?;
                     let long = || text(&bytes).ok_or("its long name is not UTF-8");
                     match header[156] {
                         b'L' => long().and_then(|name| once(&mut extension.name, name)),
@@ -112,25 +107,18 @@ impl<R: Read> TarReader<R> {
 
     fn entry(
         &mut self,
-        header: &[u8; BLOCK],
+        header: &Block,
         kind: u8,
         size: u64,
         extension: Extension,
     ) -> Result<Entry, TarError> {
         let name = match extension.name {
             Some(name) => name,
-            None => {
-                let short = text(&header[..100]).ok_or(TarError::Form("a name is not UTF-8"))?;
-                // Only POSIX headers have a prefix; GNU's use that place for other things.
-                let prefix = if &header[257..263] == b"ustar\0" { &header[345..500] } else { &[] };
-                match text(prefix).ok_or(TarError::Form("a name is not UTF-8"))?.as_str() {
-                    "" => short,
-                    prefix => format!("{prefix}/{short}"),
-                }
-            }
+            None => String::from_utf8(tarblocks::name(header))
+                .map_err(|_| TarError::Form("a name is not UTF-8"))?,
         };
         let refuse = |rule| TarError::Entry { name: name.clone(), rule };
-        let mode = number(&header[100..108]).ok_or_else(|| refuse("its mode is not a number"))?;
+        let mode = natural(&header[100..108]).ok_or_else(|| refuse("its mode is not a number"))?;
         let target = match extension.target {
             Some(target) => target,
             None => text(&header[157..257]).ok_or_else(|| refuse("its link target is not UTF-8"))?,
@@ -153,34 +141,21 @@ impl<R: Read> TarReader<R> {
         if kind != Kind::File && size != 0 {
             return Err(refuse("it has content but is not a file"));
         }
-        self.content(size);
+        self.blocks.content(size);
         Ok(Entry { name, kind, mode: (mode & 0o7777) as u32, size, target })
     }
 
-    fn content(&mut self, size: u64) {
-        self.left = size;
-        self.padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
-    }
-
     /// The next header block; none at the end.
-    fn header(&mut self) -> Result<Option<[u8; BLOCK]>, TarError> {
-        // A size near 2^64 is no longer than any other that the archive does not have.
-        let rest = self.left.saturating_add(self.padding);
-        if io::copy(&mut (&mut self.reader).take(rest), &mut io::sink())? != rest {
-            return Err(TarError::Form("it ends inside an entry"));
-        }
-        (self.left, self.padding) = (0, 0);
-        let mut block = [0; BLOCK];
-        self.reader.read_exact(&mut block).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => TarError::Form("it has no end mark"),
-            _ => TarError::Io(error),
-        })?;
-        if block != [0; BLOCK] {
-            return Ok(Some(block));
+    fn header(&mut self) -> Result<Option<Block>, TarError> {
+        match self.blocks.next()? {
+            Next::Header(block) => return Ok(Some(block)),
+            Next::Zeros => {}
+            Next::CutContent => return Err(TarError::Form("it ends inside an entry")),
+            Next::End | Next::CutHeader => return Err(TarError::Form("it has no end mark")),
         }
         let mut rest = [0; 16 << 10];
         loop {
-            match self.reader.read(&mut rest) {
+            match self.blocks.get_mut().read(&mut rest) {
                 Ok(0) => return Ok(None),
                 Ok(read) if rest[..read].iter().all(|byte| *byte == 0) => {}
                 Ok(_) => return Err(TarError::Form("something follows its end mark")),
@@ -193,42 +168,16 @@ impl<R: Read> TarReader<R> {
 
 impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self.reader.read(&mut buffer[..len])?;
-        self.left -= read as u64;
-        Ok(read)
+        self.blocks.read(buffer)
     }
 }
 
-fn checksum_fits(header: &[u8; BLOCK]) -> bool {
-    let sum: u64 = header
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| if (148..156).contains(&at) { u64::from(b' ') } else { u64::from(*byte) })
-        .sum();
-    number(&header[148..156]) == Some(sum)
+fn natural(field: &[u8]) -> Option<u64> {
+    number(field).and_then(|number| u64::try_from(number).ok())
 }
 
-/// Octal digits between blanks, or GNU's base 256.
-fn number(field: &[u8]) -> Option<u64> {
-    if field[0] == 0x80 {
-        let (high, low) = field[1..].split_at(field.len() - 9.min(field.len()));
-        return high
-            .iter()
-            .all(|byte| *byte == 0)
-            .then(|| low.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)));
-    }
-    let digits = std::str::from_utf8(field).ok()?.trim_matches(['\0', ' ']);
-    if digits.is_empty() {
-        return Some(0);
-    }
-    digits.bytes().all(|b| (b'0'..=b'7').contains(&b)).then(|| u64::from_str_radix(digits, 8).ok()).flatten()
-}
-
-/// Up to the first NUL.
 fn text(field: &[u8]) -> Option<String> {
-    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-    std::str::from_utf8(&field[..end]).ok().map(str::to_owned)
+    std::str::from_utf8(tarblocks::text(field)).ok().map(str::to_owned)
 }
 
 /// Sets what an extended header says, if none has said it.
@@ -239,25 +188,11 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), &'static str> {
     }
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
-    let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    all.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
-}
-
-/// `LENGTH KEY=VALUE\n` records.
-fn pax(mut bytes: &[u8], global: bool, extension: &mut Extension) -> Result<(), &'static str> {
+fn pax(bytes: &[u8], global: bool, extension: &mut Extension) -> Result<(), &'static str> {
     const FORM: &str = "its pax header cannot be read";
-    while !bytes.is_empty() {
-        let space = bytes.iter().take(8).position(|byte| *byte == b' ').ok_or(FORM)?;
-        let length = decimal(&bytes[..space]).and_then(|length| usize::try_from(length).ok()).ok_or(FORM)?;
-        if length <= space + 2 || length > bytes.len() || bytes[length - 1] != b'\n' {
-            return Err(FORM);
-        }
-        let record = &bytes[space + 1..length - 1];
-        bytes = &bytes[length..];
-        let equals = record.iter().position(|byte| *byte == b'=').ok_or(FORM)?;
-        let key = std::str::from_utf8(&record[..equals]).map_err(|_| FORM)?;
-        let value = &record[equals + 1..];
+    for record in records(bytes) {
+        let (key, value) = record.ok_or(FORM)?;
+        let key = std::str::from_utf8(key).map_err(|_| FORM)?;
         let name = || String::from_utf8(value.to_vec()).map_err(|_| "its long name is not UTF-8");
         match key {
             "path" if !global => once(&mut extension.name, name()?)?,
@@ -274,7 +209,7 @@ fn pax(mut bytes: &[u8], global: bool, extension: &mut Extension) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{entry, tar};
+    use super::super::testing::{entry, seal, tar};
     use super::*;
 
     fn list(bytes: &[u8]) -> Result<Vec<(Entry, String)>, String> {
@@ -322,10 +257,8 @@ mod tests {
         let mut endless = entry("./a", b'0', 0o644, "", b"");
         endless[124] = 0x80;
         endless[125..136].copy_from_slice(&[0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
-        endless[148..156].fill(b' ');
-        let sum: u32 = endless[..BLOCK].iter().map(|byte| u32::from(*byte)).sum();
-        endless[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        let bytes = [endless, entry("./b", b'0', 0o644, "", b""), vec![0; 2 * BLOCK]].concat();
+        seal(&mut endless);
+        let bytes = tar(&[endless, entry("./b", b'0', 0o644, "", b"")]);
         let mut reader = TarReader::new(&bytes[..]);
         assert_eq!(reader.next().unwrap().unwrap().size, u64::MAX);
         assert_eq!(reader.next().unwrap_err().to_string(), "tar archive: it ends inside an entry");

@@ -7,8 +7,8 @@
 use std::io::{self, Read};
 
 use super::{UnpackError, shown};
+use crate::tarblocks::{Block, Blocks, Next, checksum, decimal, name, number, records, sums, text};
 
-const BLOCK: usize = 512;
 /// Longest extended header, in bytes; Go's limit.
 const EXTENSION_MAX: u64 = 1 << 20;
 /// Extended headers of one entry.
@@ -55,10 +55,7 @@ pub struct Entry {
 
 /// Entries one after the other; after [`TarReader::next`] the reader yields the content of a file.
 pub struct TarReader<R> {
-    reader: R,
-    /// Bytes of content not yet read, and of padding behind it.
-    left: u64,
-    padding: u64,
+    blocks: Blocks<R>,
 }
 
 /// What extended headers say about the entry that follows.
@@ -75,16 +72,16 @@ struct Extension {
 
 impl<R: Read> TarReader<R> {
     pub fn new(reader: R) -> Self {
-        Self { reader, left: 0, padding: 0 }
+        Self { blocks: Blocks::new(reader) }
     }
 
     pub fn get_ref(&self) -> &R {
-        &self.reader
+        self.blocks.get_ref()
     }
 
     /// The content of the entry at hand is not in these bytes; its padding is.
     pub fn content_is_elsewhere(&mut self) {
-        self.left = 0;
+        self.blocks.content_is_elsewhere();
     }
 
     pub fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
@@ -93,10 +90,10 @@ impl<R: Read> TarReader<R> {
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
             let refuse = |rule| UnpackError::Entry { name: shown(text(&header[..100])), rule };
-            if !checksum_fits(&header) {
+            if checksum(&header).is_none_or(|promised| !sums(&header).contains(&promised)) {
                 return Err(refuse("its header's checksum is wrong"));
             }
-            let size = number(&header[124..136]).and_then(|size| u64::try_from(size).ok());
+            let size = small(&header[124..136]).and_then(|size| u64::try_from(size).ok());
             let size = size.ok_or_else(|| refuse("its size is not a number"))?;
             let kind = header[156];
             if !matches!(kind, b'L' | b'K' | b'x' | b'g') {
@@ -109,12 +106,7 @@ impl<R: Read> TarReader<R> {
             if size > EXTENSION_MAX {
                 return Err(refuse("its extended header is larger than 1 MiB"));
             }
-            self.content(size);
-            let mut bytes = Vec::new();
-            self.read_to_end(&mut bytes)?;
-            if bytes.len() as u64 != size {
-                return Err(UnpackError::Form("ends inside an entry"));
-            }
+            let bytes = self.blocks.whole(size)?.ok_or(UnpackError::Form("ends inside an entry"))?;
             match kind {
                 b'L' => extension.name = Some(text(&bytes).to_vec()),
                 b'K' => extension.target = Some(text(&bytes).to_vec()),
@@ -124,13 +116,8 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    fn entry(&mut self, header: &[u8; BLOCK], size: u64, extension: Extension) -> Result<Entry, UnpackError> {
-        let name = extension.name.unwrap_or_else(|| {
-            let short = text(&header[..100]);
-            // Only POSIX headers have a prefix; GNU's use that place for other things.
-            let prefix = if &header[257..263] == b"ustar\0" { text(&header[345..500]) } else { &[] };
-            if prefix.is_empty() { short.to_vec() } else { [prefix, b"/", short].concat() }
-        });
+    fn entry(&mut self, header: &Block, size: u64, extension: Extension) -> Result<Entry, UnpackError> {
+        let name = extension.name.unwrap_or_else(|| name(header));
         let refuse = |rule| UnpackError::Entry { name: shown(&name), rule };
         let kind = match header[156] {
             // An old archive says "directory" by a trailing slash only.
@@ -156,89 +143,44 @@ impl<R: Read> TarReader<R> {
         if matches!(kind, Kind::Symlink | Kind::Hardlink) && target.is_empty() {
             return Err(refuse("it is a link to nothing"));
         }
-        let mode = number(&header[100..108]).ok_or_else(|| refuse("its mode is not a number"))?;
+        let mode = small(&header[100..108]).ok_or_else(|| refuse("its mode is not a number"))?;
         let id = |extended: Option<u64>, field: &[u8]| {
-            let id = extended.or_else(|| u64::try_from(number(field)?).ok());
+            let id = extended.or_else(|| u64::try_from(small(field)?).ok());
             // The largest number means "leave it as it is" to the kernel.
             id.and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX)
         };
         let no_owner = || refuse("its owner is no user or group ID");
         let uid = id(extension.uid, &header[108..116]).ok_or_else(no_owner)?;
         let gid = id(extension.gid, &header[116..124]).ok_or_else(no_owner)?;
-        let seconds = || number(&header[136..148]).map(|seconds| Time { seconds, nanos: 0 });
+        let seconds = || small(&header[136..148]).map(|seconds| Time { seconds, nanos: 0 });
         let time = extension.time.or_else(seconds).ok_or_else(|| refuse("its time is not a number"))?;
         let size = if kind == Kind::File { extension.size.unwrap_or(size) } else { 0 };
-        self.content(size);
+        self.blocks.content(size);
         let attributes =
             Attributes { mode: (mode & 0o7777) as u32, uid, gid, time, xattrs: extension.xattrs };
         Ok(Entry { name, kind, attributes, size, target })
     }
 
-    fn content(&mut self, size: u64) {
-        self.left = size;
-        self.padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
-    }
-
     /// The next header block; none at the end.
-    fn header(&mut self) -> Result<Option<[u8; BLOCK]>, UnpackError> {
-        // A size near 2^64 is no longer than any other that the archive does not have.
-        let rest = self.left.saturating_add(self.padding);
-        if io::copy(&mut (&mut self.reader).take(rest), &mut io::sink())? != rest {
-            return Err(UnpackError::Form("ends inside an entry"));
-        }
-        (self.left, self.padding) = (0, 0);
-        let mut block = Vec::with_capacity(BLOCK);
-        (&mut self.reader).take(BLOCK as u64).read_to_end(&mut block)?;
-        match <[u8; BLOCK]>::try_from(block) {
-            Ok(block) if block == [0; BLOCK] => Ok(None),
-            Ok(block) => Ok(Some(block)),
-            Err(short) if short.is_empty() => Ok(None),
-            Err(_) => Err(UnpackError::Form("ends inside a header")),
+    fn header(&mut self) -> Result<Option<Block>, UnpackError> {
+        match self.blocks.next()? {
+            Next::Header(block) => Ok(Some(block)),
+            Next::Zeros | Next::End => Ok(None),
+            Next::CutContent => Err(UnpackError::Form("ends inside an entry")),
+            Next::CutHeader => Err(UnpackError::Form("ends inside a header")),
         }
     }
 }
 
 impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self.reader.read(&mut buffer[..len])?;
-        self.left -= read as u64;
-        Ok(read)
+        self.blocks.read(buffer)
     }
 }
 
-/// Some old archivers summed the bytes as signed ones.
-fn checksum_fits(header: &[u8; BLOCK]) -> bool {
-    let bytes = || header.iter().enumerate().map(|(at, b)| if (148..156).contains(&at) { b' ' } else { *b });
-    let promised = number(&header[148..156]);
-    promised == Some(bytes().map(i64::from).sum())
-        || promised == Some(bytes().map(|byte| i64::from(byte as i8)).sum())
-}
-
-/// Octal digits between blanks, or GNU's base 256, which may be negative.
-fn number(field: &[u8]) -> Option<i64> {
-    if field[0] & 0x80 != 0 {
-        let first = i128::from(field[0] & 0x7f) - if field[0] & 0x40 != 0 { 0x80 } else { 0 };
-        return field[1..]
-            .iter()
-            .try_fold(first, |value, byte| Some(value.checked_mul(256)? + i128::from(*byte)))
-            .and_then(|value| i64::try_from(value).ok());
-    }
-    let digits = std::str::from_utf8(field).ok()?.trim_matches(['\0', ' ']);
-    if digits.is_empty() {
-        return Some(0);
-    }
-    digits.bytes().all(|b| (b'0'..=b'7').contains(&b)).then(|| i64::from_str_radix(digits, 8).ok()).flatten()
-}
-
-/// Up to the first NUL.
-fn text(field: &[u8]) -> &[u8] {
-    &field[..field.iter().position(|byte| *byte == 0).unwrap_or(field.len())]
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    all.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
+/// A number that Go would take.
+fn small(field: &[u8]) -> Option<i64> {
+    number(field).and_then(|number| i64::try_from(number).ok())
 }
 
 /// `-1.5`: seconds, whose fraction counts upwards whatever the sign, as in the kernel.
@@ -264,19 +206,10 @@ fn time(value: &[u8]) -> Option<Time> {
     })
 }
 
-/// `LENGTH KEY=VALUE\n` records.
-fn pax(mut bytes: &[u8], extension: &mut Extension) -> Result<(), &'static str> {
+fn pax(bytes: &[u8], extension: &mut Extension) -> Result<(), &'static str> {
     const FORM: &str = "its pax header cannot be read";
-    while !bytes.is_empty() {
-        let space = bytes.iter().take(8).position(|byte| *byte == b' ').ok_or(FORM)?;
-        let length = decimal(&bytes[..space]).and_then(|length| usize::try_from(length).ok()).ok_or(FORM)?;
-        if length <= space + 2 || length > bytes.len() || bytes[length - 1] != b'\n' {
-            return Err(FORM);
-        }
-        let record = &bytes[space + 1..length - 1];
-        bytes = &bytes[length..];
-        let equals = record.iter().position(|byte| *byte == b'=').ok_or(FORM)?;
-        let (key, value) = (&record[..equals], &record[equals + 1..]);
+    for record in records(bytes) {
+        let (key, value) = record.ok_or(FORM)?;
         match key {
             b"path" => extension.name = Some(value.to_vec()),
             b"linkpath" => extension.target = Some(value.to_vec()),
@@ -354,18 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_every_form() {
-        for (field, value) in [
-            (&b"0000755\0"[..], Some(0o755)),
-            (b"    755 ", Some(0o755)),
-            (b"\0\0\0\0\0\0\0\0", Some(0)),
-            (b"8\0\0\0\0\0\0\0", None),
-            (b"\x80\0\0\0\0\0\x01\0", Some(256)),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xfe", Some(-2)),
-            (b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", None),
-        ] {
-            assert_eq!(number(field), value, "{field:?}");
-        }
+    fn numbers_as_go_takes_them() {
+        assert_eq!(small(b"\xff\xff\xff\xff\xff\xff\xff\xfe"), Some(-2));
+        assert_eq!(small(b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), None);
         for (text, value) in [
             (&b"1.5"[..], Some((1, 500_000_000))),
             (b"-1", Some((-1, 0))),
