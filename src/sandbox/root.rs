@@ -13,8 +13,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, open, openat, statat, syml
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
-    move_mount,
+    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+    mount_change, move_mount,
 };
 
 use super::error::{Doing, SandboxError, cannot};
@@ -132,8 +132,18 @@ impl Refused {
 fn overlay(layers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Refused> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let mounted = || -> rustix::io::Result<OwnedFd> {
+        // Descriptors that name a place only are taken from Linux 6.15 on: no path is looked up.
+        let mut by_name = false;
         for layer in layers.iter().rev() {
-            fsconfig_set_string(&fs, "lowerdir+", name(layer))?;
+            if !by_name {
+                match fsconfig_set_fd(&fs, "lowerdir+", layer) {
+                    Err(Errno::INVAL | Errno::BADF) => by_name = true,
+                    result => result?,
+                }
+            }
+            if by_name {
+                fsconfig_set_string(&fs, "lowerdir+", name(layer))?;
+            }
         }
         fsconfig_set_string(&fs, "upperdir", name(upper))?;
         fsconfig_set_string(&fs, "workdir", name(work))?;

@@ -115,7 +115,7 @@ mod tests {
         let reversed: Vec<_> = layers.iter().rev().copied().collect();
         assert_eq!(store.stack(&reversed, now).unwrap(), None);
         // Used for so long that the trees have to be told.
-        assert_eq!(store.stack(&layers, now + TOUCH_AFTER).unwrap(), None);
+        assert_eq!(store.stack(&layers, now + 2 * TOUCH_AFTER).unwrap(), None);
         fs::rename(&stack.trees.layers[1], stack.trees.layers[1].with_extension("gone")).unwrap();
         assert_eq!(store.stack(&layers, now).unwrap(), None);
     }
