@@ -14,7 +14,7 @@
 //! |---|---|
 //! | shell | `cli` |
 //! | engine | `engine` |
-//! | edges | `scratch` `unpack` `http` `context` `archive` `store` `fetch` `export` `sandbox` |
+//! | edges | `scratch` `unpack` `http` `registry` `context` `archive` `store` `fetch` `export` `sandbox` |
 //! | stages | `spec` `resolve` `elf` `debian` `python` `wheel` `layer` `lock` `plan` `image` `launch` |
 //! | vocabulary | `digest` `blob` `diagnostic` `epoch` `size` `tarblocks` `textfile` `tree` `oci` |
 //!
@@ -65,6 +65,7 @@ pub mod context;
 pub mod export;
 pub mod fetch;
 pub mod http;
+pub mod registry;
 pub mod sandbox;
 pub mod scratch;
 pub mod store;
