@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+mod unpacker;
 pub mod validate;
 
 pub use config::ImageConfig;

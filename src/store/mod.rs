@@ -45,6 +45,7 @@ mod memo;
 mod partial;
 mod runs;
 mod stacks;
+mod tree_record;
 mod trees;
 pub mod verify;
 mod write;
@@ -68,7 +69,8 @@ pub use layout::{STORE_VERSION, home};
 pub(crate) use partial::Partial;
 pub use runs::{KeepError, KeptRun};
 pub use stacks::Stack;
-pub use trees::{Claim, TreeRecord, TreeWriter, Trees, chain_of};
+pub use tree_record::TreeRecord;
+pub use trees::{Claim, TreeWriter, Trees, chain_of};
 pub use write::BlobWriter;
 pub(crate) use write::Writeback;
 

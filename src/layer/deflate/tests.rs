@@ -1,5 +1,6 @@
 //! Tests of `deflate`.
 
+use super::codes::code_lengths;
 use super::*;
 use crate::digest::Digest;
 use proptest::prelude::*;
