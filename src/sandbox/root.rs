@@ -136,12 +136,13 @@ impl Refused {
 fn overlay(layers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Refused> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let mounted = || -> rustix::io::Result<OwnedFd> {
-        // Descriptors that name a place only are taken from Linux 6.15 on: no path is looked up.
+        // Descriptors that name a place only are taken from Linux 6.15 on: no path is looked up. `EOPNOTSUPP` is what kernels
+        // say to any descriptor up to 6.4.
         let mut by_name = false;
         for layer in layers.iter().rev() {
             if !by_name {
                 match fsconfig_set_fd(&fs, "lowerdir+", layer) {
-                    Err(Errno::INVAL | Errno::BADF) => by_name = true,
+                    Err(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP) => by_name = true,
                     result => result?,
                 }
             }

@@ -44,20 +44,16 @@ fn look_alike(count: usize) {
         let names = now.keys().filter(|path| path.starts_with("/layers/")).count();
         assert_eq!(names, count + 2, "{:?}", host.who);
         // hello's own below them.
-        let last = creation(count + 3);
+        let at_last = format!("EINVAL:when={}", creation(count + 3));
         let ages = [
-            ("6.8 to 6.14: no descriptors", "3..3".to_owned(), "\"lowerdir+\"", None),
-            ("6.5 to 6.7: the option is not known", "3..4".to_owned(), "\"lowerdir+\"", Some("= 0")),
-            (
-                "up to 6.4: all of them are refused at last",
-                last.to_string(),
-                "FSCONFIG_CMD_CREATE",
-                Some("= 0"),
-            ),
+            ("6.8 to 6.14: no descriptors", "EINVAL:when=3", "FSCONFIG_SET_FD", None),
+            ("6.5 to 6.7: the option is not known", "EINVAL:when=3..4", "\"lowerdir+\"", Some("= 0")),
+            ("up to 6.4: no descriptors at all", "EOPNOTSUPP:when=3", "FSCONFIG_SET_FD", None),
+            ("up to 6.4: all of them are refused at last", &at_last, "FSCONFIG_CMD_CREATE", Some("= 0")),
         ];
-        for (age, at, call, mounts) in ages {
+        for (age, answer, call, mounts) in ages {
             let log = host.path("log");
-            let injection = format!("inject=fsconfig:error=EINVAL:when={at}");
+            let injection = format!("inject=fsconfig:error={answer}");
             let (log, options) = (log.to_str().unwrap(), ["-f", "-qq", "--seccomp-bpf", "-s", "16", "-e"]);
             let strace = [&["strace", "-o", log], &options[..], &["trace=fsconfig,mount", "-e", &injection]];
             let then = list(&host).under(&strace.concat()).run().expect(0);
