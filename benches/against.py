@@ -107,6 +107,8 @@ class Against:
         if not threads:
             image = self.report["images"][0]["manifest"]
             run = ("run", "--network", "none", "--entrypoint", "", image, "--", "/usr/bin/python3", "-S", "-c", "1")
+            # Each writes 7 GB for torch; neither waits for what was written before.
+            os.sync()
             self.took("first run", self.mlbuild(*run, store=self.work / "fresh"))
 
     def bare_limit(self):
@@ -123,6 +125,7 @@ class Against:
             "-r", "requirements.txt",
         ]
         shutil.rmtree(self.work / "uv-cache", ignore_errors=True)
+        os.sync()
         return Run(command, self.work, environment(UV_CACHE_DIR=self.work / "uv-cache"))
 
     def pack(self):
