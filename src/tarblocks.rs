@@ -18,6 +18,7 @@ pub struct Blocks<R> {
 
 /// What follows the content of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 pub enum Next {
     Header(Block),
     /// The mark of the end: a block of zeros.
@@ -63,7 +64,7 @@ impl<R: Read> Blocks<R> {
     }
 
     /// Skips what is left of the content.
-    pub fn next(&mut self) -> io::Result<Next> {
+    pub fn next_block(&mut self) -> io::Result<Next> {
         // A size near 2^64 is no longer than any other that the archive does not have.
         let rest = self.left.saturating_add(self.padding);
         if io::copy(&mut (&mut self.reader).take(rest), &mut io::sink())? != rest {
@@ -188,7 +189,7 @@ mod tests {
             let mut blocks = Blocks::new(bytes);
             let mut found = Vec::new();
             loop {
-                match blocks.next().unwrap() {
+                match blocks.next_block().unwrap() {
                     Next::Header(header) => {
                         assert!(checksum(&header).is_some_and(|sum| sum == sums(&header)[0]));
                         found.push(name(&header));
@@ -210,11 +211,11 @@ mod tests {
     fn content_is_read_in_part_as_a_whole_or_not_at_all() {
         let bytes = [entry("a", b'0', 0, "", b"hello"), entry("b", b'0', 0, "", b"")].concat();
         let mut blocks = Blocks::new(&bytes[..]);
-        assert!(matches!(blocks.next(), Ok(Next::Header(_))));
+        assert!(matches!(blocks.next_block(), Ok(Next::Header(_))));
         blocks.content(5);
         let mut part = [0; 2];
         blocks.read_exact(&mut part).unwrap();
-        assert!(matches!(blocks.next(), Ok(Next::Header(header)) if name(&header) == b"b"));
+        assert!(matches!(blocks.next_block(), Ok(Next::Header(header)) if name(&header) == b"b"));
         assert_eq!(Blocks::new(&b"hello"[..]).whole(5).unwrap().as_deref(), Some(&b"hello"[..]));
         assert_eq!(Blocks::new(&b"hell"[..]).whole(5).unwrap(), None);
     }

@@ -147,7 +147,7 @@ impl<R: Read> TarReader<R> {
 
     /// The next header block; none at the end.
     fn header(&mut self) -> Result<Option<Block>, TarError> {
-        match self.blocks.next()? {
+        match self.blocks.next_block()? {
             Next::Header(block) => return Ok(Some(block)),
             Next::Zeros => {}
             Next::CutContent => return Err(TarError::Form("it ends inside an entry")),

@@ -163,7 +163,7 @@ impl<R: Read> TarReader<R> {
 
     /// The next header block; none at the end.
     fn header(&mut self) -> Result<Option<Block>, UnpackError> {
-        match self.blocks.next()? {
+        match self.blocks.next_block()? {
             Next::Header(block) => Ok(Some(block)),
             Next::Zeros | Next::End => Ok(None),
             Next::CutContent => Err(UnpackError::Form("ends inside an entry")),
