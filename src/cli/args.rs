@@ -255,7 +255,7 @@ pub struct Sandbox {
     #[arg(long, requires = "name")]
     pub keep: bool,
     /// Whether a small process of mlbuild's is the first inside, which reaps orphans and passes signals on
-    #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     pub init: bool,
     /// Ask the program to end after this many seconds, kill it ten seconds later; exit status 124
     #[arg(long, value_name = "SECONDS")]

@@ -12,6 +12,7 @@ mod secrets;
 mod signals;
 pub mod text;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -23,7 +24,7 @@ pub use exit::Exit;
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, std::env::args_os()),
     };
     let color = color(cli.global.color);
     match command::run(cli, color) {
@@ -35,8 +36,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help and version are ours; what is wrong with an argument repeats it.
-fn usage(error: &clap::Error) -> ExitCode {
+/// Help and version are ours; what is wrong with an argument repeats it. Of a run it is a failure of ours, as for any other
+/// container runtime: 2 is the program's.
+fn usage(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if error.use_stderr() {
         let text = error.render();
         match color(ColorWhen::Auto) {
@@ -46,7 +48,14 @@ fn usage(error: &clap::Error) -> ExitCode {
     } else {
         let _ = error.print();
     }
-    u8::try_from(error.exit_code()).map_or(Exit::Request.into(), ExitCode::from)
+    let verbs = definition();
+    let verb = arguments.skip(1).find_map(|argument| verbs.find_subcommand(argument));
+    let of_run = verb.is_some_and(|verb| matches!(verb.get_name(), "run" | "shell"));
+    match error.exit_code() {
+        0 => Exit::Success.into(),
+        _ if of_run => exit::Ending::from(exit::RunStatus(crate::sandbox::FAILED)).into(),
+        _ => Exit::Request.into(),
+    }
 }
 
 /// The command line's definition, for documents and tests made from it.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", default)]
 pub struct HostFacts {
     pub caller: Caller,
-    /// The host's `/etc/resolv.conf`, for a run in the host's network.
+    /// The host's `/etc/resolv.conf`, for a run that reaches the host's network; for one with a loopback of its own that of
+    /// systemd-resolved, if the host's names only servers on its loopback.
     pub resolv_conf: Option<String>,
     /// Where pasta is installed.
     pub pasta: Option<PathBuf>,

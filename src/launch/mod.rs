@@ -27,5 +27,5 @@ pub use host::*;
 pub use identity::Extent;
 pub use model::*;
 pub use options::{Device, Mount, OptionError, Options, Tmpfs, Volume, bytes, milli_cpus};
-pub use plan::{Image, LaunchError, plan};
+pub use plan::{Image, LaunchError, only_local_servers, plan};
 pub use users::{Accounts, User, UserError};

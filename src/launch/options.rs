@@ -51,6 +51,7 @@ pub struct Tmpfs {
     pub target: String,
     pub size: Option<u64>,
     pub mode: u32,
+    pub no_exec: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,11 +133,15 @@ impl Volume {
             [source, target, options] => (source, target, options),
             _ => return own.wrong("write SRC:DST or SRC:DST:ro"),
         };
-        let read_only = match options {
-            "" | "rw" => false,
-            "ro" => true,
-            other => return own.wrong(format!("`{other}` is neither `ro` nor `rw`")),
-        };
+        let mut read_only = false;
+        for option in options.split(',') {
+            match option {
+                "ro" => read_only = true,
+                // Labels of SELinux and promises of consistency, which other runtimes take, mean nothing here.
+                "" | "rw" | "z" | "Z" | "cached" | "consistent" | "delegated" => {}
+                other => return own.wrong(format!("`{other}` is neither `ro` nor `rw`")),
+            }
+        }
         Ok(Self { source: own.source(source, base)?, target: own.mount_point(target)?, read_only })
     }
 }
@@ -171,7 +176,7 @@ impl Mount {
                 Ok(Self::Bind(Volume { source: own.source(source, base)?, target, read_only }))
             }
             ("bind", None) => own.wrong("it has no `source`"),
-            ("tmpfs", None) => Ok(Self::Tmpfs(Tmpfs { target, size, mode })),
+            ("tmpfs", None) => Ok(Self::Tmpfs(Tmpfs { target, size, mode, no_exec: false })),
             ("tmpfs", Some(_)) => own.wrong("memory has no `source`"),
             (other, _) => own.wrong(format!("type `{other}` is neither `bind` nor `tmpfs`")),
         }
@@ -192,11 +197,15 @@ impl Tmpfs {
     pub fn parse(text: &str) -> Result<Self, OptionError> {
         let own = Text { option: "--tmpfs", value: text };
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
-        let mut tmpfs = Self { target: own.mount_point(target)?, size: None, mode: 0o1777 };
+        let mut tmpfs = Self { target: own.mount_point(target)?, size: None, mode: 0o1777, no_exec: false };
         for part in options.split(',').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
                 Some(("size", size)) => tmpfs.size = Some(own.bytes(size)?),
                 Some(("mode", mode)) => tmpfs.mode = own.mode(mode)?,
+                None if part == "noexec" => tmpfs.no_exec = true,
+                None if part == "exec" => tmpfs.no_exec = false,
+                // As it is anyway.
+                None if ["rw", "nosuid", "nodev"].contains(&part) => {}
                 _ => return own.wrong(format!("there is no option `{part}`")),
             }
         }

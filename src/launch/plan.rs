@@ -1,6 +1,7 @@
 //! From an image, the user's options and the host's facts to a launch.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::gpu::{DRIVER, GpuPlan};
@@ -13,9 +14,10 @@ use super::{
 use crate::oci::config::RunConfig;
 
 /// Paths that other runtimes hide as well: they tell of the host, or let one act on it.
-const HIDDEN: [&str; 11] = [
+const HIDDEN: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
@@ -90,7 +92,7 @@ pub fn plan(
     }
     let process = Process {
         arguments: arguments(config, options)?,
-        environment: environment(config, options, &user, &gpu)?,
+        environment: environment(config, options, &user, &gpu, &mut warnings)?,
         directory: directory(config, options)?,
         uid: user.uid,
         gid: user.gid,
@@ -141,6 +143,7 @@ fn environment(
     options: &Options,
     user: &User,
     gpu: &GpuPlan,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<String>, LaunchError> {
     let mut variables = BTreeMap::new();
     for (name, value) in [("PATH", PATH), ("HOME", &user.home), ("HOSTNAME", &options.name)] {
@@ -150,7 +153,13 @@ fn environment(
         let terminal = options.terminal_type.as_deref().unwrap_or("xterm");
         variables.insert("TERM".to_owned(), terminal.to_owned());
     }
-    set(&mut variables, &config.env)?;
+    // What other builders let through no program can use.
+    let (good, bad): (Vec<_>, Vec<_>) =
+        config.env.iter().cloned().partition(|pair| pair.find('=').is_some_and(|at| at > 0));
+    warnings.extend(
+        bad.iter().map(|pair| format!("the image sets `{pair}`, which is not a variable and is left out")),
+    );
+    set(&mut variables, &good)?;
     variables.extend(gpu.environment.iter().cloned());
     for (name, directory) in &gpu.appended {
         let list = variables.entry(name.clone()).or_default();
@@ -197,6 +206,13 @@ fn network(options: &Options, host: &HostFacts, warnings: &mut Vec<String>) -> N
                 .to_owned(),
         ),
         _ => {}
+    }
+    if pasta.is_some() && host.resolv_conf.as_deref().is_some_and(only_local_servers) {
+        warnings.push(
+            "the host's name servers are on its own loopback, which a private network does not reach: names cannot be \
+             resolved; --network host shares it"
+                .to_owned(),
+        );
     }
     Network { mode: options.network, publish, pasta }
 }
@@ -246,7 +262,7 @@ fn mounts(options: &Options) -> Result<[Vec<Step>; 2], LaunchError> {
         Some(_) => Err(LaunchError::Twice(target.to_owned())),
     };
     for tmpfs in &options.tmpfs {
-        let what = FileSystem::Tmpfs { size: tmpfs.size, mode: tmpfs.mode, no_exec: false };
+        let what = FileSystem::Tmpfs { size: tmpfs.size, mode: tmpfs.mode, no_exec: tmpfs.no_exec };
         add(&tmpfs.target, Step::Mount { target: tmpfs.target.clone(), what })?;
     }
     for volume in &options.volumes {
@@ -296,6 +312,14 @@ fn files(steps: &mut Vec<Step>, options: &Options, host: &HostFacts) {
         _ => host.resolv_conf.clone().unwrap_or_default(),
     };
     file("/etc/resolv.conf", resolv_conf);
+}
+
+/// Whether a resolv.conf(5) has name servers, all of them on the loopback of whoever reads it.
+pub fn only_local_servers(resolv_conf: &str) -> bool {
+    let servers =
+        resolv_conf.lines().filter_map(|line| line.strip_prefix("nameserver")?.split_whitespace().next());
+    let mut local = servers.map(|server| server.parse().is_ok_and(|address: IpAddr| address.is_loopback()));
+    local.next().is_some_and(|first| first && local.all(|each| each))
 }
 
 fn mount(steps: &mut Vec<Step>, target: &str, what: FileSystem) {

@@ -180,6 +180,39 @@ fn what_cannot_be_planned() {
 }
 
 #[test]
+fn what_an_image_gets_wrong_is_left_out_and_said() {
+    let config = RunConfig { env: vec!["GOOD=1".into(), "BAD".into(), "=x".into()], ..config() };
+    let launch = launch_of(&config, &options(), &host(0), GpuPlan::default()).unwrap();
+    assert!(launch.process.environment.contains(&"GOOD=1".to_owned()));
+    let said = launch.warnings.iter().filter(|warning| warning.contains("not a variable")).count();
+    assert_eq!(said, 2, "{:?}", launch.warnings);
+}
+
+#[test]
+fn name_servers_of_a_loopback() {
+    for (text, local) in [
+        ("", false),
+        ("search x.example\n", false),
+        ("nameserver 127.0.0.53\noptions edns0\n", true),
+        ("nameserver 127.0.0.1\nnameserver ::1\n", true),
+        ("nameserver 127.0.0.1\nnameserver 192.0.2.1\n", false),
+        ("nameserver 192.0.2.1\nnameserver 127.0.0.1\n", false),
+    ] {
+        assert_eq!(only_local_servers(text), local, "{text}");
+    }
+    let private = Options { network: NetworkMode::Private, ..options() };
+    let with = |resolv_conf: &str| {
+        let host = HostFacts {
+            resolv_conf: Some(resolv_conf.into()),
+            pasta: Some("/usr/bin/pasta".into()),
+            ..host(1001)
+        };
+        launch(&private, &host).warnings.iter().any(|warning| warning.contains("cannot be resolved"))
+    };
+    assert!(with("nameserver 127.0.0.53\n") && !with("nameserver 192.0.2.53\n"));
+}
+
+#[test]
 fn options_as_people_write_them() {
     let base = Path::new("/base");
     let wrong = |result: Result<String, crate::launch::OptionError>| result.unwrap_err().to_string();
@@ -199,6 +232,10 @@ fn options_as_people_write_them() {
     ] {
         assert!(wrong(volume(text)).contains(rule), "{text}");
     }
+    assert!(Volume::parse("data:/d:ro,z", base).unwrap().read_only);
+    let memory = Tmpfs::parse("/run:rw,noexec,nosuid,nodev,size=64m").unwrap();
+    assert_eq!((memory.size, memory.no_exec), (Some(64 << 20), true));
+    assert!(Tmpfs::parse("/run:suid").is_err());
     let publish = |text: &str| {
         Publish::parse(text)
             .map(|publish| format!("{}:{}:{}", publish.address, publish.host, publish.sandbox))

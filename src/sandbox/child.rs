@@ -4,7 +4,10 @@
 //! the sandbox shut.
 
 use std::convert::Infallible;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -69,6 +72,7 @@ fn set_up(alone: Alone, launch: &Launch, channel: &Channel) -> Result<u8, Sandbo
         Ok(Some(Order::Go)) => {}
         _ => return Err(SandboxError::Vanished),
     }
+    forget_the_arguments().doing(|| "cannot hide the command line".into())?;
     not_dumpable()?;
     become_root(launch)?;
     let _ = umask(Mode::empty());
@@ -109,6 +113,19 @@ fn set_up(alone: Alone, launch: &Launch, channel: &Channel) -> Result<u8, Sandbo
     } else {
         start(launch, channel, terminal.as_ref().map(AsFd::as_fd)).map(|never| match never {})
     }
+}
+
+/// Empties what `/proc/1/cmdline` shows, in this copy of the process: paths of the host and values of variables are in it.
+fn forget_the_arguments() -> io::Result<()> {
+    // The name in the second field may have spaces and parentheses; the fields 48 and 49 are where the arguments lie.
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<_> = stat.rsplit_once(") ").unwrap_or_default().1.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok());
+    let (Some(start), Some(end)) = (field(48), field(49)) else {
+        return Err(io::Error::other("/proc/self/stat does not say where it is"));
+    };
+    let zeros = vec![0; end.saturating_sub(start) as usize];
+    OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(&zeros, start)
 }
 
 /// Also when that is killed. Credentials that change take this setting away, so it is made again after.

@@ -89,8 +89,9 @@ pub fn fork(_: Alone, new: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Re
     }
 }
 
-/// Bytes of the stack that [`start`] gives, in words of its alignment.
-const STACK: usize = (512 << 10) / size_of::<u128>();
+/// Bytes of the stack that [`start`] gives, and of what lies below it and is no memory: a multiple of each page size.
+const STACK: usize = 512 << 10;
+const GUARD: usize = 64 << 10;
 /// What a process ends with whose code panics.
 const PANICKED: u8 = 125;
 
@@ -107,18 +108,28 @@ pub fn start(_: Alone, run: &mut dyn FnMut() -> u8) -> io::Result<Pid> {
         end(catch_unwind(AssertUnwindSafe(run)).unwrap_or(PANICKED))
     }
     let mut run = run;
-    let mut stack = vec![0u128; STACK];
-    // SAFETY: there is no other thread, and CLONE_VFORK keeps this one still until the new process has another memory or
+    // SAFETY: new memory, of which the part above the guard is made to be used, and which is given back when nobody uses it
+    // any more. There is no other thread, and CLONE_VFORK keeps this one still until the new process has another memory or
     // has ended; so it has the memory for itself, and the stack and `run` outlive it. A stack grows down from its end.
     let pid = unsafe {
-        libc::clone(
-            enter,
-            stack.as_mut_ptr_range().end.cast(),
-            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
-            (&raw mut run).cast(),
-        )
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
+        let stack = libc::mmap(ptr::null_mut(), GUARD + STACK, libc::PROT_NONE, flags, -1, 0);
+        if stack == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let made = check(libc::mprotect(stack.byte_add(GUARD), STACK, libc::PROT_READ | libc::PROT_WRITE));
+        let started = made.and_then(|()| {
+            let pid = libc::clone(
+                enter,
+                stack.byte_add(GUARD + STACK),
+                libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+                (&raw mut run).cast(),
+            );
+            check(pid).map(|()| pid)
+        });
+        libc::munmap(stack, GUARD + STACK);
+        started?
     };
-    check(pid)?;
     Ok(Pid::from_raw(pid).expect("the number of a process is positive"))
 }
 

@@ -35,5 +35,4 @@ mod terminal;
 
 pub use error::{FAILED, SandboxError};
 pub use program::resource;
-pub use steps::read_beneath;
 pub use supervise::{Listener, run};

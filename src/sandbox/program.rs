@@ -52,7 +52,7 @@ pub fn start(
     close_on_exec_from(3).doing(|| "cannot close what is open".into())?;
     let _ = landlock::restrict(landlock::writable(launch).as_deref())
         .doing(|| "cannot turn Landlock on".into())?;
-    let filter = seccomp::program().doing(|| "cannot filter system calls".into())?;
+    let filter = seccomp::program(!process.init).doing(|| "cannot filter system calls".into())?;
     filter.apply().doing(|| "cannot filter system calls".into())?;
     Err(execute(process))
 }

@@ -5,9 +5,8 @@
 //! paths, so nothing that somebody swaps meanwhile in a volume can make a mount land elsewhere.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2, readlinkat,
@@ -64,22 +63,6 @@ pub fn open_inside(root: &OwnedFd, path: &str, flags: OFlags) -> rustix::io::Res
             result => return result,
         }
     }
-}
-
-/// A text file of a layer's directory of the host; no symbolic link is followed. None unless it is a file of at most
-/// `limit` bytes.
-pub fn read_beneath(layer: &Path, path: &str, limit: u64) -> Option<String> {
-    let layer =
-        rustix::fs::open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat2(&layer, path, flags, Mode::empty(), resolve).ok()?;
-    if file_type(&file).ok()? != FileType::RegularFile {
-        return None;
-    }
-    let mut text = String::new();
-    let length = File::from(file).take(limit + 1).read_to_string(&mut text).ok()?;
-    (length as u64 <= limit).then_some(text)
 }
 
 /// The directory at `path`, made with those above it where they are not there.

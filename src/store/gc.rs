@@ -156,6 +156,20 @@ pub fn prune(
     older_than: Option<Duration>,
     waiting: &mut dyn FnMut(),
 ) -> Result<GcPlan, StoreError> {
+    alone(store, waiting, || {
+        // The plan is made under the lock: what a build put a moment before is in it.
+        let plan = plan(store, keep, now, older_than)?;
+        apply(&plan)?;
+        Ok(plan)
+    })
+}
+
+/// Does it while nobody else has the store; `waiting` is called once if others are using it.
+pub(super) fn alone<T>(
+    store: &Store,
+    waiting: &mut dyn FnMut(),
+    run: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let lock = &store.0.lock;
     let failed = |source| StoreError::Lock { path: store.root().join(layout::LOCK), source };
     match lock.try_lock() {
@@ -166,11 +180,7 @@ pub fn prune(
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
     }
-    // The plan is made under the lock: what a build put a moment before is in it.
-    let done = plan(store, keep, now, older_than).and_then(|plan| {
-        apply(&plan)?;
-        Ok(plan)
-    });
+    let done = run();
     lock.lock_shared().map_err(failed)?;
     done
 }

@@ -33,11 +33,17 @@ pub enum KeepError {
 }
 
 impl Store {
-    /// The directory of that name, made if it is not there. The name is one part of a path; whoever took it from a
-    /// user has checked it.
+    /// Where what is kept under that name is, or would be. The name is one part of a path, which
+    /// [`launch::plan`](crate::launch::plan) checks.
+    pub fn kept_path(&self, name: &str) -> PathBuf {
+        self.root().join(layout::RUNS).join(name)
+    }
+
+    /// The directory of that name, made if it is not there: its owner's alone, for a program may have made set-user-ID files.
     pub fn keep_run(&self, name: &str, image: &Digest) -> Result<KeptRun, KeepError> {
-        let path = self.root().join(layout::RUNS).join(name);
+        let path = self.kept_path(name);
         let failed = |source| StoreError::Write { path: path.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed)?;
         for directory in [path.join(UPPER), path.join(WORK)] {
             DirBuilder::new().recursive(true).mode(0o755).create(&directory).map_err(failed)?;
         }
@@ -98,5 +104,7 @@ mod tests {
         let kept = store.keep_run("mine", &one).unwrap();
         assert!(kept.path().join("upper/file").exists());
         assert!(store.keep_run("yours", &other).is_ok());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!([kept.path(), &kept.path().join("upper")].map(mode), [0o700, 0o755]);
     }
 }

@@ -1,19 +1,22 @@
 //! What the trees of an image come to, remembered under its diff IDs, so that a run reads one file and not several a layer.
 //!
 //! It is a memo (see [`memo`](super::memo)) and says nothing that the trees do not. It is remembered once they are known to be
-//! on the disk, counts while they are all there, and is asked for a day at most: after that the trees are looked at again one
-//! by one, which notes that they were used.
+//! on the disk, counts while they are all there, and is asked for an hour at most: after that the trees are looked at again
+//! one by one, which notes that they were used. A tree that was made again is another one.
 
-use std::time::SystemTime;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest};
 
-use super::{Store, StoreError, TOUCH_AFTER, Trees};
+use super::{Store, StoreError, Trees};
 
 const KEY: &str = "mlbuild stack 1\n";
+const FRESH: Duration = Duration::from_secs(3600);
 
 /// The trees of an image, and what every run asks them for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,10 +30,21 @@ pub struct Stack {
 
 #[derive(Serialize, Deserialize)]
 struct Wire {
-    layers: Vec<Digest>,
+    layers: Vec<(Digest, Inode)>,
     owners: Vec<(u32, u32)>,
     passwd: String,
     group: String,
+}
+
+/// Which directory it is: number and time of the last change, which a directory that is made again does not have.
+#[derive(Serialize, Deserialize, PartialEq, Eq)]
+struct Inode(u64, i64, i64);
+
+impl Inode {
+    fn of(root: &Path) -> Option<Self> {
+        let found = fs::symlink_metadata(root).ok()?;
+        Some(Self(found.ino(), found.ctime(), found.ctime_nsec()))
+    }
 }
 
 impl Store {
@@ -38,15 +52,19 @@ impl Store {
     pub fn stack(&self, layers: &[DiffId], now: SystemTime) -> Result<Option<Stack>, StoreError> {
         let Some((bytes, written)) = self.memo_get_dated(&key(layers))? else { return Ok(None) };
         // A time in the future counts as now.
-        let fresh = now.duration_since(written).unwrap_or_default() < TOUCH_AFTER;
+        let fresh = now.duration_since(written).unwrap_or_default() < FRESH;
         let Some(wire) = serde_json::from_slice::<Wire>(&bytes).ok().filter(|_| fresh) else {
             return Ok(None);
         };
-        let roots: Vec<_> = wire.layers.iter().map(|id| self.tree_root(id)).collect();
-        if roots.iter().any(|root| access(root, Access::EXISTS).is_err()) {
-            return Ok(None);
+        let mut trees = Trees { owners: wire.owners, ..Trees::default() };
+        for (id, inode) in wire.layers {
+            let root = self.tree_root(&id);
+            if Inode::of(&root) != Some(inode) {
+                return Ok(None);
+            }
+            trees.ids.push(id);
+            trees.layers.push(root);
         }
-        let trees = Trees { ids: wire.layers, layers: roots, owners: wire.owners };
         Ok(Some(Stack { trees, passwd: wire.passwd, group: wire.group }))
     }
 
@@ -55,8 +73,10 @@ impl Store {
         if self.has_unsynced(&stack.trees.ids) {
             return Ok(());
         }
-        let Stack { trees: Trees { ids, owners, .. }, passwd, group } = stack.clone();
-        let wire = Wire { layers: ids, owners, passwd, group };
+        let Stack { trees: Trees { ids, layers: roots, owners }, passwd, group } = stack.clone();
+        let inodes: Option<Vec<_>> = roots.iter().map(|root| Inode::of(root)).collect();
+        let Some(inodes) = inodes else { return Ok(()) };
+        let wire = Wire { layers: ids.into_iter().zip(inodes).collect(), owners, passwd, group };
         self.memo_put(&key(layers), &serde_json::to_vec(&wire).expect("texts and numbers"))
     }
 }
@@ -73,8 +93,6 @@ fn key(layers: &[DiffId]) -> Digest {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::disallowed_methods, reason = "the age of a memo is tested")]
-
-    use std::fs;
 
     use super::*;
     use crate::store::tests::store;
@@ -115,8 +133,11 @@ mod tests {
         let reversed: Vec<_> = layers.iter().rev().copied().collect();
         assert_eq!(store.stack(&reversed, now).unwrap(), None);
         // Used for so long that the trees have to be told.
-        assert_eq!(store.stack(&layers, now + 2 * TOUCH_AFTER).unwrap(), None);
-        fs::rename(&stack.trees.layers[1], stack.trees.layers[1].with_extension("gone")).unwrap();
+        assert_eq!(store.stack(&layers, now + 2 * FRESH).unwrap(), None);
+        let (there, gone) = (&stack.trees.layers[1], stack.trees.layers[1].with_extension("gone"));
+        fs::rename(there, &gone).unwrap();
         assert_eq!(store.stack(&layers, now).unwrap(), None);
+        fs::create_dir(there).unwrap();
+        assert_eq!(store.stack(&layers, now).unwrap(), None, "another directory of that name");
     }
 }

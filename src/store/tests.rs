@@ -127,7 +127,7 @@ fn a_crowd_puts_and_reads_the_same_content() {
         }
     });
     assert_eq!(files_in(&home.path().join(layout::TMP)), 0);
-    let report = verify::verify(&Store::open(home.path()).unwrap(), false, &|_| {}).unwrap();
+    let report = verify::verify(&Store::open(home.path()).unwrap(), None, &|_| {}).unwrap();
     assert_eq!((report.files, report.bad.len()), (8, 0));
 }
 

@@ -34,9 +34,14 @@ pub struct Report {
 /// Checks blobs, layer records, unpacked layers and image records, in parallel. `progress` is told the bytes read, as they
 /// are.
 ///
-/// With `repair` bad blobs, layer records and unpacked layers are removed. An image's record never is: it is the person's, who builds
-/// the image again or removes its name.
-pub fn verify(store: &Store, repair: bool, progress: &(dyn Fn(u64) + Sync)) -> Result<Report, StoreError> {
+/// With `repair` bad blobs, layer records and unpacked layers are removed, while nobody else has the store: `repair` is called
+/// if others have to be waited for. An image's record never is: it is the person's, who builds the image again or removes its
+/// name.
+pub fn verify(
+    store: &Store,
+    repair: Option<&mut dyn FnMut()>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Report, StoreError> {
     let mut items = gc::list(store)?;
     items.retain(|item| matches!(item.kind, Kind::Blob | Kind::Layer | Kind::Tree | Kind::Image));
     // The largest first, so that no core ends alone with one of them.
@@ -46,18 +51,25 @@ pub fn verify(store: &Store, repair: bool, progress: &(dyn Fn(u64) + Sync)) -> R
         .with_max_len(1)
         .map(|item| {
             let Some(why) = check(store, item, progress)? else { return Ok(None) };
-            let removed = repair && item.kind != Kind::Image;
-            if removed {
-                match item.kind {
-                    Kind::Tree => trees::remove(&item.path)?,
-                    _ => write::remove(item.path.clone())?,
-                }
-            }
-            Ok(Some(Bad { kind: item.kind, path: item.path.clone(), why, removed }))
+            Ok(Some(Bad { kind: item.kind, path: item.path.clone(), why, removed: false }))
         })
         .collect::<Result<_, StoreError>>()?;
     let mut bad: Vec<Bad> = found.into_iter().flatten().collect();
     bad.sort_by(|a, b| a.path.cmp(&b.path));
+    if let Some(waiting) = repair
+        && bad.iter().any(|bad| bad.kind != Kind::Image)
+    {
+        gc::alone(store, waiting, || {
+            for bad in bad.iter_mut().filter(|bad| bad.kind != Kind::Image) {
+                match bad.kind {
+                    Kind::Tree => trees::remove(&bad.path)?,
+                    _ => write::remove(bad.path.clone())?,
+                }
+                bad.removed = true;
+            }
+            Ok(())
+        })?;
+    }
     Ok(Report {
         files: items.iter().map(|item| item.files).sum(),
         bytes: items.iter().map(|item| item.bytes).sum(),
@@ -157,7 +169,7 @@ mod tests {
         let bad = store.put_bytes(b"bad").unwrap();
         let gone = store.put_bytes(b"gone").unwrap();
         store.put_image(&image("a.example/x:1", &[], &[good, gone])).unwrap();
-        assert_eq!(verify(&store, false, &|_| {}).unwrap().bad, []);
+        assert_eq!(verify(&store, None, &|_| {}).unwrap().bad, []);
 
         fs::set_permissions(store.path(&bad), fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(store.path(&bad), "bud").unwrap();
@@ -167,15 +179,15 @@ mod tests {
         let count = |bytes| {
             hashed.fetch_add(bytes, Ordering::Relaxed);
         };
-        let report = verify(&store, false, &count).unwrap();
+        let report = verify(&store, None, &count).unwrap();
         assert_eq!(hashed.into_inner(), 7);
         let kinds: Vec<_> = report.bad.iter().map(|bad| (bad.kind, bad.removed)).collect();
         assert_eq!(kinds, [(Kind::Blob, false), (Kind::Image, false), (Kind::Layer, false)]);
         assert!(report.bad[0].why.contains(&Digest::of(b"bud").to_string()));
         assert!(report.bad[1].why.contains(&gone.to_string()));
 
-        verify(&store, true, &|_| {}).unwrap();
-        let left = verify(&store, false, &|_| {}).unwrap();
+        verify(&store, Some(&mut || {}), &|_| {}).unwrap();
+        let left = verify(&store, None, &|_| {}).unwrap();
         assert_eq!(left.bad.len(), 1, "{left:?}");
         assert!(store.has(&good) && !store.has(&bad));
     }

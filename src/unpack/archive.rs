@@ -46,7 +46,7 @@ pub fn unpack(
         let mut tar =
             Hashed { inner: Limited { inner: unpacked, left: limit, limit }, hasher: Hasher::new() };
         let mut reader = TarReader::new(&mut tar);
-        let mut writer = Writer::new(root, below, limits.entries)?;
+        let mut writer = Writer::new(root, below, limits)?;
         while let Some(entry) = reader.next()? {
             writer.entry(&entry, &mut reader, context)?;
         }

@@ -66,8 +66,11 @@ pub struct Context<'a> {
 /// Where a layer of somebody else's stops being taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Entries, extended headers not counted. Each takes some 100 bytes of memory while the layer is unpacked.
+    /// Entries, extended headers not counted. Each takes some 100 bytes of memory while the layer is unpacked, and its name
+    /// twice.
     pub entries: u64,
+    /// Bytes of all names.
+    pub names: u64,
     /// Bytes of the tar that are free, whatever the layer's size.
     pub free: u64,
     /// Bytes of the tar for each byte of the layer beyond that. DEFLATE can do 1032, zstd any number; layers of programs
@@ -77,7 +80,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 1_000_000, free: 4 << 30, ratio: 200 }
+        Self { entries: 1_000_000, names: 256 << 20, free: 4 << 30, ratio: 200 }
     }
 }
 

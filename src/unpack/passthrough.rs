@@ -18,7 +18,7 @@ use super::facts::Fact;
 use super::place::{self, Process};
 use super::tar::{Attributes, Entry, Kind, TarReader};
 use super::writer::Writer;
-use super::{Context, Summary, UnpackError, shown};
+use super::{Context, Limits, Summary, UnpackError, shown};
 use crate::blob::{BlobSource, ReadAt};
 use crate::digest::Digest;
 use crate::layer::Recipe;
@@ -68,7 +68,8 @@ impl Passthrough {
         let members = Members::of(recipe)?;
         let again = place::open_directory(&root, b"");
         let again = again.map_err(|source| failed("open the directory", b".", source))?;
-        let mut writer = Writer::new(again, &Nothing, u64::MAX)?;
+        let mut writer =
+            Writer::new(again, &Nothing, Limits { entries: u64::MAX, names: u64::MAX, ..Limits::default() })?;
         let mut reader = TarReader::new(Cursor::new(&members.tar[..]));
         let (mut files, mut links, mut member) = (Vec::new(), Vec::new(), 0);
         let form = UnpackError::Form;

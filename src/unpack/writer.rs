@@ -19,7 +19,7 @@ use super::facts::{self, Fact, Facts, Survey, join};
 use super::place::{self, Process};
 use super::remove::remove_at;
 use super::tar::{Attributes, Entry, Kind};
-use super::{Context, IMPLIED_MAX, OWNERS_MAX, Summary, UnpackError, shown};
+use super::{Context, IMPLIED_MAX, Limits, OWNERS_MAX, Summary, UnpackError, shown};
 
 pub(super) const OPAQUE: &[u8] = b"user.overlay.opaque";
 /// On a directory: "copied up, it is not known from where", for which the kernel looks for whiteouts in it.
@@ -53,7 +53,8 @@ pub(super) struct Writer<'a> {
     /// The parent of the last entry, as it was named.
     parent: Option<(Vec<u8>, Place)>,
     entries: u64,
-    entries_max: u64,
+    names: u64,
+    limits: Limits,
     buffer: Vec<u8>,
 }
 
@@ -86,7 +87,7 @@ enum Missing {
 
 impl<'a> Writer<'a> {
     /// `root` is empty.
-    pub fn new(root: OwnedFd, below: &'a dyn Below, entries_max: u64) -> Result<Self, UnpackError> {
+    pub fn new(root: OwnedFd, below: &'a dyn Below, limits: Limits) -> Result<Self, UnpackError> {
         // Also takes away a set-group-ID bit that it has from its parent.
         fchmod(&root, Mode::RWXU).map_err(|error| failed("change the mode of", b".", error.into()))?;
         // With default access lists the system would give files other modes than they are made with.
@@ -104,7 +105,8 @@ impl<'a> Writer<'a> {
             owners: BTreeSet::new(),
             parent: None,
             entries: 0,
-            entries_max,
+            names: 0,
+            limits,
             buffer: Vec::new(),
         })
     }
@@ -122,8 +124,14 @@ impl<'a> Writer<'a> {
     ) -> Result<(), UnpackError> {
         (context.go_on)()?;
         self.entries += 1;
-        if self.entries > self.entries_max {
-            return Err(UnpackError::Limit { what: "entries", limit: self.entries_max });
+        self.names += entry.name.len() as u64;
+        let Limits { entries, names, .. } = self.limits;
+        for (what, so_many, limit) in
+            [("entries", self.entries, entries), ("bytes in the names of entries", self.names, names)]
+        {
+            if so_many > limit {
+                return Err(UnpackError::Limit { what, limit });
+            }
         }
         let refuse = |rule| UnpackError::Entry { name: shown(&entry.name), rule };
         let parts = parts(&entry.name).map_err(refuse)?;

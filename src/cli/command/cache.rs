@@ -107,6 +107,8 @@ struct BadFile {
 }
 
 fn verify(session: &Session, repair: bool, json: bool) -> Result<Exit, Failure> {
+    let mut waiting = || session.note("waiting for other mlbuild processes to end");
+    let repair = repair.then_some(&mut waiting as &mut dyn FnMut());
     let report = verify::verify(&session.store()?, repair, &|_| {})?;
     let bad = report.bad.iter().map(|bad| BadFile {
         kind: bad.kind.name().to_owned(),

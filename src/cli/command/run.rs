@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -25,11 +26,16 @@ use crate::launch::{
 };
 use crate::oci::Platform;
 use crate::oci::config::RunConfig;
+use crate::sandbox::confine::landlock;
 use crate::sandbox::{self, Listener, discover, probe};
 use crate::store::{KeepError, Stack, Store, Trees};
 
 /// Bytes of an --env-file that are read.
 const LONGEST_ENV_FILE: usize = 1 << 20;
+/// Bytes of the host's list of name servers that are read.
+const LONGEST_RESOLV_CONF: usize = 64 << 10;
+/// Where systemd-resolved writes the servers that it asks.
+const BEHIND_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 /// Bytes of an image's `/etc/passwd` and `/etc/group` that are read.
 const LONGEST_ACCOUNTS: u64 = 1 << 20;
 
@@ -80,18 +86,15 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
     if options.command.is_empty() && options.entrypoint.as_deref() == Some("") {
         options.command = vec![shell_of(&image.stack.trees.layers)?];
     }
-    // Held until the end of the run.
-    let kept = match (args.keep, &args.name) {
-        (true, Some(name)) => Some(session.store()?.keep_run(name, &image.digest).map_err(of_kept)?),
-        _ => None,
-    };
-    options.keep = kept.as_ref().map(|kept| kept.path().to_owned());
+    let keep = args.name.as_deref().filter(|_| args.keep);
+    options.keep = keep.map(|name| Ok::<_, Failure>(session.store()?.kept_path(name))).transpose()?;
     let request =
         args.gpus.as_deref().map_or(Ok(GpuRequest::None), str::parse).map_err(|error: RequestError| {
             Failure::Request { message: format!("--gpus: {error}"), hint: Some(error.hint().to_owned()) }
         })?;
     let (host, mut warnings) = host(&options, &request);
     let environment = [image.config.env.clone(), options.environment.clone()].concat();
+    let digest = image.digest;
     let Stack { trees, passwd, group } = &image.stack;
     let gpu = gpus(&request, args.ignore_gpu_check, &host, &trees.layers, &environment)?;
     let image = Image {
@@ -110,6 +113,8 @@ fn start(session: &Session, args: &SandboxArgs, command: Command) -> Result<RunS
         }
         return Ok(RunStatus(0));
     }
+    // Held until the end of the run.
+    let _kept = keep.map(|name| session.store()?.keep_run(name, &digest).map_err(of_kept)).transpose()?;
     let mut told = Told { quiet: session.global.quiet };
     let status = sandbox::run(&launch, &mut told)?;
     if let Some(store) = store {
@@ -166,7 +171,8 @@ fn find(session: &Session, args: &SandboxArgs, directory: &Path) -> Result<Prepa
 
 /// What every run asks the trees for.
 fn stack_of(trees: Trees) -> Stack {
-    let [passwd, group] = ["etc/passwd", "etc/group"].map(|path| account_file(&trees.layers, path));
+    let [passwd, group] = ["etc/passwd", "etc/group"]
+        .map(|path| discover::text(&trees.layers, path, LONGEST_ACCOUNTS).unwrap_or_default());
     Stack { trees, passwd, group }
 }
 
@@ -269,6 +275,11 @@ fn options(args: &SandboxArgs, command: Command, directory: &Path) -> Result<Opt
     }
     let all = |texts: &[String]| texts.iter().map(|text| Publish::parse(text)).collect::<Result<Vec<_>, _>>();
     let devices = args.device.iter().map(|text| Device::parse(text)).collect::<Result<Vec<_>, _>>();
+    let devices = devices.map_err(wrong)?;
+    if let Some(device) = devices.iter().find(|device| !is_device(&device.source)) {
+        let message = format!("--device {}: there is no such device on this host", device.source.display());
+        return Err(Failure::request(message));
+    }
     Ok(Options {
         command: command.arguments,
         entrypoint: command.entrypoint,
@@ -299,13 +310,35 @@ fn options(args: &SandboxArgs, command: Command, directory: &Path) -> Result<Opt
         },
         shm_size: launch::bytes("--shm-size", &args.shm_size).map_err(wrong)?,
         rlimits,
-        devices: devices.map_err(wrong)?,
+        devices,
         read_only: args.read_only,
         name: args.name.clone().unwrap_or_else(|| "mlbuild".to_owned()),
         keep: None,
         init: args.init,
         timeout: args.timeout,
     })
+}
+
+/// A node, or a directory of nodes such as `/dev/dri`.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| {
+        let kind = found.file_type();
+        kind.is_char_device() || kind.is_block_device() || (kind.is_dir() && path.starts_with("/dev/"))
+    })
+}
+
+/// The host's name servers, as the run reaches them: where only its loopback has some (systemd-resolved), those behind.
+fn resolv_conf(network: NetworkMode) -> Option<String> {
+    let read = |path: &str| crate::textfile::read(Path::new(path), LONGEST_RESOLV_CONF).ok();
+    let own = read("/etc/resolv.conf");
+    match network {
+        NetworkMode::None => None,
+        NetworkMode::Host => own,
+        NetworkMode::Private => match own {
+            Some(text) if launch::only_local_servers(&text) => read(BEHIND_RESOLVED).or(Some(text)),
+            own => own,
+        },
+    }
 }
 
 /// Of files first, then of options, each as `NAME=value`.
@@ -339,13 +372,17 @@ fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
     let private = options.network == NetworkMode::Private;
     let mut facts = HostFacts {
         caller: probe::caller(),
-        resolv_conf: (options.network != NetworkMode::None)
-            .then(|| fs::read_to_string("/etc/resolv.conf").ok())
-            .flatten(),
+        resolv_conf: resolv_conf(options.network),
         pasta: private.then(|| probe::program("pasta")).flatten(),
         ..HostFacts::default()
     };
     let mut warnings = Vec::new();
+    if options.network == NetworkMode::Host && landlock::interface() < landlock::SCOPES {
+        warnings.push(
+            "--network host: this kernel (before Linux 6.12) cannot keep the program from the host's abstract Unix sockets"
+                .to_owned(),
+        );
+    }
     if *request != GpuRequest::None {
         let root = Path::new("/");
         let [config, home] = ["XDG_CONFIG_HOME", "HOME"].map(|name| variable(name).map(PathBuf::from));
@@ -380,16 +417,6 @@ fn gpus(
     plan.map_err(|error| Failure::Hinted { message: chain(&error), hints: error.hints() })
 }
 
-/// A file as the topmost layer has it that has it at all. Nothing is followed: where it is a link it counts as empty.
-fn account_file(layers: &[PathBuf], path: &str) -> String {
-    for layer in layers.iter().rev() {
-        if let Some(text) = sandbox::read_beneath(layer, path, LONGEST_ACCOUNTS) {
-            return text;
-        }
-    }
-    String::new()
-}
-
 /// The first shell that there is, or Python.
 fn shell_of(layers: &[PathBuf]) -> Result<String, Failure> {
     const SHELLS: [&str; 8] = [
@@ -402,7 +429,7 @@ fn shell_of(layers: &[PathBuf]) -> Result<String, Failure> {
         "/usr/bin/python3",
         "/usr/local/bin/python",
     ];
-    let there = |shell: &&str| layers.iter().any(|layer| layer.join(&shell[1..]).symlink_metadata().is_ok());
+    let there = |shell: &&str| discover::exists(layers, &shell[1..]);
     match SHELLS.into_iter().find(there) {
         Some(shell) => Ok(shell.to_owned()),
         None => Err(Failure::request("the image has neither a shell nor Python")),

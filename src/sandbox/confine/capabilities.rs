@@ -5,7 +5,7 @@
 //! five are brought down to those that were asked for, the rules that give user 0 capabilities are turned off
 //! (`securebits`), and no_new_privs is set: nothing that is started ever has more.
 //!
-//! Where the process has no CAP_SETPCAP in its user namespace (root in a container that took it away), bounding set and
+//! The first process of a user namespace has all of them there. Where one has no CAP_SETPCAP all the same, bounding set and
 //! securebits stay as they are; no_new_privs alone then holds what is started down to what we leave.
 
 use std::io;

@@ -26,6 +26,9 @@ use serde::Serialize;
 
 use crate::launch::{FileSystem, Launch, Step};
 
+/// The interface that has scopes (Linux 6.12).
+pub const SCOPES: u32 = 6;
+
 /// What Landlock holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,7 +52,7 @@ pub fn interface() -> u32 {
 pub const fn enforced(interface: u32, read_only: bool) -> Enforced {
     Enforced {
         interface,
-        scopes: interface >= 6,
+        scopes: interface >= SCOPES,
         device_nodes: interface >= 2,
         writes: interface >= 3 && read_only,
     }

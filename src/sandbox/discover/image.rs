@@ -1,21 +1,24 @@
-//! Two things of an image, read from the trees of its layers before they are mounted: its linker cache, and its CUDA
-//! compatibility libraries.
+//! What is read of an image from the trees of its layers before they are mounted: its accounts, which shell it has, its linker
+//! cache, and its CUDA compatibility libraries.
 //!
-//! A layer is the image's word. Each path is resolved below the layer's own tree (`openat2`) and through no link at
-//! all: what is behind one, or hidden by a higher layer, is as if it were not there. At worst the driver's libraries
-//! are found by `LD_LIBRARY_PATH` then.
+//! A layer is the image's word. Each path is resolved below the layer's own tree (`openat2`) and through no link that the
+//! kernel would follow: [`text`] and [`exists`] follow the image's links themselves, from layer to layer and never out of
+//! the image; for the rest what is behind a link is as if it were not there. At worst the driver's libraries are found by
+//! `LD_LIBRARY_PATH` then.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
-use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
 /// The largest linker cache of an image that is read, in bytes.
 const CACHE_MAX: u64 = 4 << 20;
+/// As many links on the way to a file as the kernel follows.
+const LINKS_MAX: u32 = 40;
 /// Names of one directory that are read at most.
 const NAMES_MAX: usize = 1000;
 
@@ -42,9 +45,63 @@ pub fn cuda_compat(layers: &[PathBuf]) -> Vec<String> {
     top(layers, &directory).map(list).unwrap_or_default()
 }
 
+/// A text file of the image of at most `limit` bytes. `layers` are directories, the lowest first; the path is relative.
+pub fn text(layers: &[PathBuf], path: &str, limit: u64) -> Option<String> {
+    let file = File::from(top(layers, &real_path(layers, path)?)?);
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    let length = file.take(limit + 1).read_to_string(&mut text).ok()?;
+    (length as u64 <= limit).then_some(text)
+}
+
+/// Whether the image has that file or directory.
+pub fn exists(layers: &[PathBuf], path: &str) -> bool {
+    real_path(layers, path).is_some()
+}
+
+/// Where a path leads inside the image when its links are followed as the kernel would, were it mounted.
+fn real_path(layers: &[PathBuf], path: &str) -> Option<String> {
+    let parts = |path: &str| path.rsplit('/').map(str::to_owned).collect::<Vec<_>>();
+    let (mut rest, mut at, mut links) = (parts(path), Vec::new(), 0);
+    while let Some(part) = rest.pop() {
+        match part.as_str() {
+            "" | "." => continue,
+            ".." => {
+                at.pop();
+                continue;
+            }
+            _ => at.push(part),
+        }
+        let found = top_with(layers, &at.join("/"), OFlags::PATH | OFlags::NOFOLLOW)?;
+        let kind = File::from(found.try_clone().ok()?).metadata().ok()?;
+        if is_whiteout(&kind) {
+            return None;
+        }
+        if kind.is_symlink() {
+            links += 1;
+            if links > LINKS_MAX {
+                return None;
+            }
+            let target = readlinkat(&found, "", Vec::new()).ok()?.into_string().ok()?;
+            at.pop();
+            if target.starts_with('/') {
+                at.clear();
+            }
+            rest.extend(parts(&target));
+        }
+    }
+    Some(at.join("/"))
+}
+
 /// What the highest layer that says something of the path has there.
 fn top(layers: &[PathBuf], path: &str) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    top_with(layers, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+}
+
+fn top_with(layers: &[PathBuf], path: &str, flags: OFlags) -> Option<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC;
     for layer in layers.iter().rev() {
         let tree =
             openat(CWD, layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
@@ -69,7 +126,7 @@ fn hidden(tree: &OwnedFd, path: &str) -> bool {
             Err(_) => return true,
         };
         let Ok(found) = part.metadata() else { return true };
-        if found.file_type().is_char_device() && found.rdev() == 0 {
+        if is_whiteout(&found) {
             return true;
         }
         if !found.is_dir() || opaque(tree, &path[..end]) {
@@ -77,6 +134,10 @@ fn hidden(tree: &OwnedFd, path: &str) -> bool {
         }
     }
     false
+}
+
+fn is_whiteout(found: &Metadata) -> bool {
+    found.file_type().is_char_device() && found.rdev() == 0
 }
 
 fn opaque(tree: &OwnedFd, path: &str) -> bool {

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use cdi::{cdi_directories, cdi_files, cdi_libraries};
-pub use image::{cuda_compat, ld_so_cache};
+pub use image::{cuda_compat, exists, ld_so_cache, text};
 pub use nvidia::gpu_facts;
 
 use crate::textfile;

@@ -321,6 +321,27 @@ fn sonames_of_what_cdi_files_mount() {
     assert_eq!(found[0].soname.as_deref(), Some("libself.so.1"));
 }
 
+#[test]
+fn links_of_the_image_lead_inside_it() {
+    let (roots, paths) = layers(3);
+    roots[0].file("usr/bin/bash", "");
+    roots[0].file("nix/passwd", "root:x:0:0");
+    roots[1].link("bin", "usr/bin");
+    roots[1].link("etc/passwd", "/nix/../nix/./passwd");
+    roots[1].link("host", "/../../../../etc/hostname");
+    roots[2].link("loop", "loop");
+    assert!(exists(&paths, "bin/bash") && !exists(&paths, "bin/sh"));
+    assert_eq!(text(&paths, "etc/passwd", 100).as_deref(), Some("root:x:0:0"));
+    assert_eq!(text(&paths, "etc/passwd", 9), None, "longer than the limit");
+    assert!(!exists(&paths, "host") && !exists(&paths, "loop"));
+    roots[0].file("etc/hostname", "the image's");
+    assert_eq!(text(&paths, "host", 100).as_deref(), Some("the image's"));
+    roots[0].file("etc/group", "low");
+    if roots[2].node("etc/group", 0, 0) {
+        assert_eq!(text(&paths, "etc/group", 100), None, "a whiteout");
+    }
+}
+
 /// Layers of an image, the lowest first.
 fn layers(count: usize) -> (Vec<Root>, Vec<PathBuf>) {
     let roots: Vec<_> = (0..count).map(|_| Root::new()).collect();

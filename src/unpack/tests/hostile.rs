@@ -101,7 +101,7 @@ fn what_never_ends_is_ended() {
         unpack(packed, place.open(), &Nothing, limits, ALWAYS).map_err(|error| error.to_string())
     };
     let zeros = tar(&[entry("zeros", b'0', 0o644, "", &vec![0; 1 << 20])]);
-    let limits = Limits { entries: 10, free: 1000, ratio: 100 };
+    let limits = Limits { entries: 10, names: 100, free: 1000, ratio: 100 };
     assert!(unpack_with(&zeros, limits).unwrap_err().contains("far more than its size explains"));
     assert!(unpack_with(&zeros, Limits { ratio: 1000, ..limits }).is_ok());
     assert!(unpack_with(&zeros, Limits { free: 2 << 20, ..limits }).is_ok());
@@ -109,4 +109,7 @@ fn what_never_ends_is_ended() {
     let free = Limits { free: 1 << 20, ..limits };
     assert!(unpack_with(&many(11), free).unwrap_err().contains("more than 10 entries"));
     assert!(unpack_with(&many(10), free).is_ok());
+    let named = |length: usize| tar(&[file(&"x".repeat(50)), file(&"y".repeat(length))]);
+    assert!(unpack_with(&named(51), free).unwrap_err().contains("more than 100 bytes in the names"));
+    assert!(unpack_with(&named(50), free).is_ok());
 }

@@ -23,6 +23,22 @@ fn command_and_exit_status() {
         let _ = slow.expect(124);
         let _ = host.mlbuild(&["run", "registry.example/nothing/here"]).run().expect(125);
         let _ = host.mlbuild(&["run", "--volume", "nowhere", &image]).run().expect(125);
+        // As other runtimes, for a program's own status may be 2.
+        let _ = host.mlbuild(&["run", "--bogus"]).run().expect(125);
+        let _ = host.mlbuild(&["build", "--bogus"]).run().expect(2);
+        // The word after it is the image.
+        let _ = host
+            .mlbuild(&["run", "--init", &image, "--", "/usr/bin/python3", "-S", "-c", ""])
+            .run()
+            .expect(0);
+        let plain = host.write("plain", "no device");
+        let _ = host.mlbuild(&["run", "--device", &format!("{plain}:/dev/x"), &image]).run().expect(125);
+        // Nothing is made before all is known to be right, and never outside.
+        for (name, status) in [("../../escaped", 125), ("never-kept", 0)] {
+            let _ =
+                host.mlbuild(&["run", "--dry-run", "--keep", "--name", name, &image]).run().expect(status);
+            assert!(!host.path("escaped").exists() && !host.store.join("runs/never-kept").exists());
+        }
     }
 }
 

@@ -74,6 +74,18 @@ fn a_killed_supervisor_takes_the_sandbox_along() {
     }
 }
 
+/// Without the small first process nothing but this ties a program to its supervisor.
+#[test]
+fn a_program_cannot_outlive_its_supervisor() {
+    for host in or_skip!("PR_SET_PDEATHSIG", Host::both("hello")) {
+        let program = "import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.prctl(1, 0), ctypes.get_errno(), libc.prctl(4, 1))";
+        assert_eq!(host.python(&["--init=false"], program).expect(0).stdout().trim(), "-1 1 0");
+        assert_eq!(host.python(&[], program).expect(0).stdout().trim(), "0 0 0");
+    }
+}
+
 #[test]
 fn orphans_are_reaped() {
     for host in or_skip!("orphans", Host::both("hello")) {
@@ -96,6 +108,7 @@ print(states)";
 fn the_program_does_not_see_who_started_it() {
     for host in or_skip!("the first process", Host::both("hello")) {
         let program = "import os
+print(open('/proc/1/cmdline', 'rb').read().strip(b'\\0'))
 for name in ('environ', 'fd', 'exe', 'root', 'maps', 'mem', 'cwd'):
     for use in (os.listdir, os.readlink, lambda p: open(p, 'rb').read(10)):
         try: seen = use('/proc/1/' + name)
@@ -107,6 +120,6 @@ for fd in range(10):
     except OSError: pass
 print(os.getpid(), os.getppid())";
         let out = host.python(&[], program).expect(0).stdout();
-        assert_eq!(out.trim(), "2 1", "{out}");
+        assert_eq!(out.trim(), "b''\n2 1", "{out}");
     }
 }

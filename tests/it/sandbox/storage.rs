@@ -59,7 +59,7 @@ fn what_is_written_is_gone_unless_it_is_kept() {
         assert_eq!(host.python(&[], look).expect(0).stdout().trim(), "False");
         let there = host.store.join("runs").join(&name);
         assert!(there.join("upper/written").exists());
-        let _ = host.mlbuild(&["run", "--keep", &host.image.clone()]).run().expect(2);
+        let _ = host.mlbuild(&["run", "--keep", &host.image.clone()]).run().expect(125);
         fs::remove_dir_all(there).unwrap();
     }
 }

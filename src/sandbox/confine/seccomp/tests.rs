@@ -56,7 +56,7 @@ fn expected(rules: &BTreeMap<u32, Rule>, number: u32, arguments: [u64; 6]) -> Ve
 #[test]
 fn the_program_says_what_the_list_says() {
     for architecture in BOTH {
-        let program = program_for(architecture);
+        let program = program_for(architecture, false);
         let rules: BTreeMap<_, _> = rules(architecture).into_iter().collect();
         let numbers = (0..1024).chain([0x3fff_ffff, 0x4000_0000, 0x4000_0001, 0x4000_0200, u32::MAX]);
         for number in numbers {
@@ -81,7 +81,7 @@ fn the_program_says_what_the_list_says() {
 fn other_architectures_are_ended() {
     // i386, arm, s390x, and each of ours to the other.
     for architecture in BOTH {
-        let program = program_for(architecture);
+        let program = program_for(architecture, false);
         for foreign in [0x4000_0003, 0x4000_0028, 0x8000_0016, 0xc000_003e, 0xc000_00b7] {
             let (code, _) = run(&program, foreign, 1, [0; 6]);
             if foreign != architecture.audit() {
@@ -162,7 +162,7 @@ fn numbers_are_those_of_the_kernel() {
 
 #[test]
 fn what_must_be_closed_is_closed() {
-    let x86_64 = program_for(Architecture::X86_64);
+    let x86_64 = program_for(Architecture::X86_64, false);
     let verdict = |number: u32, arguments: [u64; 6]| run(&x86_64, 0xc000_003e, number, arguments).0;
     let deny = Verdict::DENY.code();
     for (name, number) in [
