@@ -10,8 +10,10 @@
 
 mod credential;
 mod host;
+pub mod keychain;
 mod settings;
 
 pub use credential::{Anonymous, Credential, Keychain, KeychainError, Secret};
 pub use host::{Host, HostError};
+pub use keychain::UserKeychain;
 pub use settings::{AllSettings, ClientCertificate, Settings};
