@@ -8,11 +8,14 @@
 //!   compared with what was meant.
 //! - **Nothing incomplete has a name.** Blobs, then configs, then manifests, then indexes, then tags.
 
+mod certificates;
+pub mod configuration;
 mod credential;
 mod host;
 pub mod keychain;
 mod settings;
 
+pub use configuration::{Configuration, ConfigurationError};
 pub use credential::{Anonymous, Credential, Keychain, KeychainError, Secret};
 pub use host::{Host, HostError};
 pub use keychain::UserKeychain;

@@ -1,4 +1,4 @@
-//! The shape of a spec, compared with its JSON Schema: unknown and missing keys, wrong types, unknown words.
+//! The shape of a text, compared with its JSON Schema: unknown and missing keys, wrong types, unknown words.
 //!
 //! A small validator of our own, because the ones there are stop at the first mistake or know nothing of TOML's
 //! places. It understands what `schemars` makes of the types in `wire` (`$ref`, `type`, `properties`,
@@ -12,19 +12,18 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::schema;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 
 /// Every mistake in the shape of `table`, in the order of the text.
-pub(super) fn check(table: &DeTable<'_>, text: &str) -> Vec<Diagnostic> {
-    let mut checker = Checker { text, found: Vec::new() };
-    checker.table(schema::value(), table, None, &Path::default());
+pub(super) fn check(schema: &Value, table: &DeTable<'_>, text: &str) -> Vec<Diagnostic> {
+    let mut checker = Checker { root: schema, text, found: Vec::new() };
+    checker.table(schema, table, None, &Path::default());
     checker.found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
     checker.found
 }
 
 /// `name` in backticks, shortened when it is absurdly long.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     match name.char_indices().nth(80) {
         Some((end, _)) => format!("`{}…`", &name[..end]),
         None => format!("`{name}`"),
@@ -61,7 +60,9 @@ impl Path {
         let Some((_, element)) = self.0.last() else { return "the spec".to_owned() };
         let mut name = String::new();
         for (key, _) in &self.0 {
-            let _ = write!(name, "{}{key}", if name.is_empty() { "" } else { "." });
+            let is_bare = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            let quote = if is_bare { "" } else { "\"" };
+            let _ = write!(name, "{}{quote}{key}{quote}", if name.is_empty() { "" } else { "." });
         }
         if *element { format!("[[{name}]]") } else { format!("[{name}]") }
     }
@@ -82,19 +83,20 @@ impl Path {
 }
 
 struct Checker<'t> {
+    root: &'t Value,
     text: &'t str,
     found: Vec<Diagnostic>,
 }
 
-impl Checker<'_> {
+impl<'t> Checker<'t> {
     fn value(
         &mut self,
-        schema: &Value,
+        schema: &'t Value,
         value: &Spanned<DeValue<'_>>,
         key: Option<Range<usize>>,
         path: &Path,
     ) {
-        let schema = resolved(schema);
+        let schema = self.resolved(schema);
         let expected = schema_type(schema);
         match (expected, value.get_ref()) {
             ("object", DeValue::Table(table)) => {
@@ -114,7 +116,7 @@ impl Checker<'_> {
         }
     }
 
-    fn table(&mut self, schema: &Value, table: &DeTable<'_>, place: Option<Range<usize>>, path: &Path) {
+    fn table(&mut self, schema: &'t Value, table: &DeTable<'_>, place: Option<Range<usize>>, path: &Path) {
         let properties = schema["properties"].as_object();
         for (key, value) in table {
             let name: &str = key.get_ref();
@@ -134,7 +136,7 @@ impl Checker<'_> {
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if !table.contains_key(name) {
                 let missing = path.key(name);
-                let property = resolved(&schema["properties"][name]);
+                let property = self.resolved(&schema["properties"][name]);
                 let message = if schema_type(property) == "object" {
                     format!("{} is missing", missing.table())
                 } else {
@@ -156,7 +158,7 @@ impl Checker<'_> {
         self.found.push(match near {
             Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
             None => {
-                let elsewhere = tables_with(name);
+                let elsewhere = tables_with(self.root, name);
                 let diagnostic = match elsewhere.as_slice() {
                     [] => diagnostic,
                     tables => diagnostic.hint(format!("`{name}` is a key of {}", tables.join(", "))),
@@ -167,7 +169,7 @@ impl Checker<'_> {
         });
     }
 
-    fn string(&mut self, schema: &Value, string: &str, span: Range<usize>, path: &Path) {
+    fn string(&mut self, schema: &'t Value, string: &str, span: Range<usize>, path: &Path) {
         let words = words(schema);
         if !words.is_empty() && !words.contains(&string) {
             let message = format!("{}: unknown value {}", path.value(false), quoted(string));
@@ -187,7 +189,7 @@ impl Checker<'_> {
         &mut self,
         expected: &str,
         found: &DeValue<'_>,
-        schema: &Value,
+        schema: &'t Value,
         span: Range<usize>,
         path: &Path,
     ) {
@@ -214,7 +216,7 @@ impl Checker<'_> {
                 };
                 Some(format!("write it as an array: {items}"))
             }
-            ("array", DeValue::Table(_)) if schema_type(resolved(&schema["items"])) == "object" => {
+            ("array", DeValue::Table(_)) if schema_type(self.resolved(&schema["items"])) == "object" => {
                 Some(format!("there may be several: begin each with {}", path.element().table()))
             }
             ("object", DeValue::Array(array)) if array.iter().any(|item| item.get_ref().is_table()) => {
@@ -233,6 +235,10 @@ impl Checker<'_> {
             Some(hint) => diagnostic.hint(hint),
             None => diagnostic,
         });
+    }
+
+    fn resolved(&self, schema: &'t Value) -> &'t Value {
+        resolved(self.root, schema)
     }
 
     fn say(&mut self, message: String, span: Range<usize>) {
@@ -276,9 +282,10 @@ fn at_least_one(schema: &Value, keyword: &str) -> bool {
     schema[keyword].as_u64().is_some_and(|least| least > 0)
 }
 
-fn resolved(schema: &Value) -> &Value {
+/// The definition in the root schema that a reference means.
+fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     match schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
-        Some(pointer) => schema::value().pointer(pointer).unwrap_or(&Value::Null),
+        Some(pointer) => root.pointer(pointer).unwrap_or(&Value::Null),
         None => schema,
     }
 }
@@ -302,14 +309,14 @@ fn words(schema: &Value) -> Vec<&str> {
 }
 
 /// Headers of the tables at the top level that have a key of this name.
-fn tables_with(key: &str) -> Vec<String> {
-    let Some(properties) = schema::value()["properties"].as_object() else { return Vec::new() };
+fn tables_with(root: &Value, key: &str) -> Vec<String> {
+    let Some(properties) = root["properties"].as_object() else { return Vec::new() };
     properties
         .iter()
         .filter_map(|(name, property)| {
-            let property = resolved(property);
+            let property = resolved(root, property);
             let (table, header) = match schema_type(property) {
-                "array" => (resolved(&property["items"]), format!("[[{name}]]")),
+                "array" => (resolved(root, &property["items"]), format!("[[{name}]]")),
                 _ => (property, format!("[{name}]")),
             };
             table["properties"].get(key).map(|_| header)
@@ -318,17 +325,22 @@ fn tables_with(key: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::spec::schema;
 
     fn messages(text: &str) -> Vec<String> {
         let table = DeTable::parse(text).unwrap().into_inner();
-        check(&table, text).into_iter().map(|diagnostic| diagnostic.message).collect()
+        check(schema::value(), &table, text).into_iter().map(|diagnostic| diagnostic.message).collect()
     }
 
     /// A keyword that the checker does not know would be ignored in silence.
     #[test]
     fn schema_uses_no_keyword_but_those_understood() {
+        is_understood(schema::value());
+    }
+
+    pub(crate) fn is_understood(schema: &Value) {
         const KNOWN: [&str; 17] = [
             "$schema",
             "$defs",
@@ -361,7 +373,7 @@ mod tests {
                 }
             }
         }
-        walk(schema::value());
+        walk(schema);
     }
 
     #[test]

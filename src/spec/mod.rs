@@ -9,13 +9,16 @@
 //! 4. `meaning` turns them into the model: defaults, and what no schema can say (a path that leaves its root, a
 //!    Python that the suite does not have). Again all mistakes at once, each with its place.
 //!
+//! `form` takes these steps; the user's configuration, another text of TOML, takes them too.
+//!
 //! Pure: no file is opened here, not even to see whether `requirements.txt` exists. [`starter`] writes new specs.
 
-mod check;
+pub(crate) mod check;
+pub(crate) mod form;
 mod meaning;
 pub mod model;
-mod schema;
-mod source;
+pub(crate) mod schema;
+pub(crate) mod source;
 pub mod starter;
 mod wire;
 

@@ -5,24 +5,33 @@
 
 use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 /// The schema as pretty-printed JSON with a final newline: the exact content of `schemas/mlbuild.schema.json`.
 pub fn schema_json() -> String {
-    let mut text = serde_json::to_string_pretty(value()).expect("a JSON value has a text");
+    text(value())
+}
+
+/// A schema as it is printed and checked in.
+pub(crate) fn text(schema: &Value) -> String {
+    let mut text = serde_json::to_string_pretty(schema).expect("a JSON value has a text");
     text.push('\n');
     text
 }
 
+/// The schema of a text that is deserialised into `T`.
+pub(crate) fn of<T: JsonSchema>() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<T>().to_value();
+    without_null(&mut schema);
+    headline_first(schema)
+}
+
 /// The schema as `check` walks it.
 pub(super) fn value() -> &'static Value {
-    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-        let generator = SchemaSettings::draft2020_12().into_generator();
-        let mut schema = generator.into_root_schema_for::<super::wire::Spec>().to_value();
-        without_null(&mut schema);
-        headline_first(schema)
-    });
+    static SCHEMA: LazyLock<Value> = LazyLock::new(of::<super::wire::Spec>);
     &SCHEMA
 }
 

@@ -1,4 +1,4 @@
-//! The text of a spec with the place of everything in it.
+//! A text of TOML with the place of everything in it.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::Diagnostic;
 
-/// The longest spec accepted, in bytes. A generated one with ten thousand packages has half of this.
+/// The longest text accepted, in bytes. A generated spec with ten thousand packages has half of this.
 pub const MAX_BYTES: usize = 1 << 20;
 /// The longest text of which every mistake in syntax is looked for, in bytes; of a longer one the first is said. The
 /// parser keeps some two hundred bytes for each, and each byte may be one.
 const MAX_RECOVERED: usize = 256 << 10;
 
-/// The root table, or every syntax error.
-pub(super) fn read(text: &str) -> Result<DeTable<'_>, Vec<Diagnostic>> {
+/// The root table, or every syntax error; `what` is what the text is.
+pub(super) fn read<'t>(text: &'t str, what: &str) -> Result<DeTable<'t>, Vec<Diagnostic>> {
     if text.len() > MAX_BYTES {
-        let message = format!("spec is {} bytes long: at most {MAX_BYTES} are read", text.len());
+        let message = format!("{what} is {} bytes long: at most {MAX_BYTES} are read", text.len());
         return Err(vec![Diagnostic::error(message, None)]);
     }
     let first = match DeTable::parse(text) {
@@ -124,7 +124,7 @@ fn inside(text: &str, span: Range<usize>) -> Range<usize> {
 /// A value of the text, or where it would stand: looking further down than there is anything stays at the last
 /// thing there was, so that a message always has a place.
 #[derive(Clone)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     value: Option<&'a DeValue<'a>>,
     table: Option<&'a DeTable<'a>>,
     span: Option<Range<usize>>,
@@ -132,12 +132,12 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn root(table: &'a DeTable<'a>) -> Self {
+    pub(crate) fn root(table: &'a DeTable<'a>) -> Self {
         Self { value: None, table: Some(table), span: None, key: None }
     }
 
     /// A place in no text.
-    pub(super) fn nowhere() -> Self {
+    pub(crate) fn nowhere() -> Self {
         Self { value: None, table: None, span: None, key: None }
     }
 
@@ -148,7 +148,7 @@ impl<'a> Place<'a> {
     }
 
     /// What stands under `key`.
-    pub(super) fn get(&self, key: &str) -> Self {
+    pub(crate) fn get(&self, key: &str) -> Self {
         match self.table.and_then(|table| table.get_key_value(key)) {
             Some((key, value)) => Self::of(value, Some(key.span())),
             None => self.absent(),
@@ -156,12 +156,12 @@ impl<'a> Place<'a> {
     }
 
     /// Whether anything is written under `key`.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
     /// The element at `index`.
-    pub(super) fn at(&self, index: usize) -> Self {
+    pub(crate) fn at(&self, index: usize) -> Self {
         match self.value.and_then(DeValue::as_array).and_then(|array| array.get(index)) {
             Some(value) => Self::of(value, self.key.clone()),
             None => self.absent(),
@@ -173,12 +173,12 @@ impl<'a> Place<'a> {
     }
 
     /// Where the value stands.
-    pub(super) fn span(&self) -> Option<Range<usize>> {
+    pub(crate) fn span(&self) -> Option<Range<usize>> {
         self.span.clone()
     }
 
     /// Where its key stands; of what has none, the value.
-    pub(super) fn key_span(&self) -> Option<Range<usize>> {
+    pub(crate) fn key_span(&self) -> Option<Range<usize>> {
         self.key.clone().or_else(|| self.span())
     }
 }

@@ -17,9 +17,9 @@ use toml::de::DeTable;
 pub use words::normalise_name;
 pub(super) use words::{is_index_url, is_python_name};
 
-use super::source::{self, Place};
-use super::{check, model, wire};
-use crate::diagnostic::{Diagnostic, Severity};
+use super::source::Place;
+use super::{form, model, schema, wire};
+use crate::diagnostic::Diagnostic;
 
 /// A spec understood, and what is worth saying about it nevertheless.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,38 +28,10 @@ pub struct Parsed {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// The most mistakes reported of one text.
-const MAX_REPORTED: usize = 100;
-
 /// Understands the text of a spec, or says everything that is wrong with it, in the order of the text.
 pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
-    let table = source::read(text).map_err(bounded)?;
-    let found = check::check(&table, text);
-    if !found.is_empty() {
-        return Err(bounded(found));
-    }
-    let wire: wire::Spec = toml::from_str(text).map_err(|error| {
-        vec![Diagnostic::error(
-            error.message().to_owned(),
-            error.span().filter(|span| span.end <= text.len()),
-        )]
-    })?;
-    let mut found = Vec::new();
-    let spec = spec(wire, &table, &mut found);
-    found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
-    if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        return Err(bounded(found));
-    }
-    Ok(Parsed { spec, warnings: bounded(found) })
-}
-
-fn bounded(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    if found.len() > MAX_REPORTED {
-        let more = found.len() - MAX_REPORTED;
-        found.truncate(MAX_REPORTED);
-        found.push(Diagnostic::error(format!("{more} further mistakes are not shown"), None));
-    }
-    found
+    let (spec, warnings) = form::parse(text, "spec", schema::value(), spec)?;
+    Ok(Parsed { spec, warnings })
 }
 
 fn spec(wire: wire::Spec, table: &DeTable<'_>, found: &mut Vec<Diagnostic>) -> model::Spec {
