@@ -72,7 +72,11 @@ pub enum Command {
     Images(Images),
     /// Look after the store: where it is, how big, clean it, check it
     Cache(Cache),
-    /// Print the JSON Schema of mlbuild.toml or of mlbuild.lock
+    /// Keep a user name and password for a registry
+    Login(Login),
+    /// Forget the user name and password for a registry
+    Logout(Logout),
+    /// Print the JSON Schema of mlbuild.toml, of mlbuild.lock or of the user's config.toml
     Schema(Schema),
     /// What this host can do for `mlbuild run`, and what stands in the way
     Doctor(Doctor),
@@ -407,6 +411,51 @@ impl DoctorPart {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild login registry.example                        asks for both
+  printf %s \"$TOKEN\" | mlbuild login -u robot --password-stdin registry.example:5000
+
+They are kept where other tools find them too: by the credential helper (credHelpers, credsStore) of the file that has the
+registry, or else in that file, in plain text. Files are $REGISTRY_AUTH_FILE alone, or else
+$XDG_RUNTIME_DIR/containers/auth.json, $XDG_CONFIG_HOME/containers/auth.json and $DOCKER_CONFIG/config.json
+(~/.docker/config.json), to which a new registry goes. $DOCKER_AUTH_CONFIG, the text of such a file, goes before all.")]
+pub struct Login {
+    /// Host and port [default: the registry that the spec in this directory names]
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
+    /// User name
+    #[arg(long, short = 'u', value_name = "USER")]
+    pub username: Option<String>,
+    /// Take the password from standard input, without the line break at its end
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Refused, in our words
+    #[arg(long, short = 'p', hide = true, num_args = 0..=1, value_name = "PASSWORD")]
+    pub password: Option<Option<String>>,
+    #[command(flatten)]
+    pub project: Project,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild logout registry.example
+
+Every file that `mlbuild login --help` names forgets the registry, and so do their credential helpers.")]
+pub struct Logout {
+    /// Host and port [default: the registry that the spec in this directory names]
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
+    #[command(flatten)]
+    pub project: Project,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Schema {
     /// Of which file
     #[arg(value_enum, default_value = "spec")]
@@ -417,4 +466,5 @@ pub struct Schema {
 pub enum SchemaOf {
     Spec,
     Lock,
+    Config,
 }

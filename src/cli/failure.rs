@@ -12,6 +12,8 @@ use crate::cli::text::printable;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{EngineError, ErrorKind};
 use crate::fetch::FetchError;
+use crate::registry::keychain::ChangeError;
+use crate::registry::{ConfigurationError, KeychainError};
 use crate::sandbox::{FAILED, SandboxError};
 use crate::spec::model::WheelException;
 use crate::store::{self, StoreError};
@@ -39,6 +41,15 @@ pub enum Failure {
     /// Another process of ours has said it.
     #[error("exit status {}", .0.0)]
     Said(RunStatus),
+    /// What is known of a registry's credential cannot be read,
+    #[error(transparent)]
+    Keychain(#[from] KeychainError),
+    /// or not be changed.
+    #[error(transparent)]
+    Credential(#[from] ChangeError),
+    /// Of the user's `config.toml`.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
     #[error("{what}")]
     Io { what: String, source: std::io::Error },
 }
@@ -67,6 +78,8 @@ impl Failure {
             Self::Request { .. } => Exit::Request,
             Self::Hinted { .. } => Exit::Host,
             Self::Integrity(_) => Exit::Integrity,
+            Self::Configuration(_) => Exit::Request,
+            Self::Keychain(_) | Self::Credential(_) => Exit::Failure,
             Self::Io { .. } | Self::Sandbox(_) | Self::Said(_) | Self::Run(_) => Exit::Failure,
         }
     }
@@ -85,6 +98,9 @@ impl Failure {
     pub fn print(&self, color: bool) {
         let text = match self {
             Self::Engine(EngineError::Spec { path, text, diagnostics }) => {
+                report::render(diagnostics, &path.display().to_string(), text, color)
+            }
+            Self::Configuration(ConfigurationError::Invalid { path, text, diagnostics }) => {
                 report::render(diagnostics, &path.display().to_string(), text, color)
             }
             Self::Said(_) => return,
@@ -152,6 +168,7 @@ impl Failure {
             Self::Run(failure) => failure.hints(),
             Self::Sandbox(error) => error.hints(),
             Self::Hinted { hints, .. } => hints.clone(),
+            Self::Keychain(_) | Self::Credential(_) | Self::Configuration(_) => Vec::new(),
             Self::Integrity(_) | Self::Io { .. } | Self::Said(_) => Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ pub mod exit;
 mod failure;
 mod out;
 mod progress;
+mod prompt;
 pub mod report;
 mod secrets;
 mod signals;

@@ -13,8 +13,11 @@
 //! It is `$XDG_CONFIG_HOME/mlbuild/config.toml`, or `~/.config/mlbuild/config.toml`. The types in [`wire`] are the one
 //! source of its keys and of `schemas/config.schema.json`; a text takes the way of a spec through [`form`].
 //!
-//! Certificates of registries may also lie where Docker and podman have them, see [`super::certificates`]; a key that is
-//! written here goes before what lies there.
+//! What else has a say, each about something else or after it:
+//! - Certificates may also lie where Docker and podman have them, see [`certificates`]; a key written here goes before.
+//! - `SSL_CERT_FILE` and `SSL_CERT_DIR` stand for the system's certificates, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name
+//!   proxies, for registries as for everything else ([`crate::http`]).
+//! - Credentials stand in no configuration: see [`super::keychain`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -53,7 +53,8 @@ fn every_mistake_of_a_spec_is_said_at_once() {
 fn help_and_version() {
     let project = Project::empty();
     assert!(project.mlbuild(&["--version"]).ok().stdout().starts_with("mlbuild "));
-    for verb in ["init", "lock", "build", "inspect", "images", "cache", "schema", "doctor"] {
+    for verb in ["init", "lock", "build", "inspect", "images", "cache", "schema", "doctor", "login", "logout"]
+    {
         assert!(project.mlbuild(&[verb, "--help"]).ok().stdout().contains("Usage: mlbuild"), "{verb}");
     }
 }
@@ -61,7 +62,11 @@ fn help_and_version() {
 #[test]
 fn schemas_are_those_of_the_project() {
     let empty = Project::empty();
-    for (of, file) in [("spec", "schemas/mlbuild.schema.json"), ("lock", "schemas/lock.schema.json")] {
+    for (of, file) in [
+        ("spec", "schemas/mlbuild.schema.json"),
+        ("lock", "schemas/lock.schema.json"),
+        ("config", "schemas/config.schema.json"),
+    ] {
         let printed = empty.mlbuild(&["schema", of]).ok().json();
         let checked_in: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(project(file)).unwrap()).unwrap();

@@ -13,6 +13,7 @@ mod elf;
 mod faults;
 mod gpu;
 mod hostile;
+mod login;
 mod sandbox;
 mod support;
 mod trees;

@@ -7,10 +7,13 @@ mod images;
 mod init;
 mod inspect;
 mod lock;
+mod login;
+mod logout;
 mod prepare;
 mod run;
 mod schema;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +24,8 @@ use crate::cli::out;
 use crate::cli::progress::Progress;
 use crate::cli::signals;
 use crate::engine::{Cancel, Engine, Project};
+use crate::registry::keychain::Places;
+use crate::registry::{Configuration, UserKeychain};
 use crate::store::{self, Store};
 
 pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
@@ -39,6 +44,8 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
         Command::Inspect(args) => inspect::run(&session, &args),
         Command::Images(args) => images::run(&session, &args),
         Command::Cache(args) => cache::run(&session, &args.command),
+        Command::Login(args) => login::run(&session, &args),
+        Command::Logout(args) => logout::run(&session, &args),
         Command::Schema(args) => schema::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
@@ -53,6 +60,11 @@ fn as_runtimes_do(failure: Failure) -> Result<Ending, Failure> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "where the user's own files are, is the user's to say")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
 /// What every verb needs to know of the run.
 struct Session {
     global: Global,
@@ -65,9 +77,32 @@ impl Session {
         if let Some(home) = &self.global.home {
             return Ok(home.clone());
         }
-        #[expect(clippy::disallowed_methods, reason = "the store's place is the user's to say")]
-        let env = |name: &str| std::env::var_os(name);
-        Ok(store::home(&env)?)
+        Ok(store::home(&variable)?)
+    }
+
+    /// What this machine and its user say of registries.
+    fn configuration(&self) -> Result<Configuration, Failure> {
+        let configuration = Configuration::of(&variable)?;
+        print_warnings(&configuration.warnings, &configuration.path, &configuration.text, self.color);
+        for note in &configuration.notes {
+            self.warn(note);
+        }
+        Ok(configuration)
+    }
+
+    /// What the user has given to any tool to be let in by registries.
+    fn keychain(&self) -> UserKeychain {
+        UserKeychain::new(Places::of(&variable, rustix::process::getuid().as_raw()))
+    }
+
+    fn warnings_of(&self, keychain: &UserKeychain) {
+        for warning in keychain.take_warnings() {
+            self.warn(&warning);
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        out::talk(format_args!("warning: {text}\n"));
     }
 
     fn store(&self) -> Result<Store, Failure> {

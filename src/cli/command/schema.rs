@@ -9,6 +9,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let schema = match args.of {
         SchemaOf::Spec => crate::spec::schema_json(),
         SchemaOf::Lock => crate::lock::wire::json_schema(),
+        SchemaOf::Config => crate::registry::configuration::schema_json(),
     };
     out::print(format_args!("{schema}"));
     Ok(Exit::Success)

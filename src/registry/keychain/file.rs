@@ -201,6 +201,8 @@ fn shown(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn host(text: &str) -> Host {
@@ -308,6 +310,39 @@ mod tests {
         assert_eq!(said(&file, "a.example"), "auths is no object");
         assert_eq!(file.helper(&host("a.example")).unwrap_err(), "credHelpers is no object");
         assert!(AuthFile::parse(" \n").ok().unwrap().credential(&host("a.example")).unwrap().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_set_is_what_is_found(
+            user in "[^:\\p{Cc}]{0,20}",
+            password in "[^\\p{Cc}]{0,40}",
+            names in prop::collection::btree_set("[ab]{1,2}(\\.[ab]){0,1}(:[12])?", 2..5),
+        ) {
+            let hosts: Vec<Host> = names.iter().map(|name| host(name)).collect();
+            let mut file = AuthFile::default();
+            for (index, host) in hosts.iter().enumerate().skip(1) {
+                file.set(host, Some(&basic(&format!("{user}{index}"), &password))).unwrap();
+            }
+            let file = AuthFile::parse(&file.text()).ok().unwrap();
+            prop_assert_eq!(file.credential(&hosts[0]), Ok(None));
+            for (index, host) in hosts.iter().enumerate().skip(1) {
+                prop_assert_eq!(file.credential(host), Ok(Some(basic(&format!("{user}{index}"), &password))));
+            }
+        }
+
+        #[test]
+        fn no_message_quotes_a_value(value in "\\PC{0,30}", field in "auth|username|password|identitytoken|registrytoken") {
+            let marked = format!("hunter2{value}");
+            let text = serde_json::json!({ "auths": { "a.example": { field: marked } } }).to_string();
+            let whys = [
+                AuthFile::parse(&text).ok().unwrap().credential(&host("a.example")).err(),
+                AuthFile::parse(&text[..text.len() - 2]).err(),
+            ];
+            for why in whys.into_iter().flatten() {
+                prop_assert!(!why.contains("hunter2"), "{}", why);
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! 1. `DOCKER_AUTH_CONFIG`: the text of an authentication file, for CI; [`file`] has the format.
 //! 2. `REGISTRY_AUTH_FILE` names a file. It is then the only one, and has to be there.
-//! 3. Without it: `$XDG_RUNTIME_DIR/containers/auth.json` (`/run/containers/UID` where there is no such directory),
+//! 3. Without it: `$XDG_RUNTIME_DIR/containers/auth.json` (`/run/containers/UID` where that variable is not set),
 //!    `$XDG_CONFIG_HOME/containers/auth.json`, `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`.
 //!
 //! Within one of them: the helper of `credHelpers` for this registry alone; else that of `credsStore`, and where it knows
