@@ -168,7 +168,10 @@ impl Failure {
             Self::Run(failure) => failure.hints(),
             Self::Sandbox(error) => error.hints(),
             Self::Hinted { hints, .. } => hints.clone(),
-            Self::Keychain(_) | Self::Credential(_) | Self::Configuration(_) => Vec::new(),
+            Self::Keychain(_) | Self::Credential(ChangeError::NoPlace | ChangeError::Refused { .. }) => {
+                hint("the variable REGISTRY_AUTH_FILE names another file")
+            }
+            Self::Credential(_) | Self::Configuration(_) => Vec::new(),
             Self::Integrity(_) | Self::Io { .. } | Self::Said(_) => Vec::new(),
         }
     }

@@ -40,7 +40,8 @@ impl Terminal {
 
     /// A line that is not seen; none where the person has stopped it.
     ///
-    /// Its keys come one by one, and no signal comes from the keyboard: nothing leaves the terminal without its echo.
+    /// Its keys come one by one, and no signal comes from the keyboard: no key leaves the terminal without its echo.
+    /// What is killed from elsewhere at that moment does (`stty sane` mends it).
     pub fn ask_secret(&self, question: &str) -> io::Result<Option<String>> {
         let quiet = Quiet::new(&self.0)?;
         self.say(&format!("{question}: "))?;

@@ -366,7 +366,7 @@ fn skopeo_and_we_read_what_the_other_writes() {
     assert!(lets_in().contains("authentication required"), "{}", lets_in());
     let _ = login(&project, &["-u", "me", host], PASSWORD).expect(0);
     assert_eq!(find(&project, host), Some(expected));
-    assert!(lets_in().contains("repository name not known"), "{}", lets_in());
+    assert!(lets_in().contains("404 (Not Found)"), "{}", lets_in());
     assert_eq!(skopeo(&["login", "--get-login", host]).ok().stdout(), "me\n");
     let _ = skopeo(&["logout", host]).ok();
     assert_eq!(find(&project, host), None);
@@ -374,7 +374,23 @@ fn skopeo_and_we_read_what_the_other_writes() {
     // Docker's file, which they read last.
     let _ = login(&project, &["-u", "me", host], PASSWORD).expect(0);
     assert_eq!(find(&project, host).unwrap().1, Source::File(docker(&project)));
-    assert!(lets_in().contains("repository name not known"), "{}", lets_in());
+    assert!(lets_in().contains("404 (Not Found)"), "{}", lets_in());
     let _ = mlbuild(&project, &["logout", host]).ok();
     assert!(lets_in().contains("authentication required"), "{}", lets_in());
+
+    // What they keep for a namespace is for no other part of the registry.
+    let file = project.home().join("named.json");
+    let (authfile, team) = (file.to_str().unwrap(), format!("{host}/team"));
+    let arguments =
+        ["login", "--authfile", authfile, "--cert-dir", certificates, "-u", "me", "--password-stdin", &team];
+    let _ = with_input(skopeo(&arguments), PASSWORD).expect(0);
+    assert!(fs::read_to_string(&file).unwrap().contains(&team));
+    let env = |name: &str| (name == "REGISTRY_AUTH_FILE").then(|| file.clone().into());
+    let keychain = UserKeychain::new(Places::of(&env, 0));
+    assert_eq!(keychain.find(&host.parse().unwrap()).unwrap(), None);
+    let warnings = keychain.take_warnings();
+    assert!(
+        warnings.iter().any(|text| text.contains(&format!("namespaces of {host} alone"))),
+        "{warnings:?}"
+    );
 }
