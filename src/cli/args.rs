@@ -415,10 +415,11 @@ impl DoctorPart {
   mlbuild login registry.example                        asks for both
   printf %s \"$TOKEN\" | mlbuild login -u robot --password-stdin registry.example:5000
 
-They are kept where other tools find them too: by the credential helper (credHelpers, credsStore) of the file that has the
-registry, or else in that file, in plain text. Files are $REGISTRY_AUTH_FILE alone, or else
-$XDG_RUNTIME_DIR/containers/auth.json, $XDG_CONFIG_HOME/containers/auth.json and $DOCKER_CONFIG/config.json
-(~/.docker/config.json), to which a new registry goes. $DOCKER_AUTH_CONFIG, the text of such a file, goes before all.")]
+They are kept where other tools find them too: by the credential helper (credHelpers,
+credsStore) of the file that has the registry, or else in that file, in plain text. The files:
+$REGISTRY_AUTH_FILE alone, or else $XDG_RUNTIME_DIR/containers/auth.json,
+$XDG_CONFIG_HOME/containers/auth.json and $DOCKER_CONFIG/config.json (~/.docker/config.json),
+to which a new registry goes. $DOCKER_AUTH_CONFIG, the text of such a file, goes before all.")]
 pub struct Login {
     /// Host and port [default: the registry that the spec in this directory names]
     #[arg(value_name = "REGISTRY")]

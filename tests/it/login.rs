@@ -13,9 +13,9 @@ use mlbuild::registry::{Credential, Host};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
-use crate::support::mlbuild::{Finished, Project, Run};
-use crate::support::skip::{Skip, or_skip};
-use crate::support::tool::tool;
+use crate::support::mlbuild::{Finished, PROGRAM, Project, Run};
+use crate::support::skip::{Skip, or_skip, skip};
+use crate::support::tool::{is_root, tool};
 
 /// One that is not easily taken for something else.
 const PASSWORD: &str = "pa:ss w0rd";
@@ -204,6 +204,46 @@ fn a_helper_keeps_it_instead() {
         with_input(run(&["login", "-u", "me", "--password-stdin", "a.example"]), PASSWORD).expect(1);
     assert!(missing.stderr().contains("docker-credential-test does not store"), "{}", missing.stderr());
     assert!(missing.stderr().contains("it is not installed"), "{}", missing.stderr());
+}
+
+/// What is closed to a user is not theirs; what is theirs and broken is said to be.
+#[test]
+fn directories_that_are_closed_are_passed_over() {
+    or_skip!("another user", tool("setpriv"));
+    if !is_root() {
+        return skip("another user", &Skip("only root can become another user".to_owned()));
+    }
+    let project = Project::empty();
+    let home = project.home();
+    let program = home.join("mlbuild");
+    fs::copy(PROGRAM, &program).unwrap();
+    for open in [home.parent().unwrap(), &home, &project.path()] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let closed = home.join("run");
+    fs::create_dir_all(closed.join("containers")).unwrap();
+    fs::write(closed.join("containers/auth.json"), "not for you").unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let run = |arguments: &[&str]| {
+        let run = Run::new(&program).args(arguments).in_directory(&project.path());
+        run.env("HOME", &home).env("XDG_RUNTIME_DIR", &closed).under(&user)
+    };
+    let login = || with_input(run(&["login", "-u", "me", "--password-stdin", "a.example"]), "x");
+    let done = login().expect(0);
+    assert!(done.stdout().contains(docker(&project).to_str().unwrap()), "{}", done.stdout());
+    assert_eq!(fs::metadata(docker(&project)).unwrap().uid(), 65534);
+
+    fs::set_permissions(docker(&project), fs::Permissions::from_mode(0)).unwrap();
+    let refused = login().expect(1);
+    assert!(refused.stderr().contains("config.json: Permission denied"), "{}", refused.stderr());
+    fs::set_permissions(docker(&project), fs::Permissions::from_mode(0o644)).unwrap();
+    std::os::unix::fs::chown(docker(&project), Some(0), Some(0)).unwrap();
+    for refused in [login(), run(&["logout", "a.example"]).run()] {
+        let said = refused.expect(1).stderr();
+        assert!(said.contains("it belongs to another user") && said.contains("hint: "), "{said}");
+    }
+    assert!(fs::read_to_string(docker(&project)).unwrap().contains("a.example"));
 }
 
 /// A person's terminal with `mlbuild login` in it, which is its controlling terminal.

@@ -143,12 +143,7 @@ impl UserKeychain {
     fn read(&self, path: &Path) -> Result<Option<AuthFile>, String> {
         let text = match textfile::read(path, file::MAX_BYTES) {
             Ok(text) => text,
-            Err(error)
-                if !self.places.required
-                    && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-            {
-                return Ok(None);
-            }
+            Err(error) if !self.places.required && is_away(path, &error) => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
         let file = AuthFile::parse(&text)?;
@@ -160,6 +155,16 @@ impl UserKeychain {
             ));
         }
         Ok(Some(file))
+    }
+}
+
+/// Whether a file that cannot be read is none of this user's: it is not there, or in a directory that is closed to them,
+/// as `/run/containers` is to all but root.
+fn is_away(path: &Path, error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
+        io::ErrorKind::PermissionDenied => std::fs::symlink_metadata(path).is_err(),
+        _ => false,
     }
 }
 
