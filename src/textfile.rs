@@ -18,6 +18,16 @@ pub fn read_open(file: File, max: usize) -> io::Result<String> {
     String::from_utf8(read_bytes(file, max)?).map_err(|_| refused("it is not UTF-8".to_owned()))
 }
 
+/// Whether a file of the user's that could not be read is none of theirs: it is not there, or in a directory that is closed
+/// to them.
+pub fn is_away(path: &Path, error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
+        io::ErrorKind::PermissionDenied => path.symlink_metadata().is_err(),
+        _ => false,
+    }
+}
+
 /// Opens a file for reading; what is none is refused by name, and never waited for.
 fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
@@ -82,6 +92,18 @@ mod tests {
         let fifo = dir.path().join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert_eq!(said(&fifo), "it is a FIFO, not a file");
+    }
+
+    #[test]
+    fn what_cannot_be_read_may_be_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text");
+        let away = |path: &Path| is_away(path, &read(path, 4).unwrap_err());
+        assert!(away(&path));
+        std::fs::write(&path, "longer").unwrap();
+        assert!(away(&path.join("below")) && !away(&path) && !away(dir.path()));
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(!is_away(&path, &denied) && is_away(&dir.path().join("closed/text"), &denied));
     }
 
     /// A file of `/proc` has no length and yet a content, as one has that grows between a look and the reading.

@@ -14,10 +14,10 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{AllSettings, ClientCertificate, Host};
+use crate::textfile;
 
 /// In order of precedence.
 pub(super) fn directories(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
@@ -89,7 +89,7 @@ fn list(directory: &Path, notes: &mut Vec<String>) -> Vec<(String, PathBuf)> {
         Ok(found)
     });
     listed.unwrap_or_else(|error| {
-        if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+        if !textfile::is_away(directory, &error) {
             notes.push(format!("certificates in {} are not used: {error}", directory.display()));
         }
         Vec::new()

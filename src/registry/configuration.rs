@@ -81,9 +81,7 @@ impl Configuration {
         let path = path.to_owned();
         let text = match textfile::read(&path, MAX_BYTES) {
             Ok(text) => text,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(Self { path, ..Self::default() });
-            }
+            Err(error) if textfile::is_away(&path, &error) => return Ok(Self { path, ..Self::default() }),
             Err(source) => return Err(ConfigurationError::Read { path, source }),
         };
         match parse(&text, path.parent().unwrap_or(Path::new("."))) {

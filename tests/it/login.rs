@@ -227,11 +227,12 @@ fn directories_that_are_closed_are_passed_over() {
     let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let run = |arguments: &[&str]| {
         let run = Run::new(&program).args(arguments).in_directory(&project.path());
-        run.env("HOME", &home).env("XDG_RUNTIME_DIR", &closed).under(&user)
+        run.env("HOME", &home).env("XDG_RUNTIME_DIR", &closed).env("XDG_CONFIG_HOME", &closed).under(&user)
     };
     let login = || with_input(run(&["login", "-u", "me", "--password-stdin", "a.example"]), "x");
     let done = login().expect(0);
     assert!(done.stdout().contains(docker(&project).to_str().unwrap()), "{}", done.stdout());
+    assert!(!done.stderr().contains("certificates"), "{}", done.stderr());
     assert_eq!(fs::metadata(docker(&project)).unwrap().uid(), 65534);
 
     fs::set_permissions(docker(&project), fs::Permissions::from_mode(0)).unwrap();

@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::file::AuthFile;
-use super::{Source, UserKeychain, file, is_away};
+use super::{Source, UserKeychain, file};
 use crate::registry::{Credential, Host};
 use crate::{scratch, textfile};
 
@@ -108,7 +108,7 @@ fn load(path: &Path) -> Result<AuthFile, ChangeError> {
     let refused = |why| ChangeError::Refused { path: path.to_owned(), why };
     match textfile::read(path, file::MAX_BYTES) {
         Ok(text) => AuthFile::parse(&text).map_err(refused),
-        Err(error) if is_away(path, &error) => Ok(AuthFile::default()),
+        Err(error) if textfile::is_away(path, &error) => Ok(AuthFile::default()),
         Err(error) => Err(refused(error.to_string())),
     }
 }

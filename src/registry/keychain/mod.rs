@@ -29,7 +29,6 @@ mod secret_text;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -143,7 +142,7 @@ impl UserKeychain {
     fn read(&self, path: &Path) -> Result<Option<AuthFile>, String> {
         let text = match textfile::read(path, file::MAX_BYTES) {
             Ok(text) => text,
-            Err(error) if !self.places.required && is_away(path, &error) => return Ok(None),
+            Err(error) if !self.places.required && textfile::is_away(path, &error) => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
         let file = AuthFile::parse(&text)?;
@@ -155,16 +154,6 @@ impl UserKeychain {
             ));
         }
         Ok(Some(file))
-    }
-}
-
-/// Whether a file that cannot be read is none of this user's: it is not there, or in a directory that is closed to them,
-/// as `/run/containers` is to all but root.
-fn is_away(path: &Path, error: &io::Error) -> bool {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
-        io::ErrorKind::PermissionDenied => std::fs::symlink_metadata(path).is_err(),
-        _ => false,
     }
 }
 
