@@ -10,11 +10,11 @@
 //! realms = ["auth.example"]
 //! ```
 //!
-//! It is `$XDG_CONFIG_HOME/mlbuild/config.toml`, or `~/.config/mlbuild/config.toml`. The types in [`wire`] are the one
-//! source of its keys and of `schemas/config.schema.json`; a text takes the way of a spec through [`form`].
+//! It is `$XDG_CONFIG_HOME/mlbuild/config.toml`, or `~/.config/mlbuild/config.toml`. The types in `wire` are the one
+//! source of its keys and of `schemas/config.schema.json`; a text takes the way of a spec through `spec::form`.
 //!
 //! What else has a say, each about something else or after it:
-//! - Certificates may also lie where Docker and podman have them, see [`certificates`]; a key written here goes before.
+//! - Certificates may also lie where Docker and podman have them, see `registry::certificates`; a key written here goes before.
 //! - `SSL_CERT_FILE` and `SSL_CERT_DIR` stand for the system's certificates, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name
 //!   proxies, for registries as for everything else ([`crate::http`]).
 //! - Credentials stand in no configuration: see [`super::keychain`].

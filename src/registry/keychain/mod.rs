@@ -2,7 +2,7 @@
 //!
 //! The first of these that has something for a registry has the word:
 //!
-//! 1. `DOCKER_AUTH_CONFIG`: the text of an authentication file, for CI; [`file`] has the format.
+//! 1. `DOCKER_AUTH_CONFIG`: the text of an authentication file, for CI; `file` has the format.
 //! 2. `REGISTRY_AUTH_FILE` names a file. It is then the only one, and has to be there.
 //! 3. Without it: `$XDG_RUNTIME_DIR/containers/auth.json` (`/run/containers/UID` where that variable is not set),
 //!    `$XDG_CONFIG_HOME/containers/auth.json`, `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`.
@@ -10,7 +10,7 @@
 //! Within one of them: the helper of `credHelpers` for this registry alone; else that of `credsStore`, and where it knows
 //! nothing, `auths`.
 //!
-//! **Exactly one host and port matches** ([`key`] says which keys mean it). Entries for a namespace of a registry
+//! **Exactly one host and port matches** (`key` says which keys mean it). Entries for a namespace of a registry
 //! (`registry.example/team`) are podman's alone; they are not used, and a warning says so where nothing else is there. No
 //! registry goes by a second name, Docker's own included: its credential is found under the host that the image names.
 //!
@@ -56,6 +56,9 @@ pub enum Source {
     /// A helper program, by its name.
     Helper(String),
 }
+
+/// Reads a source; none where it is not there.
+type Read<'k> = Box<dyn Fn() -> Result<Option<AuthFile>, String> + 'k>;
 
 /// A user name and a password that a person has given, or what is wrong with them.
 pub fn entered(user: &str, password: &str) -> Result<Credential, &'static str> {
@@ -123,17 +126,14 @@ impl UserKeychain {
     }
 
     /// All that may have a credential, in order of precedence; each is read when its turn comes.
-    #[expect(clippy::type_complexity, reason = "a source and how it is read")]
-    fn sources(
-        &self,
-    ) -> impl Iterator<Item = (Source, Box<dyn Fn() -> Result<Option<AuthFile>, String> + '_>)> {
+    fn sources(&self) -> impl Iterator<Item = (Source, Read<'_>)> {
         let variable = self.places.text.iter().map(|text| {
             let read = || AuthFile::parse(text.expose()).map(Some);
-            (Source::Variable, Box::new(read) as Box<dyn Fn() -> _>)
+            (Source::Variable, Box::new(read) as Read<'_>)
         });
         let files = self.places.files.iter().map(|path| {
             let read = || self.read(path);
-            (Source::File(path.clone()), Box::new(read) as Box<dyn Fn() -> _>)
+            (Source::File(path.clone()), Box::new(read) as Read<'_>)
         });
         variable.chain(files)
     }
