@@ -104,13 +104,14 @@ impl Body {
         match &mut self.inner {
             Inner::Http(response) => loop {
                 let asked = tokio::time::Instant::now();
-                match response.chunk().await {
+                let chunk = tokio::time::timeout(self.read_timeout, response.chunk()).await;
+                let stalled = || HttpError::Stalled { url: self.shown.clone(), after: self.read_timeout };
+                match chunk.map_err(|_| stalled())? {
                     Ok(Some(bytes)) if bytes.is_empty() => {}
                     Ok(Some(bytes)) => {
                         buffer.extend_from_slice(&bytes);
                         if self.pace.is_a_stall(asked.elapsed(), bytes.len(), self.read_timeout) {
-                            let (url, after) = (self.shown.clone(), self.read_timeout);
-                            return Err(HttpError::Stalled { url, after });
+                            return Err(stalled());
                         }
                         return Ok(bytes.len());
                     }

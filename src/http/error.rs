@@ -24,6 +24,8 @@ pub enum HttpError {
     Request { url: String, source: Box<dyn Error + Send + Sync> },
     #[error("{url} sent nothing, or next to nothing, for {} s", after.as_secs_f32())]
     Stalled { url: String, after: Duration },
+    #[error("{url} took {sent} of {size} bytes and then no more for {} s", after.as_secs_f32())]
+    Stuck { url: String, sent: u64, size: u64, after: Duration },
     #[error("{url} answered {status}{}", reason(*status))]
     Status { url: String, status: u16, retry_after: Option<Duration> },
     #[error("cannot follow the redirect of {url} to {to}: {rule}")]
@@ -65,7 +67,8 @@ impl HttpError {
     /// The same request may well succeed a little later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Request { .. } | Self::Stalled { .. } | Self::Read { .. } => true,
+            Self::Connect { .. } | Self::Request { .. } | Self::Stalled { .. } | Self::Stuck { .. } => true,
+            Self::Read { .. } => true,
             Self::Status { status, retry_after, .. } => {
                 retry_after.is_none_or(|wait| wait <= retry::LONGEST_WAIT)
                     && (matches!(status, 408 | 425 | 429) || (500..=599).contains(status) && *status != 501)
@@ -91,7 +94,7 @@ impl HttpError {
 }
 
 /// The status codes that people meet.
-fn reason(status: u16) -> &'static str {
+pub fn reason(status: u16) -> &'static str {
     match status {
         401 => " (unauthorised)",
         403 => " (forbidden)",

@@ -19,6 +19,7 @@
 mod body;
 mod error;
 pub mod redirect;
+pub mod request;
 pub mod retry;
 #[cfg(test)]
 pub mod testserver;
@@ -31,7 +32,9 @@ use url::Url;
 
 pub use crate::resolve::Credential;
 pub use body::Body;
+pub(crate) use error::reason;
 pub use error::{HttpError, redact};
+pub use request::{Answer, Authorization, Head, Method, Payload, Request};
 
 /// How a client behaves. The default is what the tool uses.
 #[derive(Clone, Debug)]
@@ -59,6 +62,17 @@ impl Default for ClientOptions {
     }
 }
 
+/// Whom a client trusts besides the system's certificates, what it shows of itself in TLS, and which way it goes. PEM.
+#[derive(Clone, Default)]
+pub struct Tls {
+    /// Each may hold several certificates.
+    pub authorities: Vec<Vec<u8>>,
+    /// A certificate with its chain, and its key.
+    pub identity: Option<Vec<u8>>,
+    /// Ask no proxy, whatever the environment says.
+    pub direct: bool,
+}
+
 /// Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client {
@@ -68,9 +82,15 @@ pub struct Client {
 
 impl Client {
     pub fn new(options: &ClientOptions) -> Result<Self, HttpError> {
+        Self::with_tls(options, &Tls::default())
+    }
+
+    /// A client for servers whose certificates are not the system's.
+    pub fn with_tls(options: &ClientOptions, tls: &Tls) -> Result<Self, HttpError> {
+        let setup = |source: reqwest::Error| HttpError::Setup { source: Box::new(source) };
         let mut headers = header::HeaderMap::new();
         headers.insert(header::ACCEPT_ENCODING, header::HeaderValue::from_static("identity"));
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .user_agent(concat!("mlbuild/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .redirect(reqwest::redirect::Policy::none())
@@ -81,10 +101,18 @@ impl Client {
             .no_brotli()
             .no_zstd()
             .no_deflate()
-            .connect_timeout(options.connect_timeout)
-            .read_timeout(options.read_timeout)
-            .build()
-            .map_err(|source| HttpError::Setup { source: Box::new(source) })?;
+            // The library's read timeout would count while a body is sent: see `within` and `Body::chunk`.
+            .connect_timeout(options.connect_timeout);
+        for bundle in &tls.authorities {
+            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(bundle).map_err(setup)?);
+        }
+        if let Some(identity) = &tls.identity {
+            builder = builder.identity(reqwest::Identity::from_pem(identity).map_err(setup)?);
+        }
+        if tls.direct {
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(setup)?;
         Ok(Self { http, options: Arc::new(options.clone()) })
     }
 
@@ -164,10 +192,7 @@ impl Client {
                     request = request.header(header::IF_RANGE, validator);
                 }
             }
-            let response = request
-                .send()
-                .await
-                .map_err(|source| HttpError::request(chain.url(), source, &self.options))?;
+            let response = self.within(chain.url(), request).await?;
             match response.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => {
                     let location = response.headers().get(header::LOCATION);
@@ -177,6 +202,19 @@ impl Client {
                 416 if offset > 0 => return Err(HttpError::Range { url: redact(chain.url()) }),
                 status => return Err(HttpError::status(chain.url(), status, response.headers())),
             }
+        }
+    }
+
+    /// The head of the answer, within the time that a server may say nothing.
+    async fn within(
+        &self,
+        url: &Url,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, HttpError> {
+        let after = self.options.read_timeout;
+        match tokio::time::timeout(after, request.send()).await {
+            Ok(answer) => answer.map_err(|source| HttpError::request(url, source, &self.options)),
+            Err(_) => Err(HttpError::Stalled { url: redact(url), after }),
         }
     }
 }

@@ -27,6 +27,43 @@ pub fn delay(failures: u32, error: &HttpError, options: &ClientOptions) -> Durat
     }
 }
 
+/// How long all waits of one operation may be in sum while it makes no headway.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What one operation has been through: it ends after [`ClientOptions::retries`] failures, or when the next wait would make
+/// all of them longer than [`PATIENCE`].
+#[derive(Debug, Default)]
+pub struct Attempts {
+    failures: u32,
+    waited: Duration,
+}
+
+impl Attempts {
+    /// Waits before the next attempt, or gives the error back if there is to be none.
+    pub async fn pause(&mut self, error: HttpError, options: &ClientOptions) -> Result<(), HttpError> {
+        match self.wait(&error, options) {
+            Some(wait) => Ok(tokio::time::sleep(wait).await),
+            None => Err(error),
+        }
+    }
+
+    /// How long to wait after this failure; none if it was the last.
+    pub fn wait(&mut self, error: &HttpError, options: &ClientOptions) -> Option<Duration> {
+        if self.failures >= error.retries(options) {
+            return None;
+        }
+        let wait = delay(self.failures, error, options);
+        self.failures += 1;
+        self.waited += wait;
+        (self.waited <= PATIENCE).then_some(wait)
+    }
+
+    /// The last attempt got somewhere: what was before it no longer counts.
+    pub fn headway(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// The value of a `Retry-After` header as a wait from `now` (seconds since 1970) on; none when it is neither form.
 pub fn retry_after(value: &str, now: u64) -> Option<Duration> {
     let value = value.trim();
@@ -62,6 +99,23 @@ mod tests {
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT", 984_111_770), Some(0));
         assert_eq!(seconds("soon", 0), None);
         assert_eq!(seconds("-1", 0), None);
+    }
+
+    #[test]
+    fn operations_end() {
+        let options = ClientOptions::default();
+        let busy = |seconds| HttpError::Status {
+            url: String::new(),
+            status: 429,
+            retry_after: Some(Duration::from_secs(seconds)),
+        };
+        for (seconds, waits) in [(0, options.retries as usize), (100, 2), (121, 0)] {
+            let mut attempts = Attempts::default();
+            let count = std::iter::from_fn(|| attempts.wait(&busy(seconds), &options)).count();
+            assert_eq!(count, waits, "{seconds}");
+            attempts.headway();
+            assert_eq!(attempts.wait(&busy(seconds), &options).is_some(), waits > 0);
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Request {
     pub method: String,
     /// With the query.
     pub path: String,
+    /// Empty where the head alone is looked at.
+    pub body: Arc<[u8]>,
     headers: Vec<(String, String)>,
 }
 
@@ -92,6 +94,11 @@ impl Reply {
                     .header("Content-Range", &range)
             }
         }
+    }
+
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
     }
 
     pub fn redirect(status: u16, to: &str) -> Self {
@@ -177,11 +184,19 @@ pub struct TestServer {
 
 impl TestServer {
     pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_early(|_| None, script)
+    }
+
+    /// `early` sees a request before its body is read: how many bytes of that are still taken, and what is said then.
+    pub fn start_early(
+        early: impl Fn(&Request) -> Option<(usize, Reply)> + Send + Sync + 'static,
+        script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let (seen, stopped, script) = (Arc::clone(&log), Arc::clone(&stop), Arc::new(script));
+        let (seen, stopped, script) = (Arc::clone(&log), Arc::clone(&stop), Arc::new((early, script)));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stopped.load(Ordering::SeqCst) {
@@ -189,7 +204,7 @@ impl TestServer {
                 }
                 let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
                 // A client that goes away ends its own connection only.
-                std::thread::spawn(move || drop(serve(stream, &seen, &*script)));
+                std::thread::spawn(move || drop(serve(stream, &seen, &script.0, &script.1)));
             }
         });
         Self { address, log, stop }
@@ -215,6 +230,7 @@ impl Drop for TestServer {
 fn serve(
     mut stream: TcpStream,
     log: &Mutex<Vec<Request>>,
+    early: &dyn Fn(&Request) -> Option<(usize, Reply)>,
     script: &dyn Fn(&Request) -> Reply,
 ) -> std::io::Result<()> {
     // All but the last byte: a connection that is closed with something unread is reset.
@@ -222,6 +238,10 @@ fn serve(
     while !head.ends_with(b"\r\n\r") {
         let mut byte = [0];
         if stream.read(&mut byte)? == 0 {
+            return Ok(());
+        }
+        // Somebody tries TLS.
+        if head.is_empty() && byte[0] == 0x16 {
             return Ok(());
         }
         head.push(byte[0]);
@@ -235,15 +255,28 @@ fn serve(
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
         .collect();
-    let request = {
+    let mut request = Request { number: 0, method, path, body: Arc::from([]), headers };
+    let number = {
         let mut log = log.lock().unwrap();
-        let request = Request { number: log.len(), method, path, headers };
+        request.number = log.len();
         log.push(request.clone());
-        request
+        request.number
     };
+    let head_only = request.method == "HEAD";
+    let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
+    if let Some((taken, reply)) = early(&request) {
+        stream.read_exact(&mut vec![0; 1 + length.min(taken)])?;
+        return reply.send(&mut stream, head_only);
+    }
+    if length > 0 {
+        let mut body = vec![0; 1 + length];
+        stream.read_exact(&mut body)?;
+        request.body = Arc::from(&body[1..]);
+        log.lock().unwrap()[number].body = Arc::clone(&request.body);
+    }
     let reply = script(&request);
-    if !matches!(reply.end, End::Reset(_)) {
+    if length == 0 && !matches!(reply.end, End::Reset(_)) {
         stream.read_exact(&mut [0])?;
     }
-    reply.send(&mut stream, request.method == "HEAD")
+    reply.send(&mut stream, head_only)
 }

@@ -8,15 +8,39 @@
 //!   compared with what was meant.
 //! - **Nothing incomplete has a name.** Blobs, then configs, then manifests, then indexes, then tags.
 
+mod auth;
+mod blob;
 mod certificates;
+mod client;
 pub mod configuration;
 mod credential;
+mod error;
 mod host;
 pub mod keychain;
+mod listing;
+mod manifest;
+mod repository;
 mod settings;
+mod upload;
 
+pub use blob::BlobReader;
+pub use client::Registry;
 pub use configuration::{Configuration, ConfigurationError};
 pub use credential::{Anonymous, Credential, Keychain, KeychainError, Secret};
+pub use error::{ApiError, At, RegistryError};
 pub use host::{Host, HostError};
 pub use keychain::UserKeychain;
+pub use listing::fallback_tag;
+pub use manifest::{Manifest, ManifestName};
+pub use repository::Repository;
 pub use settings::{AllSettings, ClientCertificate, Settings};
+pub use upload::{Content, Mount, Session, StoredContent, UploadEvent};
+
+#[cfg(test)]
+mod auth_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+pub(crate) mod testregistry;
+#[cfg(test)]
+use crate::http::testserver;
