@@ -14,6 +14,7 @@ mod faults;
 mod gpu;
 mod hostile;
 mod login;
+mod registry;
 mod sandbox;
 mod support;
 mod trees;
