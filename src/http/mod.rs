@@ -12,7 +12,9 @@
 //! - **HTTP/1.1.** A download has its own connection: at eight in parallel that is faster than streams that share one
 //!   flow-control window, and a cut ends one download instead of all.
 //!
-//! Trust is the system's: certificates as the platform keeps them, `SSL_CERT_FILE` and `SSL_CERT_DIR` included; proxies
+//! Downloads are [`Client::get`] and [`Client::send`]; requests of other kinds, such as registries want, are in [`request`].
+//!
+//! Trust is the system's, and that of [`Tls`]: certificates as the platform keeps them, `SSL_CERT_FILE` and `SSL_CERT_DIR` included; proxies
 //! as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. `file:` URLs are read when a person gives them as a mirror.
 //! No type of the HTTP library leaves this module.
 

@@ -98,6 +98,23 @@ async fn a_token_that_has_gone_stale_is_replaced() {
 }
 
 #[tokio::test]
+async fn one_stale_token_does_not_stop_the_many_that_use_it() {
+    let valid = Arc::new(AtomicUsize::new(0));
+    let wanted = Arc::clone(&valid);
+    let guarded = guarded(300, move |token, _| token == format!("t{}", wanted.load(Ordering::SeqCst)));
+    let repository = guarded.client(basic()).repository("team/app").unwrap();
+    let digest = Digest::of("x");
+    for withdrawn in 0..3 {
+        valid.store(withdrawn, Ordering::SeqCst);
+        let all = (0..8).map(|_| repository.exists(&digest, 1));
+        for found in futures::future::join_all(all).await {
+            assert!(!found.unwrap());
+        }
+    }
+    assert_eq!(guarded.asked().len(), 3);
+}
+
+#[tokio::test]
 async fn being_refused_for_ever_ends() {
     let guarded = guarded(300, |_, _| false);
     let repository = guarded.client(basic()).repository("team/app").unwrap();

@@ -7,6 +7,11 @@
 //! - **Bytes count when their digest matches.** What a registry sends is hashed as it comes; what it says of what it stores is
 //!   compared with what was meant.
 //! - **Nothing incomplete has a name.** Blobs, then configs, then manifests, then indexes, then tags.
+//!
+//! A [`Registry`] is one host, with its connections, its way to let somebody in and its tokens; a [`Repository`] of it is where
+//! things are read and written: [`Repository::exists`], [`Repository::blob`], [`Repository::mount`], [`Repository::upload`],
+//! [`Repository::manifest`], [`Repository::put_manifest`], [`Repository::tags`], [`Repository::referrers`]. What is not there is
+//! an answer and no error. Order, parallelism and mirrors are the caller's.
 
 mod auth;
 mod blob;

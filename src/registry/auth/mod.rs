@@ -106,12 +106,19 @@ impl Authenticator {
         shown: Option<&Authorization>,
     ) -> Result<(), RegistryError> {
         let mut state = self.state.lock().await;
-        let stale = matches!(shown, Some(Authorization::Bearer(text)) if state.tokens.forget(text));
         let credential = self.credential(&mut state, door).await?;
         let challenges: Vec<_> = head.all("www-authenticate").flat_map(challenge::parse).collect();
         let scheme = choose(door, &challenges, credential.as_ref()).map_err(|no| no.error(door, at))?;
-        let new = state.scheme.as_ref() != Some(&scheme);
-        if shown.is_some() && !stale && !new {
+        let another_may_do = match shown {
+            None => true,
+            // Expired or withdrawn; somebody else may have replaced it by now. The caller tries once.
+            Some(Authorization::Bearer(text)) => {
+                state.tokens.forget(text);
+                !matches!(credential, Some(Credential::Bearer(_)))
+            }
+            Some(Authorization::Basic { .. }) => false,
+        };
+        if !another_may_do && state.scheme.as_ref() == Some(&scheme) {
             return Err(No::Rejected.error(door, at));
         }
         state.scheme = Some(scheme);
