@@ -377,7 +377,7 @@ impl Content for Endless {
 #[tokio::test]
 async fn what_is_not_taken_is_not_read_either() {
     let early = |request: &Request| {
-        is_put(request).then(|| (1 << 20, Reply::status(500).stall(0, Duration::from_secs(5))))
+        is_put(request).then(|| (1 << 20, Reply::status(500).stall(0, Duration::from_secs(15))))
     };
     let registry = TestRegistry::start_early(digest_of, early, |_| None);
     let options = crate::http::ClientOptions { retries: 0, ..quick() };
@@ -386,7 +386,10 @@ async fn what_is_not_taken_is_not_read_either() {
     let read = Arc::new(AtomicUsize::new(0));
     let content: Arc<dyn Content> = Arc::new(Endless(Arc::clone(&read)));
     let repository = client.repository("team/app").unwrap();
+    let begun = Instant::now();
     let error = in_time(repository.upload(&content, None, &|_| {})).await.unwrap_err();
+    // Nobody waits for the connection that is stuck.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(crate::diagnostic::chain(&error).contains("of 4294967296 bytes and then no more"), "{error:?}");
     // Besides the kernel's buffers of the two sockets, some MiB.
     let read = read.load(Ordering::SeqCst);

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -264,8 +265,9 @@ impl Session {
         let answer = self.repository.registry.ask(call, sent, &payload).await;
         let failed = answer.is_err();
         for reader in readers.into_inner().expect("no panic with the lock held") {
-            // The connection lets go of what it read, so it ends; one that waits for its disk is not waited for.
-            if failed && let Ok(Ok(Err(source))) = tokio::time::timeout(CLEANUP, reader).await {
+            drop(reader.stop);
+            // One that waits for its disk is not waited for.
+            if failed && let Ok(Ok(Err(source))) = tokio::time::timeout(CLEANUP, reader.thread).await {
                 return Err(RegistryError::Source { at: at.clone(), source });
             }
         }
@@ -285,7 +287,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if self.open
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn(delete(self.repository.clone(), self.url.clone(), self.scopes.clone()));
         }
@@ -298,22 +300,48 @@ async fn delete(repository: Repository, url: Url, scopes: Scopes) {
     let _ = tokio::time::timeout(CLEANUP, repository.registry.send_once(call, 64 << 10)).await;
 }
 
-/// The bytes of `content` as a payload, and the thread that reads them. Its error is the content's.
-fn pieces(content: Arc<dyn Content>) -> (Payload, JoinHandle<io::Result<()>>) {
+/// The thread that reads a content; its error is the content's. It ends when `stop` is dropped, since a connection that is
+/// stuck keeps what it was given.
+struct Reader {
+    thread: JoinHandle<io::Result<()>>,
+    stop: oneshot::Sender<()>,
+}
+
+/// The bytes of `content` as a payload.
+fn pieces(content: Arc<dyn Content>) -> (Payload, Reader) {
     let size = content.size();
     let (pieces, inbox) = mpsc::channel(QUEUE);
-    let reader = tokio::task::spawn_blocking(move || {
-        let read = read_pieces(&*content, &pieces);
+    let (stop, stopped) = oneshot::channel();
+    let thread = tokio::task::spawn_blocking(move || {
+        let mut outlet = Outlet { pieces, stopped };
+        let read = read_pieces(&*content, &mut outlet);
         if let Err(error) = &read {
             // The request breaks off, whatever else is said.
-            let _ = pieces.blocking_send(Err(io::Error::new(error.kind(), error.to_string())));
+            outlet.send(Err(io::Error::new(error.kind(), error.to_string())));
         }
         read
     });
-    (Payload::Stream { size, pieces: inbox }, reader)
+    (Payload::Stream { size, pieces: inbox }, Reader { thread, stop })
 }
 
-fn read_pieces(content: &dyn Content, pieces: &mpsc::Sender<io::Result<Vec<u8>>>) -> io::Result<()> {
+struct Outlet {
+    pieces: mpsc::Sender<io::Result<Vec<u8>>>,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Outlet {
+    /// Whether anybody still wants more.
+    fn send(&mut self, piece: io::Result<Vec<u8>>) -> bool {
+        Handle::current().block_on(async {
+            tokio::select! {
+                sent = self.pieces.send(piece) => sent.is_ok(),
+                _ = &mut self.stopped => false,
+            }
+        })
+    }
+}
+
+fn read_pieces(content: &dyn Content, outlet: &mut Outlet) -> io::Result<()> {
     let mut reader = content.open()?.take(content.size());
     let mut left = content.size();
     while left > 0 {
@@ -324,7 +352,7 @@ fn read_pieces(content: &dyn Content, pieces: &mpsc::Sender<io::Result<Vec<u8>>>
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
         }
         left -= piece.len() as u64;
-        if pieces.blocking_send(Ok(piece)).is_err() {
+        if !outlet.send(Ok(piece)) {
             return Ok(());
         }
     }
