@@ -41,10 +41,9 @@ pub struct Attempts {
 impl Attempts {
     /// Waits before the next attempt, or gives the error back if there is to be none.
     pub async fn pause(&mut self, error: HttpError, options: &ClientOptions) -> Result<(), HttpError> {
-        match self.wait(&error, options) {
-            Some(wait) => Ok(tokio::time::sleep(wait).await),
-            None => Err(error),
-        }
+        let Some(wait) = self.wait(&error, options) else { return Err(error) };
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 
     /// How long to wait after this failure; none if it was the last.

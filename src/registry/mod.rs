@@ -3,7 +3,8 @@
 //! Rules that hold for every part:
 //! - **Credentials belong to one host and port** ([`Host`]). They never go along a redirect, never over plain HTTP but to this
 //!   machine or a registry that the settings name insecure, and a bearer realm on another host or scheme is refused unless the
-//!   settings name it. No text of an error and no `Debug` shows one.
+//!   settings name it (an anonymous token, for which nothing is shown, may come from any over HTTPS). No text of an error and no
+//!   `Debug` shows one.
 //! - **Bytes count when their digest matches.** What a registry sends is hashed as it comes; what it says of what it stores is
 //!   compared with what was meant.
 //! - **Nothing incomplete has a name.** Blobs, then configs, then manifests, then indexes, then tags.

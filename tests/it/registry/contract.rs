@@ -56,7 +56,7 @@ pub async fn contract(registry: &Registry, kind: Kind) {
 }
 
 async fn blobs(base: &Repository, large: &[u8]) {
-    for bytes in [b"x", &large[..300_000], large] {
+    for bytes in [&large[..0], &large[..1], &large[..300_000], large] {
         let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
         assert!(!base.exists(&digest, size).await.unwrap());
         let sent = Mutex::new(0);
