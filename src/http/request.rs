@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::stream;
@@ -98,7 +98,7 @@ pub struct Answer {
 
 impl Client {
     /// One attempt. The head of the answer must come within [`super::ClientOptions::read_timeout`]; while a stream is sent, so
-    /// must each piece of it be taken, and after the last of its `size` bytes the server has a second more for every 20 MB.
+    /// must each piece of it be taken once it is there, and after the last of its `size` bytes the server has a second more for every 20 MB.
     ///
     /// `sent` is told how many bytes of a stream have been handed to the connection, a few times a second.
     pub async fn exchange(
@@ -154,14 +154,15 @@ impl Client {
         pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
         told: &(dyn Fn(u64) + Sync),
     ) -> Result<reqwest::Response, HttpError> {
-        let gone = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&gone);
-        let pieces = stream::unfold((pieces, counter), |(mut pieces, counter)| async move {
+        let flow = Arc::new(Flow::default());
+        let pieces = stream::unfold((pieces, Arc::clone(&flow)), |(mut pieces, flow)| async move {
+            flow.starved.store(true, Ordering::Relaxed);
             let piece = pieces.recv().await?;
+            flow.starved.store(false, Ordering::Relaxed);
             if let Ok(piece) = &piece {
-                counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                flow.gone.fetch_add(piece.len() as u64, Ordering::Relaxed);
             }
-            Some((piece, (pieces, counter)))
+            Some((piece, (pieces, flow)))
         });
         let sending = builder
             .header(header::CONTENT_TYPE, "application/octet-stream")
@@ -176,14 +177,17 @@ impl Client {
         loop {
             tokio::select! {
                 answer = &mut sending => {
-                    told(gone.load(Ordering::Relaxed));
+                    told(flow.gone.load(Ordering::Relaxed));
                     return answer.map_err(|source| HttpError::request(url, source, &self.options));
                 }
                 _ = look.tick() => {}
             }
-            let sent = gone.load(Ordering::Relaxed);
+            let sent = flow.gone.load(Ordering::Relaxed);
             if sent > last.0 {
                 told(sent);
+            }
+            // Whoever makes the pieces may take his time.
+            if sent > last.0 || sent < size && flow.starved.load(Ordering::Relaxed) {
                 last = (sent, Instant::now());
             }
             let after = last.1.elapsed();
@@ -192,6 +196,15 @@ impl Client {
             }
         }
     }
+}
+
+/// What became of the pieces of a stream.
+#[derive(Default)]
+struct Flow {
+    /// Bytes handed to the connection.
+    gone: AtomicU64,
+    /// The connection wants a piece that is not made yet.
+    starved: AtomicBool,
 }
 
 impl Head {

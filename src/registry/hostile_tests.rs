@@ -350,6 +350,33 @@ async fn content_that_cannot_be_read_is_our_own_fault() {
     }
 }
 
+/// Takes longer to begin than a server may be silent.
+struct Slow(Vec<u8>);
+
+impl Content for Slow {
+    fn digest(&self) -> Digest {
+        Digest::of(&self.0)
+    }
+
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        std::thread::sleep(Duration::from_millis(1500));
+        Ok(Box::new(io::Cursor::new(self.0.clone())))
+    }
+}
+
+#[tokio::test]
+async fn slow_content_is_no_stall_of_the_registry() {
+    let registry = TestRegistry::start(digest_of, |_| None);
+    let content: Arc<dyn Content> = Arc::new(Slow(noise(300_000)));
+    in_time(app(&registry).upload(&content, None, &|_| {})).await.unwrap();
+    let puts = registry.requests().iter().filter(|line| line.starts_with("PUT")).count();
+    assert_eq!(puts, 1);
+}
+
 /// Gigabytes made on the spot; how many of them were asked for.
 struct Endless(Arc<AtomicUsize>);
 

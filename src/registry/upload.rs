@@ -5,7 +5,7 @@
 //! first byte in a new session, after a look whether the blob has arrived all the same: the answer may be all that was lost.
 //! The session of a failed attempt is deleted, also when the future is dropped.
 //!
-//! **Memory** is a few pieces of 256 KiB an upload, whatever its size. **Deadlines**: each piece must be taken within
+//! **Memory** is a few pieces of 256 KiB an upload, whatever its size. **Deadlines**: each piece that is there must be taken within
 //! [`ClientOptions::read_timeout`](crate::http::ClientOptions::read_timeout); after the last the registry has a second more for
 //! every 20 MB. There are [`ClientOptions::retries`](crate::http::ClientOptions::retries) + 1 attempts, each with its own `POST`.
 
