@@ -124,8 +124,9 @@ async fn ranges_that_are_ignored_refused_or_wrong_cost_only_time() {
 
 #[tokio::test]
 async fn lies_about_blobs_are_found() {
+    type Answer = fn(&[u8]) -> Reply;
     let bytes = noise(300_000);
-    let cases: [(&str, fn(&[u8]) -> Reply); 5] = [
+    let cases: [(&str, Answer); 5] = [
         ("other bytes than those promised", |bytes| Reply::ok(vec![7; bytes.len()])),
         ("announces 7 bytes where 300000 were promised", |_| Reply::ok(*b"shorter")),
         ("announces 300001 bytes", |bytes| Reply::ok([bytes, b"x"].concat())),

@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex};
 
 use super::testserver::{Reply, Request, TestServer};
 
+/// Media type and bytes.
+type TypedBytes = (String, Arc<[u8]>);
+
 /// What it has; the first of each key is the repository.
 #[derive(Default)]
 pub struct Stored {
     pub blobs: BTreeMap<(String, String), Arc<[u8]>>,
     /// By digest: media type and bytes.
-    pub manifests: BTreeMap<(String, String), (String, Arc<[u8]>)>,
+    pub manifests: BTreeMap<(String, String), TypedBytes>,
     /// By tag: the digest.
     pub tags: BTreeMap<(String, String), String>,
     /// Open sessions.

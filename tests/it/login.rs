@@ -235,7 +235,7 @@ fn directories_that_are_closed_are_passed_over() {
     assert!(!done.stderr().contains("certificates"), "{}", done.stderr());
     assert_eq!(fs::metadata(docker(&project)).unwrap().uid(), 65534);
 
-    fs::set_permissions(docker(&project), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(docker(&project), fs::Permissions::from_mode(0o000)).unwrap();
     let refused = login().expect(1);
     assert!(refused.stderr().contains("config.json: Permission denied"), "{}", refused.stderr());
     fs::set_permissions(docker(&project), fs::Permissions::from_mode(0o644)).unwrap();
