@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Stdio;
@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::io::FdFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{
     Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, setsid, waitid,
@@ -30,6 +31,10 @@ use crate::launch::{Network, Publish};
 /// Connections at a time; more are closed at once.
 const MOST: usize = 1024;
 const CONNECT: Duration = Duration::from_secs(5);
+/// Bytes of the stack of a thread that copies.
+const STACK: usize = 64 * 1024;
+/// How long pasta may take to set the network up.
+const PASTA: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// Listens on the host.
 pub fn listen(ports: &[Publish]) -> Result<Vec<(TcpListener, u16)>, SandboxError> {
@@ -128,20 +133,36 @@ fn serve(ports: Vec<(TcpListener, u16)>) {
                         std::thread::sleep(Duration::from_millis(10));
                         continue;
                     };
-                    if connections.fetch_add(1, Ordering::Relaxed) >= MOST {
-                        connections.fetch_sub(1, Ordering::Relaxed);
-                        continue;
-                    }
-                    let (connections, port) = (Arc::clone(&connections), *port);
+                    let Some(counted) = Counted::new(&connections) else { continue };
+                    let port = *port;
                     let connection = move || {
                         let _ = join(&outer, port);
-                        connections.fetch_sub(1, Ordering::Relaxed);
+                        drop(counted);
                     };
-                    let _ = std::thread::Builder::new().stack_size(64 * 1024).spawn(connection);
+                    // Closes it where the system has no thread left.
+                    let _ = std::thread::Builder::new().stack_size(STACK).spawn(connection);
                 }
             });
         }
     });
+}
+
+/// One of the connections there are, until it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    /// None if there are too many.
+    fn new(connections: &Arc<AtomicUsize>) -> Option<Self> {
+        let before = connections.fetch_add(1, Ordering::Relaxed);
+        let counted = Self(Arc::clone(connections));
+        (before < MOST).then_some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One connection, both ways, each until its side has said all.
@@ -151,10 +172,10 @@ fn join(outer: &TcpStream, port: u16) -> io::Result<()> {
     outer.set_nodelay(true)?;
     inner.set_nodelay(true)?;
     std::thread::scope(|threads| {
-        threads.spawn(|| copy(outer, &inner));
+        std::thread::Builder::new().stack_size(STACK).spawn_scoped(threads, || copy(outer, &inner))?;
         copy(&inner, outer);
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 fn copy(mut from: &TcpStream, mut to: &TcpStream) {
@@ -173,6 +194,10 @@ fn start_pasta(alone: Alone, pasta: &Path, sandbox: &Child) -> Result<Child, San
         Forked::Parent(child) => {
             drop((tell, complain));
             let child = Proxy(vec![child]);
+            if !is_readable(&ready, &PASTA) {
+                return Err(io::Error::from(io::ErrorKind::TimedOut))
+                    .doing(|| "pasta does not get the sandbox's network ready".into());
+            }
             if rustix::io::read(&ready, &mut [0; 32]).is_ok_and(|length| length > 0) {
                 return Ok(child.keep());
             }
@@ -203,5 +228,35 @@ fn start_pasta(alone: Alone, pasta: &Path, sandbox: &Child) -> Result<Child, San
             let _ = command.exec();
             kernel::end(super::error::FAILED)
         }
+    }
+}
+
+/// Within that time; a signal begins it anew.
+fn is_readable(pipe: &OwnedFd, within: &Timespec) -> bool {
+    loop {
+        match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(within)) {
+            Err(Errno::INTR) => {}
+            ready => return ready == Ok(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_end_or_never_begin_are_counted_down() {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let mut open: Vec<_> = (0..MOST).filter_map(|_| Counted::new(&connections)).collect();
+        assert_eq!(open.len(), MOST);
+        for _ in 0..3 {
+            assert!(Counted::new(&connections).is_none());
+        }
+        // As when a thread cannot be started: what it was to do is dropped.
+        let counted = open.pop();
+        drop(move || drop(counted));
+        assert_eq!(connections.load(Ordering::Relaxed), MOST - 1);
+        assert!(Counted::new(&connections).is_some());
     }
 }
