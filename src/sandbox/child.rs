@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, fchdir, kill_process, kill_process_group, pivot_root,
+    DumpableBehavior, Pid, Signal, WaitOptions, fchdir, kill_process_group, pivot_root,
     set_dumpable_behavior, set_parent_process_death_signal, setsid, umask, wait,
 };
 use rustix::system::sethostname;
@@ -218,7 +218,7 @@ fn supervise(
         let told = !ready[0].revents().is_empty();
         if told {
             match channel.next_order() {
-                Ok(Some(Order::Signal(signal))) => pass_on(program, signal),
+                Ok(Some(Order::Signal(signal))) => drop(kernel::send_signal(program, signal)),
                 Ok(Some(Order::Go)) => {}
                 // The supervisor is gone; with this process all others end.
                 Ok(None) | Err(_) => return Ok(FAILED),
@@ -244,11 +244,5 @@ fn supervise(
 fn end_all() {
     if kill_process_group(Pid::INIT, Signal::KILL).is_ok() {
         while let Ok(Some(_)) = wait(WaitOptions::empty()) {}
-    }
-}
-
-fn pass_on(program: Pid, signal: i32) {
-    if let Some(signal) = Signal::from_named_raw(signal) {
-        let _ = kill_process(program, signal);
     }
 }

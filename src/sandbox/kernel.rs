@@ -2,7 +2,7 @@
 //! sandbox is here.
 #![expect(
     unsafe_code,
-    reason = "clone3, clone, execve, mount_setattr, close_range, unshare, ioctl; see each"
+    reason = "clone3, clone, execve, kill, mount_setattr, close_range, unshare, ioctl; see each"
 )]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -156,6 +156,12 @@ pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -
 pub fn end(status: u8) -> ! {
     // SAFETY: as std::process::exit, less handlers and buffers.
     unsafe { libc::_exit(status.into()) }
+}
+
+/// Sends a signal, also a real-time one.
+pub fn send_signal(process: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: touches nothing of this process's memory.
+    check(unsafe { libc::kill(process.as_raw_nonzero().get(), signal) })
 }
 
 /// A cgroup namespace whose root is the group that this process is in.

@@ -5,6 +5,7 @@
 //!               then waits: signals, terminal, time
 //! child         the first process: mounts (root, steps), terminal, pivot_root, then the program's parent and reaper
 //! program       the last steps before execve: limits, user, confinement
+//! signals       from the caller, and to the program; output: the caller's, which may be read slowly
 //! cgroup        limits of memory, processor time and processes; ports: the way in and out of a network of its own
 //! discover      GPUs, their driver and CDI files; probe: what the host can do (`mlbuild doctor`)
 //! ```
@@ -25,14 +26,17 @@ pub mod discover;
 mod error;
 mod identity;
 mod kernel;
+mod output;
 mod ports;
 pub mod probe;
 mod program;
 mod root;
+mod signals;
 mod steps;
 mod supervise;
 mod terminal;
 
 pub use error::{FAILED, SandboxError};
 pub use program::resource;
+pub use signals::{Caught, asks_to_end};
 pub use supervise::{Listener, run};

@@ -3,20 +3,18 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
-use signal_hook::iterator::backend::SignalDelivery;
-use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::consts::{SIGTERM, SIGWINCH};
 
 use super::cgroup::{self, Group};
 use super::channel::{Channel, Order, Said};
 use super::error::{Doing, SandboxError};
 use super::kernel::{self, Alone, Child, Forked, Namespaces};
+use super::signals::{self, Caught};
 use super::terminal::Connection;
 use super::{child, identity, ports};
 use crate::launch::{Launch, NetworkMode, Upper};
@@ -25,8 +23,8 @@ use crate::launch::{Launch, NetworkMode, Upper};
 const TIMED_OUT: u8 = 124;
 /// After this time whoever was asked to end is killed.
 const GRACE: Duration = Duration::from_secs(10);
-/// What is passed on to the program.
-const SIGNALS: [i32; 8] = [SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
+/// Where a run was to end: how long nobody may read what is left of its output.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a caller is told while the sandbox runs.
 pub trait Listener {
@@ -41,8 +39,17 @@ pub trait Listener {
 /// The process must have one thread.
 pub fn run(launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxError> {
     let alone = Alone::check().doing(|| "cannot start a sandbox".into())?;
+    // Until all that is made here is gone.
+    let mut signals = Caught::new().doing(|| "cannot catch signals".into())?;
     for warning in &launch.warnings {
         listener.warning(warning);
+    }
+    let stop = signals::number(&launch.process.stop_signal);
+    if stop.is_none() && launch.process.timeout.is_some() {
+        listener.warning(&format!(
+            "the image's stop signal `{}` is not known; --timeout sends SIGTERM",
+            launch.process.stop_signal
+        ));
     }
     let group = match launch.limits.any() {
         true => {
@@ -79,8 +86,12 @@ pub fn run(launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxEr
     }
     identity::map(sandbox.child.pid, &launch.identity)?;
     let _proxy = ports::forward(alone, publishing, &sandbox.child, &launch.network, listener)?;
+    if let Some(signal) = signals.ending() {
+        drop(signals.take());
+        return Ok(128 + signal as u8);
+    }
     let _ = sandbox.channel.order(&Order::Go);
-    let status = sandbox.wait(launch, listener);
+    let status = sandbox.wait(launch, stop.unwrap_or(SIGTERM), &mut signals, listener);
     if let Some(killed) = group.as_ref().map(Group::oom_kills).filter(|killed| *killed > 0) {
         listener.warning(&format!(
             "--memory: the kernel killed {killed} processes of the run, which needed more"
@@ -100,23 +111,45 @@ struct Sandbox {
 }
 
 impl Sandbox {
-    fn wait(&mut self, launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxError> {
+    fn wait(
+        &mut self,
+        launch: &Launch,
+        stop: i32,
+        signals: &mut Caught,
+        listener: &mut dyn Listener,
+    ) -> Result<u8, SandboxError> {
         let doing = || "cannot wait for the sandbox".to_owned();
-        let (reader, writer) = UnixStream::pair().doing(doing)?;
-        reader.set_nonblocking(true).doing(doing)?;
-        let mut signals = SignalDelivery::with_pipe(reader, writer, SignalOnly, SIGNALS).doing(doing)?;
         let mut terminal: Option<Connection> = None;
         let mut failed = None;
         let mut deadline = Deadline::new(launch.process.timeout);
         let mut speaks = true;
         let mut over = None;
+        // Signals on their way to the program, and whether one of them asks it to end.
+        let (mut on_the_way, mut asked) = (Vec::new(), false);
         let waits_for_the_end = launch.limits.any() || matches!(launch.root.upper, Upper::Directory { .. });
         loop {
+            for signal in signals.take() {
+                match (signal, &terminal) {
+                    (SIGWINCH, Some(terminal)) => terminal.resize(),
+                    (SIGWINCH, None) => {}
+                    _ => on_the_way.push(signal),
+                }
+                asked |= signals::asks_to_end(signal);
+            }
+            match deadline.due() {
+                Some(Due::Ask) => on_the_way.push(stop),
+                Some(Due::Kill) => drop(pidfd_send_signal(&self.child.pidfd, Signal::KILL)),
+                None => {}
+            }
+            // A process that is to become the program has no use for them before; then it says nothing more.
+            if launch.process.init || !speaks {
+                on_the_way.drain(..).for_each(|signal| self.send(launch, signal));
+            }
             let (mut ended, mut said) = (false, false);
             {
                 let mut waits = vec![
                     PollFd::new(&self.child.pidfd, PollFlags::IN),
-                    PollFd::new(signals.get_read(), PollFlags::IN),
+                    PollFd::new(&*signals, PollFlags::IN),
                 ];
                 if speaks {
                     waits.push(PollFd::new(&self.channel, PollFlags::IN));
@@ -124,7 +157,7 @@ impl Sandbox {
                 if let Some(terminal) = &terminal {
                     waits.extend(terminal.interests());
                 }
-                match poll(&mut waits, deadline.left().as_ref()) {
+                match poll(&mut waits, deadline.left().and_then(timespec).as_ref()) {
                     Ok(_) => {
                         ended = !waits[0].revents().is_empty();
                         said = speaks && !waits[2].revents().is_empty();
@@ -151,24 +184,12 @@ impl Sandbox {
             if let Some(terminal) = &mut terminal {
                 terminal.pump().doing(|| "cannot copy what the sandbox writes".into())?;
             }
-            for signal in signals.pending() {
-                match (signal, &terminal) {
-                    (SIGWINCH, Some(terminal)) => terminal.resize(),
-                    (SIGWINCH, None) => {}
-                    _ => self.send(launch, signal),
-                }
-            }
-            match deadline.due() {
-                Some(Due::Ask) => self.send(launch, stop_signal(&launch.process.stop_signal)),
-                Some(Due::Kill) => drop(pidfd_send_signal(&self.child.pidfd, Signal::KILL)),
-                None => {}
-            }
             if (ended && !said) || over.is_some() {
                 break;
             }
         }
         if let Some(mut terminal) = terminal {
-            let _ = terminal.drain();
+            let _ = show_the_rest(&mut terminal, signals, &mut deadline, asked);
         }
         let status = match over {
             Some(status) => {
@@ -188,8 +209,9 @@ impl Sandbox {
     fn send(&self, launch: &Launch, signal: i32) {
         if launch.process.init {
             let _ = self.channel.order(&Order::Signal(signal));
-        } else if let Some(signal) = Signal::from_named_raw(signal) {
-            let _ = pidfd_send_signal(&self.child.pidfd, signal);
+        } else {
+            // Its number is its own until it is waited for.
+            let _ = kernel::send_signal(self.child.pid, signal);
         }
     }
 
@@ -224,19 +246,38 @@ fn connect(master: OwnedFd, interactive: bool) -> Result<Connection, SandboxErro
     Connection::new(master, interactive).doing(|| "cannot connect the terminal".into())
 }
 
-/// `SIGTERM`, `TERM` or a number, as images have it.
-fn stop_signal(name: &str) -> i32 {
-    let bare = name.strip_prefix("SIG").unwrap_or(name);
-    let named = [
-        ("HUP", SIGHUP),
-        ("INT", SIGINT),
-        ("QUIT", SIGQUIT),
-        ("TERM", SIGTERM),
-        ("USR1", SIGUSR1),
-        ("USR2", SIGUSR2),
-    ];
-    let known = named.iter().find(|(known, _)| *known == bare).map(|(_, number)| *number);
-    known.or_else(|| bare.parse().ok().filter(|number| (1..=64).contains(number))).unwrap_or(SIGTERM)
+/// What the program has written and nobody has seen. A program waits for whoever reads its output, however long that
+/// takes, and so does this; but not where the run was to end.
+fn show_the_rest(
+    terminal: &mut Connection,
+    signals: &mut Caught,
+    deadline: &mut Deadline,
+    asked: bool,
+) -> io::Result<()> {
+    terminal.end();
+    let patience = (asked || deadline.passed).then_some(LAST_WORDS);
+    while !terminal.show_all()? {
+        let mut waits = vec![PollFd::new(&*signals, PollFlags::IN)];
+        waits.extend(terminal.unseen());
+        let left = patience.into_iter().chain(deadline.left()).min();
+        match poll(&mut waits, left.and_then(timespec).as_ref()) {
+            Ok(0) => {
+                let _ = deadline.due();
+                break;
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if signals.ending().is_some() || deadline.due().is_some() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// None if that is longer than the kernel counts.
+fn timespec(time: Duration) -> Option<Timespec> {
+    Timespec::try_from(time).ok()
 }
 
 /// When a run has had its time.
@@ -253,14 +294,16 @@ enum Due {
 impl Deadline {
     #[expect(clippy::disallowed_methods, reason = "the user's limit of time")]
     fn new(seconds: Option<u64>) -> Self {
-        Self { next: seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)), passed: false }
+        // Later than the clock goes is never.
+        let next = seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
+        Self { next, passed: false }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the user's limit of time")]
-    fn left(&self) -> Option<Timespec> {
+    fn left(&self) -> Option<Duration> {
         let left = self.next?.saturating_duration_since(Instant::now());
         // A millisecond more, so as not to wake up just before.
-        Timespec::try_from(left + Duration::from_millis(1)).ok()
+        Some(left.saturating_add(Duration::from_millis(1)))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the user's limit of time")]
@@ -274,5 +317,21 @@ impl Deadline {
         self.next = (!self.passed).then(|| now + GRACE);
         self.passed = true;
         Some(due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_comes_twice_or_never() {
+        let mut now = Deadline::new(Some(0));
+        assert!(matches!(now.due(), Some(Due::Ask)) && now.passed);
+        assert!(now.due().is_none() && now.left().is_some_and(|left| left > GRACE / 2));
+        for seconds in [None, Some(u64::MAX)] {
+            let mut never = Deadline::new(seconds);
+            assert!(never.due().is_none() && !never.passed && never.left().is_none());
+        }
     }
 }

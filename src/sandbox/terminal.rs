@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -12,12 +12,13 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use super::error::{Doing, SandboxError};
+use super::output::Output;
 use super::steps::open_inside;
 
 /// Bytes that are read at once.
 const PIECE: usize = 64 * 1024;
-/// Bytes typed ahead, beyond which nothing more is read from the caller.
-const TYPED_AHEAD: usize = 64 * 1024;
+/// Bytes on their way in or out, from which on nothing more is read there.
+const AHEAD: usize = 64 * 1024;
 
 /// Master and slave, in the sandbox with that root.
 pub fn open(root: &OwnedFd) -> Result<(OwnedFd, OwnedFd), SandboxError> {
@@ -35,8 +36,12 @@ pub struct Connection {
     before: Option<Termios>,
     /// What is typed, on its way in.
     typed: VecDeque<u8>,
+    /// What the sandbox has written, on its way out.
+    written: VecDeque<u8>,
+    output: Output,
     input_open: bool,
     output_open: bool,
+    buffer: Vec<u8>,
 }
 
 impl Connection {
@@ -50,11 +55,20 @@ impl Connection {
             let settings = tcgetattr(input)?;
             let mut raw = settings.clone();
             raw.make_raw();
-            tcsetattr(input, OptionalActions::Flush, &raw)?;
+            // What has been typed already is for the program.
+            tcsetattr(input, OptionalActions::Now, &raw)?;
             before = Some(settings);
         }
-        let connection =
-            Self { master, before, typed: VecDeque::new(), input_open: interactive, output_open: true };
+        let connection = Self {
+            master,
+            before,
+            typed: VecDeque::new(),
+            written: VecDeque::new(),
+            output: Output::new(),
+            input_open: interactive,
+            output_open: true,
+            buffer: vec![0; PIECE],
+        };
         connection.resize();
         Ok(connection)
     }
@@ -69,38 +83,46 @@ impl Connection {
 
     /// What to wait for.
     pub fn interests(&self) -> Vec<PollFd<'_>> {
-        let mut interests = Vec::new();
-        if self.output_open {
-            let mut flags = PollFlags::IN;
-            if !self.typed.is_empty() {
-                flags |= PollFlags::OUT;
-            }
+        let mut interests: Vec<_> = self.unseen().into_iter().collect();
+        let mut flags = PollFlags::empty();
+        if self.output_open && self.written.len() < AHEAD {
+            flags |= PollFlags::IN;
+        }
+        if self.output_open && !self.typed.is_empty() {
+            flags |= PollFlags::OUT;
+        }
+        // Its end is reported whatever is asked for, again and again.
+        if !flags.is_empty() {
             interests.push(PollFd::new(&self.master, flags));
         }
-        if self.input_open && self.typed.len() < TYPED_AHEAD {
+        if self.input_open && self.typed.len() < AHEAD {
             interests.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
         }
         interests
+    }
+
+    /// Something is on its way out, and this is what to wait for.
+    pub fn unseen(&self) -> Option<PollFd<'_>> {
+        (!self.written.is_empty()).then(|| PollFd::new(&self.output, PollFlags::OUT))
     }
 
     /// Is there something to read from the caller?
     fn is_typed(&self) -> bool {
         let mut input = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        self.input_open && self.typed.len() < TYPED_AHEAD && poll(&mut input, Some(&at_once)) == Ok(1)
+        self.input_open && self.typed.len() < AHEAD && poll(&mut input, Some(&at_once)) == Ok(1)
     }
 
-    /// Moves what can be moved without waiting for the sandbox.
+    /// Moves what can be moved without waiting for anybody, a piece of it each way.
     pub fn pump(&mut self) -> io::Result<()> {
-        let mut buffer = vec![0; PIECE];
         if self.is_typed() {
-            match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
+            match rustix::io::read(rustix::stdio::stdin(), &mut *self.buffer) {
                 Ok(0) | Err(Errno::IO) => {
                     self.input_open = false;
                     // What Ctrl-D types: the end of a line discipline's input.
                     self.typed.push_back(4);
                 }
-                Ok(length) => self.typed.extend(&buffer[..length]),
+                Ok(length) => self.typed.extend(&self.buffer[..length]),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -109,23 +131,61 @@ impl Connection {
             match rustix::io::write(&self.master, self.typed.as_slices().0) {
                 Ok(length) => drop(self.typed.drain(..length)),
                 Err(Errno::INTR) => {}
-                Err(_) => break,
+                Err(Errno::AGAIN) => break,
+                // No process has the other side open.
+                Err(_) => self.typed.clear(),
             }
         }
-        self.show(&mut buffer)
+        self.take_written()?;
+        self.show()
     }
 
-    /// What the sandbox has written and nobody has seen.
-    pub fn drain(&mut self) -> io::Result<()> {
-        self.show(&mut vec![0; PIECE])
+    /// The program has ended, and nobody wants to know what is typed. Where the output goes elsewhere, the caller's
+    /// terminal is what it was: Ctrl-C means something again.
+    pub fn end(&mut self) {
+        self.input_open = false;
+        if !isatty(rustix::stdio::stdout()) {
+            self.restore();
+        }
     }
 
-    fn show(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        while self.output_open {
-            match rustix::io::read(&self.master, &mut *buffer) {
-                // No process has the other side open.
-                Ok(0) | Err(Errno::IO) => self.output_open = false,
-                Ok(length) => write_all(rustix::stdio::stdout(), &buffer[..length])?,
+    /// Shows what is left, as far as that needs no waiting; false if not all could be shown.
+    pub fn show_all(&mut self) -> io::Result<bool> {
+        loop {
+            let more = self.take_written()?;
+            self.show()?;
+            if !self.written.is_empty() {
+                return Ok(false);
+            }
+            if !more {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// A piece of what the sandbox has written; false if there is none now.
+    fn take_written(&mut self) -> io::Result<bool> {
+        if !self.output_open || self.written.len() >= AHEAD {
+            return Ok(false);
+        }
+        match rustix::io::read(&self.master, &mut *self.buffer) {
+            // No process has the other side open.
+            Ok(0) | Err(Errno::IO) => self.output_open = false,
+            Ok(length) => {
+                self.written.extend(&self.buffer[..length]);
+                return Ok(true);
+            }
+            Err(Errno::INTR) => return Ok(true),
+            Err(Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(false)
+    }
+
+    fn show(&mut self) -> io::Result<()> {
+        while !self.written.is_empty() {
+            match self.output.write(self.written.as_slices().0) {
+                Ok(length) => drop(self.written.drain(..length)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(error) => return Err(error.into()),
@@ -133,27 +193,16 @@ impl Connection {
         }
         Ok(())
     }
+
+    fn restore(&mut self) {
+        if let Some(before) = self.before.take() {
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &before);
+        }
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, before);
-        }
+        self.restore();
     }
-}
-
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(to, bytes) {
-            Ok(length) => bytes = &bytes[length..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let mut wait = [PollFd::from_borrowed_fd(to, PollFlags::OUT)];
-                let _ = rustix::event::poll(&mut wait, None);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

@@ -69,9 +69,10 @@ fn only_one_module_writes_to_the_terminal() {
         ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!(", "io::stdout", "io::stderr"];
     // An archive that was asked for goes to standard output as it is; so does what a program writes to a terminal of its own.
     // Landlock is told of all three streams.
-    const ALLOWED: [&str; 4] = [
+    const ALLOWED: [&str; 5] = [
         "src/cli/out.rs",
         "src/export/archive.rs",
+        "src/sandbox/output.rs",
         "src/sandbox/terminal.rs",
         "src/sandbox/confine/landlock.rs",
     ];
@@ -98,7 +99,7 @@ fn only_two_files_have_unsafe_code() {
         let blocks = code.filter(|line| line.contains("unsafe {") || line.contains("unsafe fn")).count();
         let allowed = match file.as_str() {
             "src/digest/lanes.rs" => 2,
-            "src/sandbox/kernel.rs" => 13,
+            "src/sandbox/kernel.rs" => 14,
             _ => 0,
         };
         assert_eq!(blocks, allowed, "{file}");

@@ -2,15 +2,14 @@
 //! threads, and prints the digest of the image's manifest. See [`super::run`] for why it is another process.
 
 use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::Session;
 use super::run::Source;
@@ -20,6 +19,7 @@ use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::engine::{BuildRequest, Project};
 use crate::oci::Platform;
+use crate::sandbox::{Caught, asks_to_end};
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     // Who asked for it is gone then.
@@ -66,20 +66,27 @@ pub(super) fn ask(session: &Session, source: &Source) -> Result<String, Failure>
         Source::Spec(path) => command.arg("--file").arg(path),
         Source::Image(text) | Source::Layout(text) => command.arg("--").arg(text),
     };
-    let asked = [SIGHUP, SIGINT, SIGQUIT, SIGTERM].map(|signal| (signal, Arc::new(AtomicBool::new(false))));
-    for (signal, came) in &asked {
-        signal_hook::flag::register(*signal, Arc::clone(came)).map_err(failed)?;
-    }
+    let mut signals = Caught::new().map_err(failed)?;
     let mut child = command.spawn().map_err(failed)?;
     let pidfd =
         pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
+    let mut asked = None;
     // Less than a pipe holds is ever written.
-    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-    while poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&second)) != Ok(1) {
-        for (signal, came) in &asked {
-            if came.swap(false, Ordering::SeqCst)
-                && let Some(signal) = Signal::from_named_raw(*signal)
-            {
+    loop {
+        let ended = {
+            let mut waits = [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+            match poll(&mut waits, None) {
+                Ok(_) => !waits[0].revents().is_empty(),
+                Err(Errno::INTR) => false,
+                Err(error) => return Err(failed(error.into())),
+            }
+        };
+        if ended {
+            break;
+        }
+        for signal in signals.take().into_iter().filter(|signal| asks_to_end(*signal)) {
+            asked = Some(signal);
+            if let Some(signal) = Signal::from_named_raw(signal) {
                 let _ = pidfd_send_signal(&pidfd, signal);
             }
         }
@@ -89,10 +96,27 @@ pub(super) fn ask(session: &Session, source: &Source) -> Result<String, Failure>
     if let Some(mut output) = child.stdout.take() {
         output.read_to_string(&mut said).map_err(failed)?;
     }
-    match status.code() {
-        Some(0) => Ok(said.trim().to_owned()),
+    let stopped = |signal: i32| Failure::Said(RunStatus(128 + signal as u8));
+    match (status.code(), status.signal(), asked) {
+        (Some(0), _, None) => Ok(said.trim().to_owned()),
+        // It came too late, or before anybody there looked.
+        (Some(0), _, Some(signal)) => Err(stopped(signal)),
+        (None, Some(signal), Some(asked)) if signal == asked => Err(stopped(signal)),
+        (None, Some(signal), _) => Err(killed(signal)),
         // Stopped by a signal: as it would be without a process between.
-        Some(code) if code > 128 => Err(Failure::Said(RunStatus(code as u8))),
+        (Some(code), _, _) if code > 128 => Err(Failure::Said(RunStatus(code as u8))),
         _ => Err(Failure::Said(RunStatus(crate::sandbox::FAILED))),
     }
+}
+
+/// It has had no time to say so itself.
+fn killed(signal: i32) -> Failure {
+    let hint = match Signal::from_named_raw(signal) {
+        Some(Signal::KILL) => {
+            "the kernel does that where memory runs out (`dmesg` tells); what is done is kept, so run it again with more"
+        }
+        _ => "what is done is kept: run it again; if that ends so, too, it is a fault of mlbuild",
+    };
+    let message = format!("preparing the image was ended by signal {signal}");
+    Failure::Hinted { message, hints: vec![hint.to_owned()] }
 }

@@ -1,6 +1,7 @@
 //! What the program gets: command, environment, user, directory, limits; and what its end becomes.
 
-use super::Host;
+use super::{Host, Who};
+use crate::support::mlbuild::Run;
 use crate::support::skip::or_skip;
 
 #[test]
@@ -21,6 +22,7 @@ fn command_and_exit_status() {
         let _ = host.python(&["-w", "/etc/passwd"], "").expect(126);
         let slow = host.python(&["--timeout", "1"], "import time; time.sleep(60)");
         let _ = slow.expect(124);
+        let _ = host.python(&["--timeout", &u64::MAX.to_string()], "raise SystemExit(4)").expect(4);
         let _ = host.mlbuild(&["run", "registry.example/nothing/here"]).run().expect(125);
         let _ = host.mlbuild(&["run", "--volume", "nowhere", &image]).run().expect(125);
         // As other runtimes, for a program's own status may be 2.
@@ -39,6 +41,27 @@ fn command_and_exit_status() {
                 host.mlbuild(&["run", "--dry-run", "--keep", "--name", name, &image]).run().expect(status);
             assert!(!host.path("escaped").exists() && !host.store.join("runs/never-kept").exists());
         }
+    }
+}
+
+/// What images have: httpd's, systemd's; and one that no system knows.
+#[test]
+fn stop_signals_of_images() {
+    let program = "import signal, sys
+for number in (15, 28, 37): signal.signal(number, lambda number, frame: (print(number), sys.exit()))
+while True: signal.pause()";
+    for (who, image, option, number) in [
+        (Who::User, "SIGRTMIN+3", "--init", "37"),
+        (Who::Root, "37", "--init=false", "37"),
+        (Who::Root, "SIGWINCH", "--init", "28"),
+        (Who::Root, "SIGNONE", "--init", "15"),
+    ] {
+        let host = or_skip!("stop signals", Host::new(who, "hello")).with_stop_signal(image);
+        let options = ["run", "--timeout", "1", option, "--entrypoint", "", &host.image, "--"];
+        let run = Run::new(&host.program).args(&options).args(&["python", "-c", program]);
+        let out = host.launched(run).run().expect(124);
+        assert_eq!(out.stdout().trim(), number, "{image}");
+        assert_eq!(out.stderr().contains("stop signal `SIGNONE` is not known"), image == "SIGNONE");
     }
 }
 

@@ -49,7 +49,7 @@ fn finish(group: &Group, program: &str) -> Output {
 }
 
 /// Directories of this name in any tree of control groups.
-fn left_behind(name: &str) -> Vec<PathBuf> {
+pub(super) fn left_behind(name: &str) -> Vec<PathBuf> {
     fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use super::Host;
+use super::{Host, Who};
 use crate::support::skip::or_skip;
 
 /// A person's terminal, with a program in it.
@@ -23,15 +23,22 @@ struct Person {
 
 impl Person {
     fn new(host: &Host, options: &[&str], command: &[&str]) -> Self {
+        Self::with_typed(host, options, command, "")
+    }
+
+    /// Who has typed before the program is there.
+    fn with_typed(host: &Host, options: &[&str], command: &[&str], typed: &str) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         tcsetwinsize(&master, size(33, 101)).unwrap();
+        let mut master = File::from(master);
+        master.write_all(typed.as_bytes()).unwrap();
         let stream = || Stdio::from(slave.try_clone().unwrap());
         let mut command = host.run(options, command).env("TERM", "dumb").command();
         let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
-        Self { master: File::from(master), slave, child, seen: String::new() }
+        Self { master, slave, child, seen: String::new() }
     }
 
     fn types(&mut self, text: &str) {
@@ -126,6 +133,81 @@ fn the_terminal_is_as_before_however_a_run_ends() {
         let mut person = Person::new(&host, &["-t"], &["python", "-c", "print('x' * 3, open('/dev/tty'))"]);
         let _ = person.expects("xxx");
         assert_eq!(person.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn what_is_typed_early_is_not_lost() {
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        let mut person = Person::with_typed(&host, &["-it"], &["python", "-q"], "print(6 * 7, 'is it')\n");
+        let _ = person.expects("42 is it");
+        person.types("\u{4}");
+        assert_eq!(person.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// Within ten seconds.
+#[track_caller]
+fn status(child: &mut Child) -> Option<i32> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if start.elapsed() > Duration::from_secs(10) {
+            let _ = child.kill();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Into a pipe and into a terminal that nobody reads.
+#[test]
+fn a_program_that_writes_without_pause_can_be_stopped() {
+    let command = ["python", "-c", "import os\nwhile True: os.write(1, b'y' * 4096)"];
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        let spawn = |options: &[&str]| {
+            let mut command = host.run(options, &command).command();
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+        };
+        assert_eq!(status(&mut spawn(&["-t", "--timeout", "1"])), Some(124));
+        let mut child = spawn(&["-t"]);
+        std::thread::sleep(Duration::from_secs(1));
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(status(&mut child), Some(143));
+        if host.who == Who::Root {
+            let mut person = Person::new(&host, &["-t", "--timeout", "1"], &command);
+            assert_eq!(status(&mut person.child), Some(124));
+        }
+    }
+}
+
+#[test]
+fn a_slow_reader_misses_nothing() {
+    let program = "import os, tty
+tty.setraw(1)
+data = bytes(range(256)) * 1200
+while data: data = data[os.write(1, data):]";
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        let mut command = host.run(&["-t"], &["python", "-c", program]).command();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let (mut seen, mut buffer) = (Vec::<u8>::new(), [0; 4096]);
+        std::thread::sleep(Duration::from_secs(1));
+        loop {
+            match output.read(&mut buffer).unwrap() {
+                0 => break,
+                length => seen.extend(&buffer[..length]),
+            }
+            if seen.len() % (1 << 16) < buffer.len() {
+                // Longer than anybody who was to end would be waited for.
+                std::thread::sleep(Duration::from_millis(if seen.len() > 200_000 { 1200 } else { 10 }));
+            }
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!(seen.len(), 256 * 1200);
+        assert!(seen.iter().enumerate().all(|(at, byte)| *byte == at as u8));
     }
 }
 

@@ -1,14 +1,16 @@
 //! Nothing is left when a run ends, however it ends.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Host;
+use super::cgroup::left_behind;
+use super::{Host, Who};
 use crate::support::skip::or_skip;
 
 /// A process on this host whose command line holds this text.
@@ -55,6 +57,89 @@ fn signals_are_passed_on_and_nothing_stays() {
             // Python makes an exception of SIGINT, and of its own accord ends by the signal.
             assert_eq!(status.code(), Some(128 + signal.as_raw()), "{signal:?}");
             wait_until("the end of all processes", || !is_running(&mark));
+        }
+    }
+}
+
+/// While pasta sets the network up, which takes long here: the program never starts, and nothing stays.
+#[test]
+fn a_signal_before_the_start_is_not_lost() {
+    let pasta = "#!/bin/sh
+: > $1/started
+while [ ! -e $1/go ]; do sleep .02; done
+for argument; do [ \"$before\" = --pid ] && pid=$argument; before=$argument; done
+echo 1 > $pid
+exec sleep 60";
+    for host in or_skip!("signals", Host::both("hello")) {
+        let directory = host.directory.path().display().to_string();
+        let path = host.write("pasta", &pasta.replace("$1", &directory));
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        let name = format!("early-{}-{:?}", std::process::id(), host.who);
+        let options = ["--memory", "64m", "--best-effort-limits", "--name", &name];
+        let run = host.run(&options, &["python", "-c", "print('started')"]);
+        let places = format!("{directory}:/usr/bin:/bin");
+        let child = run.env("PATH", places).command().stdout(Stdio::piped()).spawn().unwrap();
+        wait_until("pasta", || host.path("started").exists());
+        assert!(host.who == Who::User || left_behind(&name).len() == 1);
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        // Not at once: what is half done is undone first.
+        std::thread::sleep(Duration::from_millis(100));
+        let _ = host.write("go", "");
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(143), &b""[..]));
+        assert!(left_behind(&name).is_empty());
+    }
+}
+
+/// While the control group is taken down, which cannot be as somebody else's process is in it.
+#[test]
+fn a_signal_after_the_end_is_not_lost() {
+    let host = or_skip!("signals", Host::new(Who::Root, "hello"));
+    let name = format!("late-{}", std::process::id());
+    let mut child = start(&host, &name, &["--memory", "64m", "--name", &name]);
+    let below = left_behind(&name)[0].join("below");
+    fs::create_dir(&below).unwrap();
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    fs::write(below.join("cgroup.procs"), other.id().to_string()).unwrap();
+    let process = Pid::from_child(&child);
+    kill_process(process, Signal::TERM).unwrap();
+    wait_until("the end of all processes", || !is_running(&name));
+    std::thread::sleep(Duration::from_millis(100));
+    kill_process(process, Signal::INT).unwrap();
+    let signal = child.wait().unwrap().signal();
+    other.kill().unwrap();
+    let _ = other.wait().unwrap();
+    fs::remove_dir(&below).unwrap();
+    fs::remove_dir(below.parent().unwrap()).unwrap();
+    assert_eq!(signal, Some(2));
+}
+
+/// The other mlbuild, which unpacks the layers, is killed; or this one is asked to end meanwhile.
+#[test]
+fn preparing_is_stopped() {
+    for who in [Who::Root, Who::User] {
+        let host = or_skip!("preparing", Host::alone(who, "hello"));
+        for killed in [true, false] {
+            let mut command = host.run(&[], &["python", "-c", "print('started')"]).command();
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let children = format!("/proc/{0}/task/{0}/children", child.id());
+            let other = loop {
+                let text = fs::read_to_string(&children).unwrap();
+                if let Some(first) = text.split_whitespace().next() {
+                    break Pid::from_raw(first.parse().unwrap()).unwrap();
+                }
+                assert!(child.try_wait().unwrap().is_none(), "it ends without having anything prepared");
+                std::thread::sleep(Duration::from_millis(1));
+            };
+            match killed {
+                true => kill_process(other, Signal::KILL).unwrap(),
+                false => kill_process(Pid::from_child(&child), Signal::TERM).unwrap(),
+            }
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(if killed { 125 } else { 143 }), "{said}");
+            assert_eq!(output.stdout, b"");
+            assert_eq!(killed, said.contains("ended by signal 9") && said.contains("hint"), "{said}");
         }
     }
 }

@@ -124,6 +124,14 @@ impl Host {
         self
     }
 
+    /// With another stop signal than that of the image.
+    pub fn with_stop_signal(mut self, signal: &str) -> Self {
+        let layout = self.path(&format!("layout-{signal}"));
+        layout::extend_and_change(&layout, &self.layout, &[], |config| config["StopSignal"] = signal.into());
+        self.image = format!("oci:{}", layout.display());
+        self
+    }
+
     /// In a mount namespace that this shell command has prepared; its `$0` is the directory of the test.
     pub fn where_root_has(mut self, prepared: &str) -> Self {
         let script = format!("{prepared} && exec \"$@\"");

@@ -28,6 +28,11 @@ pub fn write(directory: &Path, layers: &[Layer]) {
 
 /// Writes the image of another layout with these layers upon its own.
 pub fn extend(directory: &Path, below: &Path, layers: &[Layer]) {
+    extend_and_change(directory, below, layers, |_| {});
+}
+
+/// The same with another `config` in the image's configuration.
+pub fn extend_and_change(directory: &Path, below: &Path, layers: &[Layer], change: impl FnOnce(&mut Value)) {
     fs::create_dir_all(directory.join(BLOBS)).unwrap();
     for entry in fs::read_dir(below.join(BLOBS)).unwrap() {
         let entry = entry.unwrap();
@@ -47,6 +52,7 @@ pub fn extend(directory: &Path, below: &Path, layers: &[Layer]) {
     let mut config = blob(&manifest["config"]);
     // One of those below may be empty; nobody needs it.
     config["history"] = json!([]);
+    change(&mut config["config"]);
     put_on(directory, config, descriptors, layers);
 }
 
