@@ -171,11 +171,10 @@ fn a_program_that_writes_without_pause_can_be_stopped() {
             let mut command = host.run(options, &command).command();
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
         };
-        assert_eq!(status(&mut spawn(&["-t", "--timeout", "1"])), Some(124));
-        let mut child = spawn(&["-t"]);
+        let (mut limited, mut child) = (spawn(&["-t", "--timeout", "1"]), spawn(&["-t"]));
         std::thread::sleep(Duration::from_secs(1));
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        assert_eq!(status(&mut child), Some(143));
+        assert_eq!((status(&mut limited), status(&mut child)), (Some(124), Some(143)));
         if host.who == Who::Root {
             let mut person = Person::new(&host, &["-t", "--timeout", "1"], &command);
             assert_eq!(status(&mut person.child), Some(124));
