@@ -256,17 +256,17 @@ fn field<'a>(paragraph: &'a str, name: &str) -> &'a str {
 }
 
 fn package(paragraph: &str) -> Result<Package<'_>, IndexError> {
-    let mut values = [""; KEPT.len()];
+    let mut values = [None; KEPT.len()];
     for line in paragraph.lines() {
         if let Some((name, value)) = line.split_once(':')
             && let Some(at) = KEPT.iter().position(|kept| *kept == name)
         {
-            // Readers differ on which one counts.
-            if !values[at].is_empty() {
+            // Readers differ on which one counts, also where one is empty.
+            if values[at].is_some() {
                 let package = field(paragraph, "Package").chars().take(80).collect();
                 return Err(IndexError::Twice { package, field: KEPT[at] });
             }
-            values[at] = value.trim();
+            values[at] = Some(value.trim());
         }
     }
     let [
@@ -283,7 +283,7 @@ fn package(paragraph: &str) -> Result<Package<'_>, IndexError> {
         filename,
         size,
         sha256,
-    ] = values;
+    ] = values.map(Option::unwrap_or_default);
     let refuse = |field| IndexError::Field { package: name.chars().take(80).collect(), field };
     if !relation::is_package_name(name) {
         return Err(refuse("Package"));
@@ -371,6 +371,11 @@ pub mod tests {
     fn hostile_paragraphs_are_refused() {
         assert!(matches!(Index::read(&b"Version: 1\n\n"[..]), Err(IndexError::First(_))));
         assert!(matches!(Index::read(&b"Package: a\xff\n\n"[..]), Err(IndexError::Utf8)));
+        for first in ["Provides:\n", "Provides: a\n"] {
+            let text = paragraph("aa", "1", &format!("{first}Provides: b\n"));
+            let index = Index::read(text.as_bytes()).unwrap();
+            assert!(matches!(index.named("aa"), Err(IndexError::Twice { field: "Provides", .. })));
+        }
         for (from, to, field) in [
             ("pool/main/x/aa_1_amd64.deb", "pool/../../x", "Filename"),
             ("pool/main/x/aa_1_amd64.deb", "http://x.example/a", "Filename"),

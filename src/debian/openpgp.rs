@@ -9,8 +9,10 @@
 //!   text is archived, are valid now;
 //! - hashes are SHA-256 or stronger; only version 4 and 6 signatures of type "text" count.
 
+use std::io::Read as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pgp::armor::Dearmor;
 use pgp::composed::{Deserializable, DetachedSignature, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType, SignatureVersion, SubpacketData};
@@ -57,6 +59,15 @@ pub struct Verified {
     pub signed_by: Vec<String>,
 }
 
+/// The packets of an armoured block. As a whole and before any is looked at: the crate's reader panics when it is asked again
+/// after an error.
+fn unarmoured(block: &str) -> Result<Vec<u8>, SignatureError> {
+    let mut packets = Vec::new();
+    let read = Dearmor::new(block.as_bytes()).read_to_end(&mut packets);
+    read.map_err(|error| SignatureError::Block(error.into()))?;
+    Ok(packets)
+}
+
 /// Certificates that are trusted.
 #[derive(Debug, Clone)]
 pub struct Keyring(Vec<SignedPublicKey>);
@@ -80,8 +91,8 @@ impl Keyring {
     /// The text of `message`, if a certificate of this keyring vouches for it.
     pub fn verify(&self, message: &[u8], validity: Validity) -> Result<Verified, SignatureError> {
         let (text, block) = split(message)?;
-        let (signatures, _) =
-            DetachedSignature::from_armor_many(block.as_bytes()).map_err(SignatureError::Block)?;
+        let packets = unarmoured(&block)?;
+        let signatures = DetachedSignature::from_bytes_many(&packets[..]).map_err(SignatureError::Block)?;
         let (mut signed_by, mut refused) = (Vec::new(), Vec::new());
         for (at, signature) in signatures.enumerate() {
             if at == SIGNATURE_COUNT_MAX {

@@ -129,6 +129,10 @@ fn framing_is_strict() {
     ] {
         assert!(matches!(split(message.as_bytes()), Err(SignatureError::Form(_))), "{name}");
     }
+    // Found by fuzzing: asked for more after the error, the crate's reader of armour panics.
+    let broken = fixture!("broken-armour.InRelease");
+    let (_, block) = split(broken).unwrap();
+    assert!(matches!(unarmoured(&block), Err(SignatureError::Block(_))));
     let (text, _) = split(good.replacen("Origin:", "- -Origin:", 1).as_bytes()).unwrap();
     assert!(text.starts_with("-Origin: Debian\n"));
 }
