@@ -94,6 +94,12 @@ pub trait BlobSource: Send + Sync {
     fn open(&self, digest: &Digest) -> io::Result<Arc<dyn ReadAt>>;
 }
 
+impl<S: BlobSource + ?Sized> BlobSource for &S {
+    fn open(&self, digest: &Digest) -> io::Result<Arc<dyn ReadAt>> {
+        (**self).open(digest)
+    }
+}
+
 /// Blobs in memory, for tests and for content made on the spot.
 #[derive(Default, Clone)]
 pub struct MemoryBlobs(BTreeMap<Digest, Arc<[u8]>>);

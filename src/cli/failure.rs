@@ -100,9 +100,12 @@ impl Failure {
             Self::Engine(EngineError::Spec { path, text, diagnostics }) => {
                 report::render(diagnostics, &path.display().to_string(), text, color)
             }
-            Self::Configuration(ConfigurationError::Invalid { path, text, diagnostics }) => {
-                report::render(diagnostics, &path.display().to_string(), text, color)
-            }
+            Self::Configuration(ConfigurationError::Invalid { path, text, diagnostics })
+            | Self::Engine(EngineError::Configuration(ConfigurationError::Invalid {
+                path,
+                text,
+                diagnostics,
+            })) => report::render(diagnostics, &path.display().to_string(), text, color),
             Self::Said(_) => return,
             Self::Run(failure) => return failure.print(color),
             Self::Engine(error) if error.kind() == ErrorKind::Cancelled => "cancelled\n".to_owned(),
@@ -162,6 +165,7 @@ impl Failure {
                 }
                 EngineError::Wheel { exception: Some(exception), .. }
                 | EngineError::WheelContent { exception: Some(exception), .. } => hint(&allow(exception)),
+                EngineError::Registry(error) => error.hints(),
                 _ => hint_of_the_system(error).into_iter().collect(),
             },
             Self::Request { hint, .. } => hint.iter().cloned().collect(),

@@ -8,7 +8,7 @@ use super::{Engine, EngineError, Event, Project};
 use crate::digest::Digest;
 use crate::image::{self, Image, ImageLayer, ImageRequest};
 use crate::lock::model::Lock;
-use crate::oci::{Descriptor, MediaType, Platform, Reference};
+use crate::oci::{Descriptor, Platform, Reference};
 use crate::store::ImageRecord;
 use crate::wheel::Pruned;
 
@@ -66,7 +66,7 @@ impl BuiltLayer {
             digest: self.digest,
             size: self.size,
             diff_id: self.diff_id,
-            media_type: MediaType::LayerTarGzip,
+            media_type: self.media_type.clone(),
             kind: self.kind,
             title: self.title.clone(),
             contents: self.contents.clone(),

@@ -16,7 +16,7 @@ use crate::epoch::Epoch;
 use crate::export::{ExportError, Format, Target};
 use crate::lock;
 use crate::lock::model::Lock;
-use crate::oci::{Platform, Reference};
+use crate::oci::{MediaType, Platform, Reference};
 use crate::plan::{self, LARGE_LAYER, LayerKind, LayerPlan, Plan, PlanOptions, PlannedWheel};
 use crate::size;
 use crate::store::{LayerFacts, StoreError, corrupt_blob};
@@ -67,6 +67,7 @@ pub struct BuiltLayer {
     pub contents: Vec<String>,
     pub digest: Digest,
     pub diff_id: DiffId,
+    pub media_type: MediaType,
     /// Compressed, in bytes.
     pub size: u64,
     /// The tar, in bytes.
@@ -96,7 +97,8 @@ impl BuiltLayer {
         reused: bool,
     ) -> Self {
         let LayerFacts { digest, size, diff_id, unpacked, .. } = *facts;
-        Self { kind, title, contents, digest, diff_id, size, unpacked, reused }
+        let media_type = facts.media_type.clone();
+        Self { kind, title, contents, digest, diff_id, media_type, size, unpacked, reused }
     }
 }
 
@@ -302,8 +304,10 @@ impl Engine {
     /// What is known of the layer, if it can be used as it is.
     pub(super) fn known(&self, layer: &LayerPlan) -> Result<Option<LayerFacts>, EngineError> {
         let facts = self.store.formed_layer(&layer.key)?;
-        // A layer that is no recipe is a blob, which may have been lost.
-        let there = |facts: &LayerFacts| !facts.sources.is_empty() || self.store.has(&facts.digest);
+        // A layer that is no recipe is a blob, which may have been lost, unless it can be had again.
+        let there = |facts: &LayerFacts| {
+            !facts.sources.is_empty() || !facts.origins.is_empty() || self.store.has(&facts.digest)
+        };
         // One that an older program wrote in another form is made again.
         Ok(facts.filter(|facts| there(facts) && LayerExtra::parse(facts).is_ok()))
     }

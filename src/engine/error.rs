@@ -10,6 +10,7 @@ use crate::export::ExportError;
 use crate::fetch::FetchError;
 use crate::lock::Drift;
 use crate::oci::Platform;
+use crate::registry::{ConfigurationError, RegistryError};
 use crate::resolve::ResolveError;
 use crate::spec::model::WheelException;
 use crate::store::StoreError;
@@ -58,6 +59,10 @@ pub enum EngineError {
     Fetch(Vec<FetchError>),
     #[error(transparent)]
     Http(#[from] crate::http::HttpError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
     #[error("the wheel {file} cannot be installed")]
     Wheel {
         file: String,
@@ -168,6 +173,8 @@ impl EngineError {
             }
             Self::Http(error) if error.is_foul() => ErrorKind::Integrity,
             Self::Http(_) => ErrorKind::Network,
+            Self::Registry(error) => of_registry(error),
+            Self::Configuration(_) => ErrorKind::Request,
             Self::Layer { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::Export { source, .. } if source.is_integrity() => ErrorKind::Integrity,
             Self::Export { source: ExportError::SeveralPlatforms { .. }, .. } => ErrorKind::Request,
@@ -183,6 +190,25 @@ impl EngineError {
             | Self::Threads(..)
             | Self::Runtime(_) => ErrorKind::Failed,
         }
+    }
+}
+
+/// What a registry refuses for good is a matter of the request; the rest, of the network.
+fn of_registry(error: &RegistryError) -> ErrorKind {
+    match error {
+        error if error.is_integrity() => ErrorKind::Integrity,
+        RegistryError::Name { .. } | RegistryError::Login { .. } => ErrorKind::Request,
+        RegistryError::Refused { status, .. } if matches!(status, 400..=407 | 410..=428) => {
+            ErrorKind::Request
+        }
+        RegistryError::Keychain(_) | RegistryError::Certificate { .. } | RegistryError::Setup { .. } => {
+            ErrorKind::Failed
+        }
+        RegistryError::Source { source, .. } => of_chain(source, ErrorKind::Failed),
+        RegistryError::Http { .. } | RegistryError::Refused { .. } | RegistryError::Protocol { .. } => {
+            ErrorKind::Network
+        }
+        RegistryError::Integrity { .. } => ErrorKind::Integrity,
     }
 }
 

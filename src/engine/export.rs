@@ -26,6 +26,7 @@ impl Engine {
         if targets.is_empty() {
             return Ok(());
         }
+        self.bring(&documents.layers.keys().copied().collect::<Vec<_>>())?;
         self.reporter.event(Event::Phase(Phase::Export));
         let size: u64 = documents.layers.values().sum();
         self.reporter.event(Event::Exports { bytes: size * targets.len() as u64 });

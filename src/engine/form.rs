@@ -16,6 +16,7 @@ use crate::elf::ElfFacts;
 use crate::epoch::Epoch;
 use crate::layer::{self, LayerError, LayerFacts, Recipe, Threads};
 use crate::lock::model::{DebLayer, PythonArchive};
+use crate::oci::MediaType;
 use crate::plan::{LayerPlan, Plan, PlannedWheel};
 use crate::spec::model::{WheelException, WheelRule};
 use crate::store::{LayerFacts as Known, LayerRecord, LayerSource as Stored, TrustedBlobs};
@@ -234,6 +235,8 @@ impl Engine {
             unpacked: facts.unpacked,
             entries: facts.entries,
             sources,
+            media_type: MediaType::LayerTarGzip,
+            origins: Vec::new(),
             extra: serde_json::to_string(extra).expect("strings and numbers always serialise"),
         };
         let record = LayerRecord { facts, source };

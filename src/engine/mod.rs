@@ -7,6 +7,7 @@
 
 mod assemble;
 mod audit;
+mod bring;
 mod build;
 mod cancel;
 mod error;
@@ -20,6 +21,7 @@ mod lock_packages;
 mod lock_python;
 mod lower;
 mod project;
+mod registries;
 mod sources;
 mod trees;
 
@@ -30,6 +32,7 @@ pub use error::{EngineError, ErrorKind};
 pub use event::{Event, Phase, Reporter, Silent};
 pub use lock::{LockRequest, Locked};
 pub use project::Project;
+pub use registries::{OpenRegistries, Place, Registries};
 pub use trees::LayeredImage;
 
 use std::sync::{Arc, OnceLock};
@@ -56,6 +59,8 @@ pub struct Engine {
     jobs: usize,
     pool: OnceLock<rayon::ThreadPool>,
     runtime: OnceLock<tokio::runtime::Runtime>,
+    open_registries: Option<OpenRegistries>,
+    registries: OnceLock<Registries>,
 }
 
 impl Engine {
@@ -69,7 +74,17 @@ impl Engine {
     ) -> Self {
         let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
         let jobs = jobs.min(affordable_jobs());
-        Self { store, reporter, cancel, offline, jobs, pool: OnceLock::new(), runtime: OnceLock::new() }
+        Self {
+            store,
+            reporter,
+            cancel,
+            offline,
+            jobs,
+            pool: OnceLock::new(),
+            runtime: OnceLock::new(),
+            open_registries: None,
+            registries: OnceLock::new(),
+        }
     }
 
     pub fn store(&self) -> &Store {

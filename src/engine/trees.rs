@@ -177,13 +177,18 @@ impl Engine {
 
     fn make_trees(&self, image: &LayeredImage) -> Result<Trees, EngineError> {
         self.store.sweep_trees();
-        let mut missing = Vec::new();
+        let mut wanted = Vec::new();
         let mut seen = BTreeSet::new();
         for (layer, diff_id) in &image.layers {
             if seen.insert(*diff_id) && self.store.tree(&diff_id.0)?.is_none() {
-                missing.push(self.missing(image, layer, *diff_id)?);
+                wanted.push((layer, *diff_id));
             }
         }
+        if image.layout.is_none() {
+            self.bring(&wanted.iter().map(|(layer, _)| layer.digest).collect::<Vec<_>>())?;
+        }
+        let missing = wanted.into_iter().map(|(layer, diff_id)| self.missing(image, layer, diff_id));
+        let mut missing = missing.collect::<Result<Vec<_>, _>>()?;
         missing.sort_by_key(|missing| std::cmp::Reverse(missing.weight));
         self.reporter.event(Event::Phase(Phase::Unpack));
         let bytes = missing.iter().map(|missing| missing.weight).sum();

@@ -7,6 +7,7 @@ use url::Url;
 use crate::diagnostic::chain;
 use crate::digest::Mismatch;
 use crate::http::HttpError;
+use crate::registry::RegistryError;
 use crate::store::StoreError;
 
 /// Each names the file as [`super::Want::name`] does.
@@ -24,6 +25,8 @@ pub enum FetchError {
     TooLarge { name: String, limit: u64 },
     #[error("{name} is not in the store, and no place is known to have it")]
     NoSource { name: String },
+    #[error("cannot download {name}")]
+    Registry { name: String, source: RegistryError },
     #[error("cannot keep {name}")]
     Store { name: String, source: StoreError },
     #[error("cannot download {name} from any of its {} sources{}", errors.len(), listed(errors))]
@@ -52,6 +55,7 @@ impl FetchError {
                 true
             }
             Self::Http { source, .. } => source.is_foul(),
+            Self::Registry { source, .. } => source.is_integrity(),
             Self::Everywhere { errors, .. } => errors.iter().any(Self::is_integrity),
             _ => false,
         }

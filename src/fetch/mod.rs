@@ -19,6 +19,7 @@
 //! in the store. Dropping the future stops a download; what is left can be resumed.
 
 mod error;
+mod registry;
 mod sink;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::http::{Client, Credential, HttpError, redact, retry};
 use crate::store::{Partial, Store};
 
 pub use error::FetchError;
+pub use registry::fetch_blob;
 use sink::Sink;
 
 /// Bytes handed to the writing thread at a time.

@@ -23,7 +23,7 @@ pub(super) struct Sink {
 enum Order {
     Write(Vec<u8>),
     Restart,
-    Digest(oneshot::Sender<Digest>),
+    Hasher(oneshot::Sender<Hasher>),
     Install(Digest),
 }
 
@@ -76,10 +76,15 @@ impl Sink {
 
     /// The digest of all that was written.
     pub(super) async fn digest(&mut self) -> Result<Digest, StoreError> {
+        Ok(self.hasher().await?.finish())
+    }
+
+    /// What has hashed all that was written.
+    pub(super) async fn hasher(&mut self) -> Result<Hasher, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.order(Order::Digest(answer)).await?;
+        self.order(Order::Hasher(answer)).await?;
         match answered.await {
-            Ok(digest) => Ok(digest),
+            Ok(hasher) => Ok(hasher),
             Err(_) => Err(self.failure().await),
         }
     }
@@ -143,8 +148,8 @@ impl Worker {
                     self.writeback.wrote(self.partial.file(), bytes.len())?;
                 }
                 Order::Restart => self.restart()?,
-                Order::Digest(answer) => {
-                    let _ = answer.send(self.hasher.clone().finish());
+                Order::Hasher(answer) => {
+                    let _ = answer.send(self.hasher.clone());
                 }
                 Order::Install(digest) => {
                     self.writeback.finish()?;

@@ -14,7 +14,8 @@ use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::recipe::{CHUNK, Recipe};
+use super::reader::{CHUNK, Reader};
+use super::recipe::Recipe;
 use super::shadow::Shadow;
 use super::{LayerError, LayerFacts, gzip, tar};
 use crate::blob::{BlobSource, RangeReader, ReadAt};
@@ -48,8 +49,11 @@ pub fn measure(
         return Err(LayerError::RecordWithoutFile(path.clone()));
     }
     let entries = tar::entries(tree)?;
-    let mut source =
-        Source { reader: recipe.reader(blobs), layer: Hasher::new(), shadow: Shadow::new(unproven, blobs) };
+    let mut source = Source {
+        reader: Reader::new(recipe, blobs),
+        layer: Hasher::new(),
+        shadow: Shadow::new(unproven, blobs),
+    };
     let mut walk = Walk::new(&entries, recipe.epoch(), record);
     let inflated = match threads {
         Threads::One => inflate(&mut source, &mut walk),
@@ -81,7 +85,7 @@ enum Stop {
 
 /// The layer's bytes, hashed as they are read.
 struct Source<'a> {
-    reader: super::recipe::Reader<'a>,
+    reader: Reader<&'a Recipe, &'a dyn BlobSource>,
     layer: Hasher,
     shadow: Shadow<'a>,
 }

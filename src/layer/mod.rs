@@ -19,6 +19,7 @@ mod gzip;
 pub mod key;
 mod measure;
 pub mod members;
+mod reader;
 mod recipe;
 mod shadow;
 pub mod tar;
@@ -35,6 +36,7 @@ use crate::tree::TreePath;
 
 pub use encode::encode;
 pub use measure::{Threads, measure};
+pub use reader::Reader;
 pub use recipe::{Piece, Recipe};
 
 /// Version of every byte that this module makes: tar form, DEFLATE encoder, gzip framing, level and member size of

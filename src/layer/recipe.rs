@@ -16,27 +16,25 @@
 //! ```
 //! where numbers are LEB128.
 
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::io::Write;
 
+use super::reader::{CHUNK, Reader};
 use super::{LayerError, deflate, gzip, tar};
-use crate::blob::{BlobSource, ReadAt};
+use crate::blob::BlobSource;
 use crate::digest::Digest;
 use crate::epoch::Epoch;
 use crate::tree::{Content, Tree};
 
 const MAGIC: &[u8] = b"mlbuild recipe 1\n";
-/// Bytes handed on at once.
-pub(super) const CHUNK: usize = 256 * 1024;
 /// The most that one stored block can hold.
 const STORED_MAX: u64 = 0xffff;
 
 /// How to make a layer's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recipe {
-    blobs: Vec<Digest>,
-    literals: Vec<u8>,
-    parts: Vec<Part>,
+    pub(super) blobs: Vec<Digest>,
+    pub(super) literals: Vec<u8>,
+    pub(super) parts: Vec<Part>,
     size: u64,
     epoch: Epoch,
 }
@@ -50,7 +48,7 @@ pub enum Piece<'a> {
 
 /// As [`Piece`]; literals follow each other in [`Recipe::literals`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Literal { len: usize },
     Range { blob: usize, offset: u64, len: u64 },
 }
@@ -134,17 +132,12 @@ impl Recipe {
 
     /// Writes the layer's bytes.
     pub fn write_to(&self, blobs: &dyn BlobSource, out: &mut dyn Write) -> Result<(), LayerError> {
-        let mut reader = self.reader(blobs);
+        let mut reader = Reader::new(self, blobs);
         let mut chunk = Vec::with_capacity(CHUNK);
         while reader.fill(&mut chunk).map_err(LayerError::ReadBlob)? {
             out.write_all(&chunk).map_err(LayerError::Write)?;
         }
         Ok(())
-    }
-
-    pub(super) fn reader<'a>(&'a self, source: &'a dyn BlobSource) -> Reader<'a> {
-        let (blobs, literals) = (&self.blobs, self.literals.as_slice());
-        Reader { source, blobs, open: None, parts: self.parts.iter(), literals, part: None }
     }
 
     fn begin_member(&mut self, pending: &[u8]) {
@@ -179,60 +172,6 @@ impl Recipe {
         });
         self.size += len;
         self.parts.push(Part::Range { blob, offset, len });
-    }
-}
-
-/// Yields a recipe's bytes in chunks. One blob is open at a time, since a layer may have more of them than a process may
-/// have open files; the ranges of one wheel follow each other.
-pub(super) struct Reader<'a> {
-    source: &'a dyn BlobSource,
-    blobs: &'a [Digest],
-    open: Option<(usize, Arc<dyn ReadAt>)>,
-    parts: std::slice::Iter<'a, Part>,
-    literals: &'a [u8],
-    /// The part begun.
-    part: Option<Part>,
-}
-
-impl Reader<'_> {
-    /// Replaces `chunk` by the next bytes, [`CHUNK`] of them except at the end; false when there are none.
-    pub fn fill(&mut self, chunk: &mut Vec<u8>) -> io::Result<bool> {
-        // Not cleared first: to fill memory with zeros that are overwritten at once takes as long as to copy it.
-        chunk.resize(CHUNK, 0);
-        let mut filled = 0;
-        while filled < CHUNK {
-            let Some(part) = self.part.take().or_else(|| self.parts.next().copied()) else { break };
-            let room = CHUNK - filled;
-            let taken = match part {
-                Part::Literal { len } => {
-                    let taken = len.min(room);
-                    let (now, rest) = self.literals.split_at(taken);
-                    chunk[filled..filled + taken].copy_from_slice(now);
-                    self.literals = rest;
-                    self.part = (taken < len).then(|| Part::Literal { len: len - taken });
-                    taken
-                }
-                Part::Range { blob, offset, len } => {
-                    let taken = len.min(room as u64);
-                    self.part =
-                        (taken < len).then(|| Part::Range { blob, offset: offset + taken, len: len - taken });
-                    let taken = taken as usize;
-                    self.blob(blob)?.read_exact_at(&mut chunk[filled..filled + taken], offset)?;
-                    taken
-                }
-            };
-            filled += taken;
-        }
-        chunk.truncate(filled);
-        Ok(filled > 0)
-    }
-
-    fn blob(&mut self, at: usize) -> io::Result<&dyn ReadAt> {
-        if self.open.as_ref().is_none_or(|(open, _)| *open != at) {
-            self.open = None;
-            self.open = Some((at, self.source.open(&self.blobs[at])?));
-        }
-        Ok(&*self.open.as_ref().expect("it was opened above").1)
     }
 }
 

@@ -338,6 +338,7 @@ mod tests {
 
     use super::*;
     use crate::digest::DiffId;
+    use crate::oci::MediaType;
     use crate::store::tests::{image, store};
     use crate::store::{LayerRecord, LayerSource};
 
@@ -350,6 +351,8 @@ mod tests {
             unpacked: 1,
             entries: 1,
             sources: sources.to_vec(),
+            media_type: MediaType::LayerTarGzip,
+            origins: Vec::new(),
             extra: String::new(),
         };
         let source = LayerSource::Recipe(name.as_bytes().to_vec());

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest};
+use crate::oci::MediaType;
 
 use super::{Store, StoreError, layout, write};
 
@@ -39,8 +40,23 @@ pub struct LayerFacts {
     pub entries: u64,
     /// Blobs that the recipe takes ranges of; kept as long as an image names the layer. Empty for a stored blob.
     pub sources: Vec<Digest>,
+    /// Of the blob.
+    #[serde(default = "gzip", skip_serializing_if = "is_gzip")]
+    pub media_type: MediaType,
+    /// Repositories, as `registry.example/team/base`, that have the blob of a layer that was not made here. Its bytes are in
+    /// the store once somebody has needed them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
     /// Whatever the engine wants to remember beside it, as JSON.
     pub extra: String,
+}
+
+const fn gzip() -> MediaType {
+    MediaType::LayerTarGzip
+}
+
+fn is_gzip(media_type: &MediaType) -> bool {
+    *media_type == gzip()
 }
 
 /// Where a layer's bytes come from.
@@ -48,7 +64,7 @@ pub struct LayerFacts {
 pub enum LayerSource {
     /// They are made from this recipe when somebody reads them.
     Recipe(Vec<u8>),
-    /// They are the blob [`LayerFacts::digest`] of the store.
+    /// They are the blob [`LayerFacts::digest`], of the store or of one of its [`LayerFacts::origins`].
     Blob,
 }
 
@@ -199,6 +215,8 @@ mod tests {
             unpacked: 2,
             entries: 3,
             sources,
+            media_type: MediaType::LayerTarZstd,
+            origins: vec!["registry.example/team/base".to_owned()],
             extra: "{\"name\":\"ü\"}".to_owned(),
         };
         let source = recipe.map_or(LayerSource::Blob, |recipe| LayerSource::Recipe(recipe.to_vec()));

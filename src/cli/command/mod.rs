@@ -23,9 +23,9 @@ use crate::cli::failure::{Failure, print_warnings};
 use crate::cli::out;
 use crate::cli::progress::Progress;
 use crate::cli::signals;
-use crate::engine::{Cancel, Engine, Project};
+use crate::engine::{Cancel, Engine, Project, Registries};
 use crate::registry::keychain::Places;
-use crate::registry::{Configuration, UserKeychain};
+use crate::registry::{Configuration, ConfigurationError, UserKeychain};
 use crate::store::{self, Store};
 
 pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
@@ -65,6 +65,19 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+fn configuration(color: bool) -> Result<Configuration, ConfigurationError> {
+    let configuration = Configuration::of(&variable)?;
+    print_warnings(&configuration.warnings, &configuration.path, &configuration.text, color);
+    for note in &configuration.notes {
+        out::talk(format_args!("warning: {note}\n"));
+    }
+    Ok(configuration)
+}
+
+fn keychain() -> UserKeychain {
+    UserKeychain::new(Places::of(&variable, rustix::process::getuid().as_raw()))
+}
+
 /// What every verb needs to know of the run.
 struct Session {
     global: Global,
@@ -82,17 +95,12 @@ impl Session {
 
     /// What this machine and its user say of registries.
     fn configuration(&self) -> Result<Configuration, Failure> {
-        let configuration = Configuration::of(&variable)?;
-        print_warnings(&configuration.warnings, &configuration.path, &configuration.text, self.color);
-        for note in &configuration.notes {
-            self.warn(note);
-        }
-        Ok(configuration)
+        Ok(configuration(self.color)?)
     }
 
     /// What the user has given to any tool to be let in by registries.
     fn keychain(&self) -> UserKeychain {
-        UserKeychain::new(Places::of(&variable, rustix::process::getuid().as_raw()))
+        keychain()
     }
 
     fn warnings_of(&self, keychain: &UserKeychain) {
@@ -128,7 +136,14 @@ impl Session {
             .map_err(|source| Failure::Io { what: "cannot watch signals".into(), source })?;
         let progress = Arc::new(Progress::new(self.global.quiet));
         let store = self.stoppable_store(&cancel)?;
-        let engine = Engine::new(store, progress.clone(), cancel, offline, jobs);
+        let color = self.color;
+        let open = move || {
+            let configuration = configuration(color)?;
+            let keychain = Arc::new(keychain());
+            Ok(Registries::new(configuration.registries, keychain))
+        };
+        let engine =
+            Engine::new(store, progress.clone(), cancel, offline, jobs).with_registries(Box::new(open));
         Ok((engine, progress))
     }
 

@@ -1,0 +1,97 @@
+//! The registries of a job: what the user has set for each, one set of connections and tokens a host.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Engine, EngineError};
+use crate::http::ClientOptions;
+use crate::oci::Reference;
+use crate::registry::{AllSettings, ConfigurationError, Host, Keychain, Registry, RegistryError, Repository};
+
+/// Reads what the user has set; called when the first registry is needed.
+pub type OpenRegistries = Box<dyn Fn() -> Result<Registries, ConfigurationError> + Send + Sync>;
+
+/// All registries, each made when it is asked for.
+pub struct Registries {
+    settings: AllSettings,
+    keychain: Arc<dyn Keychain>,
+    open: Mutex<BTreeMap<Host, Registry>>,
+}
+
+/// A repository and, if the reference has one, a tag.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub host: Host,
+    pub repository: String,
+}
+
+impl Registries {
+    pub fn new(settings: AllSettings, keychain: Arc<dyn Keychain>) -> Self {
+        Self { settings, keychain, open: Mutex::default() }
+    }
+
+    pub fn registry(&self, host: &Host) -> Result<Registry, RegistryError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(registry) = open.get(host) {
+            return Ok(registry.clone());
+        }
+        let settings = self.settings.get(host).cloned().unwrap_or_default();
+        let keychain = Arc::clone(&self.keychain);
+        let registry = Registry::new(host.clone(), settings, keychain, &ClientOptions::default())?;
+        open.insert(host.clone(), registry.clone());
+        Ok(registry)
+    }
+
+    pub fn repository(&self, place: &Place) -> Result<Repository, RegistryError> {
+        self.registry(&place.host)?.repository(&place.repository)
+    }
+}
+
+impl Place {
+    /// Where the reference leads. There is no registry that a name without one would mean.
+    pub fn of(reference: &Reference) -> Result<Self, EngineError> {
+        let usage = |problem: &str| EngineError::Usage(format!("`{}` {problem}", reference.name()));
+        let host = reference.registry().ok_or_else(|| {
+            usage("names no registry: put its host before the name, as in registry.example/team/app:1.0")
+        })?;
+        let host = host.parse().map_err(|error| usage(&format!("names no usable registry: {error}")))?;
+        Ok(Self { host, repository: reference.repository().to_owned() })
+    }
+
+    /// As the store keeps it: `registry.example/team/base`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let reference: Reference = text.parse().ok()?;
+        Self::of(&reference).ok()
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)
+    }
+}
+
+impl Engine {
+    /// Lets the engine ask registries.
+    #[must_use]
+    pub fn with_registries(mut self, open: OpenRegistries) -> Self {
+        self.open_registries = Some(open);
+        self
+    }
+
+    /// Registries are not asked offline.
+    pub fn registries(&self) -> Result<&Registries, EngineError> {
+        if self.offline {
+            return Err(EngineError::Usage("a registry is needed, which --offline forbids".into()));
+        }
+        if self.registries.get().is_none() {
+            let made = match &self.open_registries {
+                Some(open) => open()?,
+                None => Registries::new(AllSettings::new(), Arc::new(crate::registry::Anonymous)),
+            };
+            // Another thread may have been first; then its registries are used.
+            let _ = self.registries.set(made);
+        }
+        Ok(self.registries.get().expect("it was set above"))
+    }
+}
