@@ -66,6 +66,8 @@ pub enum Command {
     /// Build and unpack what a run needs
     #[command(hide = true)]
     Prepare(Prepare),
+    /// Send an image to a registry
+    Push(Push),
     /// Show an image: configuration, layers, sizes, digests
     Inspect(Inspect),
     /// List the images in the store
@@ -140,6 +142,7 @@ pub struct Lock {
 #[command(after_help = "Examples:
   mlbuild build                                   into the store, under the name in the spec
   mlbuild build -t registry.example/app:1.2       under this name
+  mlbuild build --push                            and push it, each layer as soon as it is made
   mlbuild build -o oci:out -o docker-archive:app.tar
   mlbuild build --platform linux/arm64 --json
 
@@ -147,9 +150,12 @@ The last line of standard output is the digest of the manifest (of the index for
 pub struct Build {
     #[command(flatten)]
     pub project: Project,
-    /// Name of the image [default: image.name of the spec]
+    /// Name of the image (may be given several times) [default: image.name of the spec]
     #[arg(long, short = 't', value_name = "REF")]
-    pub tag: Option<String>,
+    pub tag: Vec<String>,
+    /// Push the image under all its names
+    #[arg(long)]
+    pub push: bool,
     /// Only this platform of the spec (may be given several times)
     #[arg(long, value_name = "P")]
     pub platform: Vec<Platform>,
@@ -166,6 +172,35 @@ pub struct Build {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
     /// Print digests, layers, sizes and times as JSON instead of the digest
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild push                                     the image of the spec in this directory, under its name
+  mlbuild push registry.example/app:1.2 --tag latest
+  mlbuild push --image app:dev registry.example/team/app:dev
+  mlbuild push --dry-run --json                    what would be sent, and why
+
+Blobs that the registry has are not sent; those that it has in another repository are mounted. The tag appears
+when everything below it is there, and the registry is asked what it serves then. `mlbuild login` lets you in.")]
+pub struct Push {
+    /// Where to: registry, repository and tag. An image of the store that has this name is pushed, else that of the spec
+    #[arg(value_name = "REF")]
+    pub references: Vec<String>,
+    /// Push this image of the store, by name or digest
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// A further tag in the repository of the first REF (may be given several times)
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    #[command(flatten)]
+    pub project: Project,
+    /// Only say what would be sent
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print what became of each blob as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -165,6 +165,12 @@ impl Failure {
                 }
                 EngineError::Wheel { exception: Some(exception), .. }
                 | EngineError::WheelContent { exception: Some(exception), .. } => hint(&allow(exception)),
+                EngineError::NoBytes { .. } => {
+                    hint("`mlbuild build --push`, where the spec is, makes what is missing")
+                }
+                EngineError::OtherThanPushed { .. } => {
+                    hint("somebody else may have pushed at the same moment: look, and push again")
+                }
                 EngineError::Registry(error) => error.hints(),
                 _ => hint_of_the_system(error).into_iter().collect(),
             },

@@ -43,6 +43,9 @@ struct Counts {
     files_done: u64,
     layers: u64,
     layers_done: u64,
+    /// Of what goes to a registry, whatever the phase.
+    pushed: u64,
+    to_push: u64,
 }
 
 impl Progress {
@@ -103,6 +106,9 @@ impl Reporter for Progress {
             Event::DownloadDone { .. } => state.counts.files_done += 1,
             Event::Layers { to_make, .. } => state.counts.layers = to_make,
             Event::LayerMade { .. } => state.counts.layers_done += 1,
+            Event::Pushes { bytes } => state.counts.to_push += bytes,
+            Event::Pushed { bytes } => state.counts.pushed += bytes,
+            Event::PushedAgain { bytes } => state.counts.pushed = state.counts.pushed.saturating_sub(bytes),
             Event::Retried { name, why } => {
                 if !self.quiet {
                     self.line(&state, &format!("retrying {name}: {why}"));
@@ -128,7 +134,8 @@ impl State {
         self.phase = Some(phase);
         self.began = now;
         self.last_line = now;
-        self.counts = Counts::default();
+        let Counts { pushed, to_push, .. } = self.counts;
+        self.counts = Counts { pushed, to_push, ..Counts::default() };
         if let Some(bar) = &self.bar {
             bar.reset();
             // Reading files is over before one could read of it.
@@ -156,15 +163,11 @@ impl State {
             None => {
                 if self.last_line.elapsed() >= PLAIN_INTERVAL {
                     self.last_line += self.last_line.elapsed();
-                    let rate = self.counts.bytes as f64 / elapsed.as_secs_f64().max(0.001);
+                    let (done, total) = self.counts.moved(phase);
+                    let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
                     let mut line = self.counts.text(phase);
-                    if self.counts.total > 0 {
-                        line += &format!(
-                            ": {} of {}, {}/s",
-                            bytes(self.counts.bytes),
-                            bytes(self.counts.total),
-                            bytes(rate as u64)
-                        );
+                    if total > 0 {
+                        line += &format!(": {} of {}, {}/s", bytes(done), bytes(total), bytes(rate as u64));
                     }
                     out::talk(format_args!("{line}\n"));
                 }
@@ -181,7 +184,7 @@ impl State {
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
             bar.enable_steady_tick(Duration::from_millis(125));
         }
-        let Counts { bytes, total, .. } = self.counts;
+        let (bytes, total) = self.counts.moved(phase);
         // Once all bytes are there, their rate says nothing any more.
         let template = if bytes < total {
             "{spinner} {wide_msg} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
@@ -196,6 +199,11 @@ impl State {
 }
 
 impl Counts {
+    /// Bytes that are done, and all of them.
+    fn moved(&self, phase: Phase) -> (u64, u64) {
+        if phase == Phase::Push { (self.pushed, self.to_push) } else { (self.bytes, self.total) }
+    }
+
     fn text(&self, phase: Phase) -> String {
         let mut text = phase.title().to_owned();
         if self.files > 0 {
@@ -203,6 +211,9 @@ impl Counts {
         }
         if self.layers > 0 {
             text += &format!(", {} of {} layers", self.layers_done, self.layers);
+        }
+        if self.to_push > 0 && phase != Phase::Push {
+            text += &format!(", {} of {} pushed", bytes(self.pushed), bytes(self.to_push));
         }
         text
     }

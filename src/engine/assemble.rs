@@ -104,39 +104,45 @@ impl Documents {
 }
 
 impl Engine {
-    /// Keeps the documents, and the image under its name if it has one. In a store that cannot be written to the name is
-    /// lost, which is no matter when the image is `exported`, or is there under that name already.
+    /// Keeps the documents, and the image under its names. In a store that cannot be written to the names are lost, which is
+    /// no matter when the image is also `elsewhere`, or is there under that name already.
     pub(super) fn save(
         &self,
         project: &Project,
-        reference: Option<&Reference>,
+        references: &[Reference],
         images: &[Assembled],
         documents: &Documents,
-        exported: bool,
+        elsewhere: bool,
     ) -> Result<(), EngineError> {
         for bytes in documents.by_digest.values() {
             self.store.put_bytes(bytes)?;
         }
-        let Some(reference) = reference else { return Ok(()) };
-        let record = ImageRecord {
-            reference: reference.tagged(),
-            digest: documents.root.digest,
-            media_type: documents.root.media_type.to_string(),
-            platforms: images.iter().map(|image| image.platform.to_string()).collect(),
-            spec: project.spec_path.canonicalize().ok().map(|path| path.display().to_string()),
-            layers: documents.layers.keys().copied().collect(),
-            blobs: documents.by_digest.keys().copied().collect(),
-            size: documents.layers.values().sum(),
-        };
+        for reference in references {
+            let record = ImageRecord {
+                reference: reference.tagged(),
+                digest: documents.root.digest,
+                media_type: documents.root.media_type.to_string(),
+                platforms: images.iter().map(|image| image.platform.to_string()).collect(),
+                spec: project.spec_path.canonicalize().ok().map(|path| path.display().to_string()),
+                layers: documents.layers.keys().copied().collect(),
+                blobs: documents.by_digest.keys().copied().collect(),
+                size: documents.layers.values().sum(),
+            };
+            self.name(&record, elsewhere)?;
+        }
+        Ok(())
+    }
+
+    fn name(&self, record: &ImageRecord, elsewhere: bool) -> Result<(), EngineError> {
         // A record that cannot be read is as good as none.
         let before = self.store.image(&record.reference).ok().flatten();
-        if before.as_ref() == Some(&record) {
+        if before.as_ref() == Some(record) {
             return Ok(());
         }
         let same = before.is_some_and(|before| before.digest == record.digest);
-        match self.store.put_image(&record) {
+        match self.store.put_image(record) {
             Err(error) if error.is_read_only() && same => Ok(()),
-            Err(error) if error.is_read_only() && exported => {
+            Err(error) if error.is_read_only() && elsewhere => {
                 let text = format!("the store cannot be written to: it does not know {}", record.reference);
                 self.reporter.event(Event::Warning(text));
                 Ok(())
@@ -147,12 +153,11 @@ impl Engine {
 }
 
 /// The name of an image, checked; a digest in it is refused, since the digest is what the build finds out.
-pub(super) fn reference(name: Option<&String>) -> Result<Option<Reference>, EngineError> {
-    let Some(name) = name else { return Ok(None) };
+pub(super) fn reference(name: &str) -> Result<Reference, EngineError> {
     let reference: Reference =
-        name.parse().map_err(|source| EngineError::Reference { reference: name.clone(), source })?;
+        name.parse().map_err(|source| EngineError::Reference { reference: name.to_owned(), source })?;
     if reference.digest().is_some() {
         return Err(EngineError::Usage(format!("`{name}` has a digest: the build decides the digest")));
     }
-    Ok(Some(reference))
+    Ok(reference)
 }

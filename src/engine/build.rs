@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::assemble::{Assembled, Documents};
 use super::form::LayerExtra;
 use super::lower::Lower;
+use super::push::{Outbound, Pushed};
 use super::{Engine, EngineError, Event, LockRequest, Project};
 use crate::context;
 use crate::digest::{DiffId, Digest};
@@ -39,6 +40,10 @@ pub struct BuildRequest {
     pub update_lock: bool,
     /// The image gets no name in the store.
     pub anonymous: bool,
+    /// Further names of the image.
+    pub also: Vec<String>,
+    /// Push it under all its names, each layer as soon as it is formed.
+    pub push: bool,
 }
 
 /// What a build has made.
@@ -49,6 +54,8 @@ pub struct Built {
     pub images: Vec<BuiltImage>,
     /// The lock was made or changed by this build.
     pub locked: bool,
+    /// A repository each.
+    pub pushed: Vec<Pushed>,
 }
 
 pub struct BuiltImage {
@@ -169,11 +176,19 @@ impl Engine {
         }
         let name =
             request.reference.as_ref().or(project.spec.image.name.as_ref()).filter(|_| !request.anonymous);
-        let reference = super::assemble::reference(name)?;
+        let mut references = Vec::new();
+        for name in name.into_iter().chain(&request.also) {
+            references.push(super::assemble::reference(name)?);
+        }
+        if request.push && references.is_empty() {
+            return Err(EngineError::Usage(
+                "an image that is pushed has a name: `name` of [image], or -t".into(),
+            ));
+        }
         let (lock, locked) = self.lock_for_build(project, request)?;
         let mut damaged = BTreeSet::new();
         loop {
-            let failed = match self.build_locked(project, request, &lock, &platforms, reference.as_ref()) {
+            let failed = match self.build_locked(project, request, &lock, &platforms, &references) {
                 Ok(built) => return Ok(Built { locked, ..built }),
                 Err(error) => error,
             };
@@ -194,13 +209,21 @@ impl Engine {
         request: &BuildRequest,
         lock: &Lock,
         platforms: &BTreeSet<Platform>,
-        reference: Option<&Reference>,
+        references: &[Reference],
     ) -> Result<Built, EngineError> {
         let mut works = Vec::new();
         for &platform in platforms {
             works.push(self.work(project, lock, platform)?);
         }
-        self.make_layers(project, lock, &mut works, !request.targets.is_empty())?;
+        let mut outbound = match request.push {
+            true => Some(Outbound::begin(self, references, &mut works)?),
+            false => None,
+        };
+        let made = |layer: &LayerPlan, facts: &LayerFacts| match &outbound {
+            Some(outbound) => outbound.add(self, &layer.title, facts),
+            None => Ok(()),
+        };
+        self.make_layers(project, lock, &mut works, !request.targets.is_empty(), &made)?;
         let mut lower = Lower::default();
         for facts in works.iter().flat_map(|work| &work.known).flatten() {
             lower.add(&LayerExtra::parse(facts)?);
@@ -212,13 +235,19 @@ impl Engine {
             images.push(Assembled::new(project, lock, work, &files, pruned)?);
         }
         let documents = Documents::new(&images)?;
-        self.save(project, reference, &images, &documents, !request.targets.is_empty())?;
-        self.export(&request.targets, reference, &documents)?;
+        let elsewhere = request.push || !request.targets.is_empty();
+        self.save(project, references, &images, &documents, elsewhere)?;
+        self.export(&request.targets, references.first(), &documents)?;
+        let pushed = match outbound.take() {
+            Some(outbound) => outbound.finish(self, &documents)?,
+            None => Vec::new(),
+        };
         Ok(Built {
             digest: documents.root.digest,
-            reference: reference.map(Reference::tagged),
+            reference: references.first().map(Reference::tagged),
             images: images.iter().map(Assembled::built).collect(),
             locked: false,
+            pushed,
         })
     }
 

@@ -104,6 +104,10 @@ pub enum EngineError {
     NotForPlatform { digest: Digest, platform: Platform },
     #[error("image {digest} has {layers} layers, but its config names {diff_ids}")]
     LayerCount { digest: Digest, layers: usize, diff_ids: usize },
+    #[error("the bytes of layer `{title}` ({digest}) are neither in the store nor in the registry")]
+    NoBytes { title: String, digest: Digest },
+    #[error("{reference} was pushed as {pushed}, but the registry now serves {} under that name", served(*.serves))]
+    OtherThanPushed { reference: String, pushed: Digest, serves: Option<Digest> },
     #[error("`{reference}` is not a usable image name")]
     Reference { reference: String, source: crate::oci::reference::ReferenceError },
     #[error("{0}")]
@@ -118,6 +122,10 @@ pub enum EngineError {
 
 fn several(count: usize, one: &str, many: &str) -> String {
     if count == 1 { one.to_owned() } else { format!("{count} {many}") }
+}
+
+fn served(digest: Option<Digest>) -> String {
+    digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string())
 }
 
 impl EngineError {
@@ -184,7 +192,9 @@ impl EngineError {
             Self::Store(StoreError::Stopped) => ErrorKind::Cancelled,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Blob { source, .. } => of_chain(source, ErrorKind::Failed),
+            Self::OtherThanPushed { .. } => ErrorKind::Integrity,
             Self::Write { .. }
+            | Self::NoBytes { .. }
             | Self::Store(_)
             | Self::Export { .. }
             | Self::Threads(..)

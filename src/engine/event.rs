@@ -51,6 +51,18 @@ pub enum Event {
     Unpacked {
         bytes: u64,
     },
+    /// So many bytes more are to be in a registry.
+    Pushes {
+        bytes: u64,
+    },
+    /// So many of them are there.
+    Pushed {
+        bytes: u64,
+    },
+    /// So many bytes are sent once more.
+    PushedAgain {
+        bytes: u64,
+    },
     /// Worth reading, not a problem.
     Note(String),
     Warning(String),
@@ -71,6 +83,9 @@ pub enum Phase {
     Export,
     /// Layers into directories, for a run.
     Unpack,
+    /// What is left to be sent to a registry.
+    Push,
+    Pull,
 }
 
 impl Phase {
@@ -84,6 +99,8 @@ impl Phase {
             Self::Files => "reading files",
             Self::Export => "exporting",
             Self::Unpack => "unpacking layers",
+            Self::Push => "pushing",
+            Self::Pull => "pulling",
         }
     }
 
@@ -97,6 +114,8 @@ impl Phase {
             Self::Files => "files",
             Self::Export => "export",
             Self::Unpack => "unpack",
+            Self::Push => "push",
+            Self::Pull => "pull",
         }
     }
 }

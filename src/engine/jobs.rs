@@ -20,6 +20,9 @@ use crate::store::LayerFacts;
 /// How much longer it takes to compress a byte than to inflate and hash one, about.
 const COMPRESSION: u64 = 16;
 
+/// Told of each layer once it is formed.
+pub(super) type Made<'a> = dyn Fn(&LayerPlan, &LayerFacts) -> Result<(), EngineError> + Sync + 'a;
+
 impl Engine {
     /// Downloads what is missing and forms every layer that is not known.
     pub(super) fn make_layers(
@@ -28,6 +31,7 @@ impl Engine {
         lock: &Lock,
         works: &mut [Work],
         exporting: bool,
+        made: &Made<'_>,
     ) -> Result<(), EngineError> {
         let mut jobs: Vec<Job> = Vec::new();
         let mut wants: BTreeMap<Digest, Want> = BTreeMap::new();
@@ -76,7 +80,7 @@ impl Engine {
         let mut wants: Vec<_> = wants.into_values().collect();
         order(&mut wants);
         self.announce(&wants);
-        for (work, layer, record) in self.run_jobs(&origins, works, jobs, &wants)? {
+        for (work, layer, record) in self.run_jobs(&origins, works, jobs, &wants, made)? {
             works[work].known[layer] = Some(record);
         }
         // One layer of several platforms was made once.
@@ -116,6 +120,7 @@ impl Engine {
         works: &[Work],
         mut jobs: Vec<Job>,
         wants: &[Want],
+        tell: &Made<'_>,
     ) -> Result<Vec<(usize, usize, LayerFacts)>, EngineError> {
         let mut missing: BTreeSet<Digest> = wants.iter().filter_map(|want| want.sha256).collect();
         let results = Mutex::new(Vec::new());
@@ -146,7 +151,7 @@ impl Engine {
                             // A core that has no other layer to form may help with this one.
                             let others = busy.fetch_add(1, Ordering::Relaxed);
                             let threads = if others + 1 < self.jobs { Threads::Two } else { Threads::One };
-                            let made = self.run_job(works, &job, threads);
+                            let made = self.run_job(works, &job, threads, tell);
                             busy.fetch_sub(1, Ordering::Relaxed);
                             match made {
                                 Ok(made) => lock_of(results).extend(made),
@@ -212,6 +217,7 @@ impl Engine {
         works: &[Work],
         job: &Job,
         threads: Threads,
+        tell: &Made<'_>,
     ) -> Result<Vec<(usize, usize, LayerFacts)>, EngineError> {
         let plan = &works[job.work].plan;
         let Some(&last) = job.layers.last() else {
@@ -238,6 +244,7 @@ impl Engine {
                 }
             };
             self.reporter.event(Event::LayerMade { title: layer.title.clone(), bytes: facts.size });
+            tell(layer, &facts)?;
             made.push((job.work, at, facts));
         }
         Ok(made)

@@ -21,6 +21,7 @@ mod lock_packages;
 mod lock_python;
 mod lower;
 mod project;
+mod push;
 mod registries;
 mod sources;
 mod trees;
@@ -32,6 +33,7 @@ pub use error::{EngineError, ErrorKind};
 pub use event::{Event, Phase, Reporter, Silent};
 pub use lock::{LockRequest, Locked};
 pub use project::Project;
+pub use push::{Outcome, PushRequest, Pushed, PushedBlob};
 pub use registries::{OpenRegistries, Place, Registries};
 pub use trees::LayeredImage;
 

@@ -25,10 +25,15 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     if to_stdout && args.json {
         return Err(Failure::request("an archive and --json cannot both go to standard output"));
     }
+    if args.push && args.offline {
+        return Err(Failure::request("--push needs the network, which --offline forbids"));
+    }
     let project = session.project(&args.project)?;
     let (engine, progress) = session.engine(args.offline, args.jobs.map(usize::from))?;
     let request = BuildRequest {
-        reference: args.tag.clone(),
+        reference: args.tag.first().cloned(),
+        also: args.tag.iter().skip(1).cloned().collect(),
+        push: args.push,
         platforms: args.platform.clone(),
         targets,
         update_lock: args.update_lock,
@@ -47,6 +52,9 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     }
     if !session.global.quiet {
         out::talk(format_args!("{}", summary(&built)));
+        for pushed in &built.pushed {
+            out::talk(format_args!("{}", super::push::summary(pushed, false, false)));
+        }
         for output in &args.output {
             out::talk(format_args!("wrote {}\n", on_one_line(output)));
         }
@@ -94,6 +102,8 @@ struct Report<'a> {
     locked: bool,
     images: Vec<ImageReport<'a>>,
     outputs: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pushed: Vec<super::push::Report<'a>>,
     /// Phases of this run, in seconds.
     seconds: BTreeMap<&'static str, f64>,
 }
@@ -149,6 +159,7 @@ impl<'a> Report<'a> {
             locked: built.locked,
             images: images.collect(),
             outputs,
+            pushed: built.pushed.iter().map(|pushed| super::push::Report::new(pushed, false)).collect(),
             seconds,
         }
     }

@@ -1,0 +1,121 @@
+//! One blob that is to be in a registry, and where its bytes come from.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use crate::blob::BlobSource as _;
+use crate::digest::Digest;
+use crate::engine::cancel::{Cancel, CancellableReader};
+use crate::engine::{Engine, EngineError, Place};
+use crate::layer::{Reader, Recipe};
+use crate::registry::{Content, Repository, StoredContent};
+use crate::store::{LayerSource, Store};
+
+#[derive(Clone)]
+pub struct Parcel {
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// For people: `torch 2.9.1`.
+    pub title: String,
+    pub source: Source,
+    /// Repositories that are said to have it.
+    pub origins: Vec<Place>,
+}
+
+/// Where the bytes are.
+#[derive(Clone)]
+pub enum Source {
+    Bytes(Arc<[u8]>),
+    /// A recipe or a blob of the store.
+    Store,
+    /// Only in these repositories.
+    Elsewhere(Vec<Repository>),
+    /// Nobody knows; the registry may have it all the same.
+    Nowhere,
+}
+
+impl Parcel {
+    pub fn bytes(title: &str, bytes: Vec<u8>) -> Self {
+        Self {
+            digest: Digest::of(&bytes),
+            size: bytes.len() as u64,
+            title: title.to_owned(),
+            source: Source::Bytes(bytes.into()),
+            origins: Vec::new(),
+        }
+    }
+
+    /// A layer, as the store knows it.
+    pub fn layer(engine: &Engine, title: &str, digest: Digest, size: u64) -> Result<Self, EngineError> {
+        let store = engine.store();
+        let facts = match store.layer_key(&digest)? {
+            Some(key) => store.layer_facts(&key)?.filter(|facts| facts.digest == digest),
+            None => None,
+        };
+        let made = |sources: &[Digest]| !sources.is_empty() && sources.iter().all(|blob| store.has(blob));
+        let origins: Vec<_> = facts.iter().flat_map(|facts| &facts.origins).collect();
+        let origins: Vec<_> = origins.into_iter().filter_map(|origin| Place::parse(origin)).collect();
+        let source = if store.has(&digest) || facts.as_ref().is_some_and(|facts| made(&facts.sources)) {
+            Source::Store
+        } else if origins.is_empty() {
+            Source::Nowhere
+        } else {
+            let registries = engine.registries()?;
+            let repositories = origins.iter().map(|place| registries.repository(place));
+            Source::Elsewhere(repositories.collect::<Result<_, _>>()?)
+        };
+        Ok(Self { digest, size, title: title.to_owned(), source, origins })
+    }
+
+    /// The bytes, once they are on this machine.
+    pub fn content(&self, store: &Store, cancel: &Cancel) -> Arc<dyn Content> {
+        match &self.source {
+            Source::Bytes(bytes) => {
+                Arc::new(StoredContent { digest: self.digest, blob: Arc::new(Arc::clone(bytes)) })
+            }
+            Source::Store | Source::Elsewhere(_) | Source::Nowhere => Arc::new(Layer {
+                digest: self.digest,
+                size: self.size,
+                store: store.clone(),
+                cancel: cancel.clone(),
+            }),
+        }
+    }
+}
+
+/// A layer of the store, made from its recipe each time it is read.
+///
+/// Its sources are not hashed on the way: the registry hashes what it gets, and refuses what is not the layer.
+struct Layer {
+    digest: Digest,
+    size: u64,
+    store: Store,
+    cancel: Cancel,
+}
+
+impl Content for Layer {
+    fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        let cancel = self.cancel.clone();
+        let trusted = self.store.trusted();
+        let record = self.store.layer_by_digest(&self.digest).map_err(io::Error::other)?;
+        match record.map(|record| record.source) {
+            Some(LayerSource::Recipe(recipe)) => {
+                let recipe = Recipe::decode(&recipe).map_err(io::Error::other)?;
+                Ok(Box::new(CancellableReader { inner: Reader::new(recipe, trusted), cancel }))
+            }
+            Some(LayerSource::Blob) | None => {
+                let blob = StoredContent { digest: self.digest, blob: trusted.open(&self.digest)? };
+                Ok(Box::new(CancellableReader { inner: blob.open()?, cancel }))
+            }
+        }
+    }
+}

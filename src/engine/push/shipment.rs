@@ -1,0 +1,225 @@
+//! A push to one repository under way: blobs are delivered as they are added, then documents, then names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::image::{Document, PushImage};
+use super::parcel::Parcel;
+use super::target::Target;
+use super::{Pushed, PushedBlob};
+use crate::digest::Digest;
+use crate::engine::{Engine, EngineError, Event, Place};
+use crate::oci::Reference;
+use crate::registry::{ManifestName, RegistryError};
+
+/// Dropped without [`Shipment::finish`] it stops; what has arrived stays, without a name.
+pub struct Shipment {
+    target: Arc<Target>,
+    references: Vec<Reference>,
+    parcels: Option<mpsc::UnboundedSender<Parcel>>,
+    added: BTreeSet<Digest>,
+    task: JoinHandle<Result<Delivered, EngineError>>,
+}
+
+/// What the first look has found, and what has become of the blobs.
+struct Delivered {
+    /// What the first name stood for before.
+    before: Option<Digest>,
+    blobs: Vec<PushedBlob>,
+}
+
+impl Shipment {
+    /// Looks at the repository and waits for parcels. `root`, where it is known already, spares all questions if it is there.
+    pub fn begin(
+        engine: &Engine,
+        place: &Place,
+        references: Vec<Reference>,
+        dry_run: bool,
+        root: Option<Digest>,
+    ) -> Result<Self, EngineError> {
+        let repository = engine.registries()?.repository(place)?;
+        let (store, reporter) = (engine.store().clone(), Arc::clone(&engine.reporter));
+        let target =
+            Target::new((place.clone(), repository), store, reporter, engine.cancel.clone(), dry_run);
+        let target = Arc::new(target);
+        let (parcels, inbox) = mpsc::unbounded_channel();
+        let first = references.first().map(name).expect("a push has a reference");
+        let task = engine.runtime()?.spawn(deliver(Arc::clone(&target), first, root, inbox));
+        Ok(Self { target, references, parcels: Some(parcels), added: BTreeSet::new(), task })
+    }
+
+    /// Delivers a blob, at once; each once.
+    pub fn add(&mut self, parcel: Parcel) {
+        if self.added.insert(parcel.digest)
+            && let Some(parcels) = &self.parcels
+        {
+            self.target.reporter.event(Event::Pushes { bytes: parcel.size });
+            // Who has failed listens no more; it is told at the end.
+            let _ = parcels.send(parcel);
+        }
+    }
+
+    /// Which of `parcels` the repository has, or has now since they could be mounted.
+    pub fn has(&self, engine: &Engine, parcels: &[Parcel]) -> Result<Vec<bool>, EngineError> {
+        engine.wait(futures::future::try_join_all(parcels.iter().map(|parcel| self.target.has(parcel))))
+    }
+
+    /// Delivers what is missing of the image, then its documents under all names, and asks what they stand for then.
+    pub fn finish(mut self, engine: &Engine, image: &PushImage) -> Result<Pushed, EngineError> {
+        let root = image.root.digest;
+        let mut digests = self.references.iter().filter_map(Reference::digest);
+        if let Some(other) = digests.find(|digest| *digest != root) {
+            return Err(EngineError::Usage(format!("the image is {root}, it cannot be pushed as {other}")));
+        }
+        for parcel in &image.parcels {
+            self.add(parcel.clone());
+        }
+        drop(self.parcels.take());
+        let Delivered { before, blobs } = engine.wait(async {
+            match (&mut self.task).await {
+                Ok(delivered) => delivered,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => Err(EngineError::Cancelled),
+            }
+        })?;
+        let mut by_digest: BTreeMap<_, _> = blobs.into_iter().map(|blob| (blob.digest, blob)).collect();
+        let blobs = image.parcels.iter().filter_map(|parcel| by_digest.remove(&parcel.digest)).collect();
+        let written = match self.target.dry_run {
+            true => 0,
+            false => engine.wait(self.documents(image, before))?,
+        };
+        Ok(Pushed {
+            references: self.references.iter().map(ToString::to_string).collect(),
+            digest: root,
+            blobs,
+            written,
+        })
+    }
+
+    /// How many were written.
+    async fn documents(&self, image: &PushImage, before: Option<Digest>) -> Result<usize, EngineError> {
+        let root = &image.root;
+        let mut written = 0;
+        if before != Some(root.digest) {
+            for document in &image.below {
+                self.write(&document.digest.into(), document, image).await?;
+                written += 1;
+            }
+        }
+        for (at, reference) in self.references.iter().enumerate() {
+            let name = name(reference);
+            if at == 0 && before == Some(root.digest) {
+                continue;
+            }
+            self.write(&name, root, image).await?;
+            written += 1;
+            let repository = &self.target.repository;
+            let serves = repository.head_manifest(&name).await?.map(|served| served.digest);
+            if serves != Some(root.digest) {
+                let reference = reference.to_string();
+                return Err(EngineError::OtherThanPushed { reference, pushed: root.digest, serves });
+            }
+        }
+        Ok(written)
+    }
+
+    /// A registry that misses blobs gets them, whatever it has said of them before.
+    async fn write(
+        &self,
+        name: &ManifestName,
+        document: &Document,
+        image: &PushImage,
+    ) -> Result<(), EngineError> {
+        let repository = &self.target.repository;
+        let put = || repository.put_manifest(name, &document.media_type, &document.bytes);
+        let refused = match put().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let Missing { documents, parcels } = Missing::of(&refused, image);
+        if documents.is_empty() && parcels.is_empty() {
+            return Err(refused.into());
+        }
+        for parcel in parcels {
+            self.target.forget(&parcel.digest);
+            self.target.reporter.event(Event::Pushes { bytes: parcel.size });
+            self.target.send(parcel, None).await?;
+        }
+        for document in documents {
+            repository.put_manifest(&document.digest.into(), &document.media_type, &document.bytes).await?;
+        }
+        put().await?;
+        Ok(())
+    }
+}
+
+/// What a registry lacks for a document.
+struct Missing<'a> {
+    documents: Vec<&'a Document>,
+    parcels: Vec<&'a Parcel>,
+}
+
+impl<'a> Missing<'a> {
+    /// What the refusal names; everything, if it names nothing of ours.
+    fn of(refused: &RegistryError, image: &'a PushImage) -> Self {
+        const CODES: [&str; 3] = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"];
+        if !CODES.iter().any(|code| refused.has_code(code)) {
+            return Self { documents: Vec::new(), parcels: Vec::new() };
+        }
+        let named: BTreeSet<_> = refused.unknown_blobs().into_iter().collect();
+        let documents: Vec<_> = image.below.iter().filter(|one| named.contains(&one.digest)).collect();
+        let parcels: Vec<_> = image.parcels.iter().filter(|one| named.contains(&one.digest)).collect();
+        if documents.is_empty() && parcels.is_empty() {
+            return Self { documents: image.below.iter().collect(), parcels: image.parcels.iter().collect() };
+        }
+        Self { documents, parcels }
+    }
+}
+
+/// Delivers all that comes, many at a time.
+async fn deliver(
+    target: Arc<Target>,
+    name: ManifestName,
+    root: Option<Digest>,
+    mut inbox: mpsc::UnboundedReceiver<Parcel>,
+) -> Result<Delivered, EngineError> {
+    let before = look(&target, &name).await?;
+    if let Some(root) = root.filter(|root| before != Some(*root)) {
+        look(&target, &root.into()).await?;
+    }
+    let mut under_way = FuturesUnordered::new();
+    let mut blobs = Vec::new();
+    let mut open = true;
+    while open || !under_way.is_empty() {
+        tokio::select! {
+            parcel = inbox.recv(), if open => match parcel {
+                Some(parcel) => under_way.push(target.deliver(parcel)),
+                None => open = false,
+            },
+            Some(delivered) = under_way.next() => blobs.push(delivered?),
+        }
+    }
+    Ok(Delivered { before, blobs })
+}
+
+/// Who may not look may still be let in to write, and is told then if not.
+async fn look(target: &Target, name: &ManifestName) -> Result<Option<Digest>, EngineError> {
+    match target.look(name).await {
+        Err(EngineError::Registry(
+            RegistryError::Login { .. } | RegistryError::Refused { status: 401 | 403, .. },
+        )) => Ok(None),
+        looked => looked,
+    }
+}
+
+/// By what name the registry is to know the image.
+fn name(reference: &Reference) -> ManifestName {
+    match reference.digest() {
+        Some(digest) => digest.into(),
+        None => ManifestName::Tag(reference.tag_or_default().to_owned()),
+    }
+}
