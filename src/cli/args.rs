@@ -68,6 +68,8 @@ pub enum Command {
     Prepare(Prepare),
     /// Send an image to a registry
     Push(Push),
+    /// Bring an image of a registry into the store
+    Pull(Pull),
     /// Show an image: configuration, layers, sizes, digests
     Inspect(Inspect),
     /// List the images in the store
@@ -201,6 +203,28 @@ pub struct Push {
     #[arg(long)]
     pub dry_run: bool,
     /// Print what became of each blob as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild pull registry.example/app:1.2
+  mlbuild pull registry.example/app@sha256:...       exactly this one
+  mlbuild pull --platform linux/arm64 registry.example/app:1.2
+
+Documents of all platforms are kept, so that the image can be pushed elsewhere as it is; layers of other platforms
+are downloaded when somebody needs them. The last line of standard output is the digest.")]
+pub struct Pull {
+    #[arg(value_name = "REF")]
+    pub image: String,
+    /// Download the layers of this platform (may be given several times) [default: this machine's]
+    #[arg(long, value_name = "P")]
+    pub platform: Vec<Platform>,
+    /// Download no layer yet
+    #[arg(long, conflicts_with = "platform")]
+    pub no_layers: bool,
+    /// Print what was pulled as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -106,6 +106,8 @@ pub enum EngineError {
     LayerCount { digest: Digest, layers: usize, diff_ids: usize },
     #[error("the bytes of layer `{title}` ({digest}) are neither in the store nor in the registry")]
     NoBytes { title: String, digest: Digest },
+    #[error("there is no image {reference}")]
+    NoSuchImage { reference: String },
     #[error("{reference} was pushed as {pushed}, but the registry now serves {} under that name", served(*.serves))]
     OtherThanPushed { reference: String, pushed: Digest, serves: Option<Digest> },
     #[error("`{reference}` is not a usable image name")]
@@ -141,6 +143,7 @@ impl EngineError {
             | Self::Plan(_)
             | Self::Image(_)
             | Self::Reference { .. }
+            | Self::NoSuchImage { .. }
             | Self::NotForPlatform { .. }
             | Self::LayerType(_)
             | Self::Usage(_) => ErrorKind::Request,

@@ -33,6 +33,10 @@ pub const MAX_DOCUMENT: usize = 4 * 1024 * 1024;
 pub enum DocumentError {
     #[error("{what} has {len} bytes, more than the {MAX_DOCUMENT} that registries accept")]
     TooLong { what: &'static str, len: usize },
+    #[error("it has more than {most} {what}")]
+    TooMany { what: &'static str, most: usize },
+    #[error("it has {actual} bytes where {promised} were promised")]
+    Size { promised: u64, actual: u64 },
     #[error("{what} cannot be read")]
     Json { what: &'static str, source: serde_json::Error },
 }

@@ -10,6 +10,7 @@ mod lock;
 mod login;
 mod logout;
 mod prepare;
+mod pull;
 mod push;
 mod run;
 mod schema;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
             return run::shell(&session, &args).map_or_else(as_runtimes_do, |status| Ok(status.into()));
         }
         Command::Prepare(args) => prepare::run(&session, &args),
+        Command::Pull(args) => pull::run(&session, &args),
         Command::Push(args) => push::run(&session, &args),
         Command::Inspect(args) => inspect::run(&session, &args),
         Command::Images(args) => images::run(&session, &args),

@@ -15,6 +15,9 @@ use crate::oci::Reference;
 use crate::size::human as bytes;
 use crate::store::Store;
 
+/// Characters of a layer's title that are shown.
+const TITLE: usize = 60;
+
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let mut references = Vec::new();
     for text in &args.references {
@@ -155,7 +158,7 @@ pub(super) fn summary(pushed: &Pushed, dry_run: bool, layers: bool) -> String {
                 Outcome::Mounted { from } => format!(" from {}", on_one_line(from)),
                 _ => String::new(),
             };
-            text += &format!("{what:<11} {:>8}  {}{from}\n", bytes(blob.size), on_one_line(&blob.title));
+            text += &format!("{what:<11} {:>8}  {}{from}\n", bytes(blob.size), title(&blob.title));
         }
     }
     let names: Vec<_> = pushed.references.iter().map(|name| on_one_line(name)).collect();
@@ -167,6 +170,15 @@ pub(super) fn summary(pushed: &Pushed, dry_run: bool, layers: bool) -> String {
         bytes(sent.1)
     );
     text
+}
+
+/// The beginning of what a layer holds.
+fn title(text: &str) -> String {
+    let line = on_one_line(text);
+    match line.char_indices().nth(TITLE) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
+    }
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,227 @@
+//! Pulling images into the store: documents at once, layers as they are needed.
+
+use std::collections::BTreeMap;
+
+use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
+
+use super::form::LayerExtra;
+use super::{Engine, EngineError, Event, Phase, Place};
+use crate::digest::{DiffId, Digest};
+use crate::oci::config::ImageConfig;
+use crate::oci::{Descriptor, DocumentError, ImageIndex, ImageManifest, MAX_DOCUMENT, Platform, Reference};
+use crate::registry::{ManifestName, Repository};
+use crate::store::{ImageRecord, LayerFacts, LayerRecord, LayerSource};
+
+/// Documents asked for at the same time.
+const DOCUMENTS: usize = 8;
+/// Entries that an index may have.
+const MOST_ENTRIES: usize = 256;
+
+#[derive(Debug, Clone)]
+pub struct PullRequest {
+    pub reference: Reference,
+    /// Whose layers are downloaded now; those of the others are when somebody needs them.
+    pub platforms: Vec<Platform>,
+}
+
+/// What was pulled.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The name that the store knows it by.
+    pub reference: String,
+    /// Of the manifest or index.
+    pub digest: Digest,
+    /// All that the image is for.
+    pub platforms: Vec<Platform>,
+    /// Layers of the platforms asked for, each once; and how many of them were here already.
+    pub layers: usize,
+    pub there: usize,
+    /// Sum of those layers' sizes, in bytes.
+    pub size: u64,
+}
+
+/// The documents of an image.
+struct Documents {
+    root: Descriptor,
+    bytes: BTreeMap<Digest, Vec<u8>>,
+    manifests: Vec<Found>,
+}
+
+/// A manifest, and what it is of.
+struct Found {
+    digest: Digest,
+    /// None for what is no image that we know: an attestation, an image for another system.
+    platform: Option<Platform>,
+    layers: Vec<Descriptor>,
+    diff_ids: Vec<DiffId>,
+}
+
+impl Engine {
+    pub fn pull(&self, request: &PullRequest) -> Result<Pulled, EngineError> {
+        self.or_cancelled(self.pull_image(request))
+    }
+
+    fn pull_image(&self, request: &PullRequest) -> Result<Pulled, EngineError> {
+        let reference = &request.reference;
+        let place = Place::of(reference)?;
+        let repository = self.registries()?.repository(&place)?;
+        self.reporter.event(Event::Phase(Phase::Pull));
+        let documents = self.wait(documents(&repository, reference))?;
+        let root = &documents.root;
+        let mut platforms: Vec<_> = documents.manifests.iter().filter_map(|one| one.platform).collect();
+        platforms.sort();
+        platforms.dedup();
+        if let Some(&platform) = request.platforms.iter().find(|platform| !platforms.contains(platform)) {
+            return Err(EngineError::NotForPlatform { digest: root.digest, platform });
+        }
+        for bytes in documents.bytes.values() {
+            self.store.put_bytes(bytes)?;
+        }
+        let (mut all, mut wanted) = (BTreeMap::new(), BTreeMap::new());
+        for found in &documents.manifests {
+            if found.platform.is_some() && found.layers.len() != found.diff_ids.len() {
+                let (layers, diff_ids) = (found.layers.len(), found.diff_ids.len());
+                return Err(EngineError::LayerCount { digest: found.digest, layers, diff_ids });
+            }
+            for (at, layer) in found.layers.iter().enumerate() {
+                self.note_layer(layer, found.diff_ids.get(at).copied(), &place)?;
+                all.insert(layer.digest, layer.size);
+                if found.platform.is_some_and(|platform| request.platforms.contains(&platform)) {
+                    wanted.insert(layer.digest, layer.size);
+                }
+            }
+        }
+        let digests: Vec<_> = wanted.keys().copied().collect();
+        let there = digests.iter().filter(|digest| self.store.has(digest)).count();
+        self.bring(&digests)?;
+        let record = ImageRecord {
+            reference: match reference.digest() {
+                Some(_) => reference.to_string(),
+                None => reference.tagged(),
+            },
+            digest: root.digest,
+            media_type: root.media_type.to_string(),
+            platforms: platforms.iter().map(ToString::to_string).collect(),
+            spec: None,
+            size: all.values().sum(),
+            layers: all.into_keys().collect(),
+            blobs: documents.bytes.keys().copied().collect(),
+        };
+        self.store.put_image(&record)?;
+        Ok(Pulled {
+            reference: record.reference,
+            digest: root.digest,
+            platforms,
+            layers: wanted.len(),
+            there,
+            size: wanted.values().sum(),
+        })
+    }
+
+    /// Remembers that `place` has this layer, unless its bytes are to be had here.
+    fn note_layer(
+        &self,
+        layer: &Descriptor,
+        diff_id: Option<DiffId>,
+        place: &Place,
+    ) -> Result<(), EngineError> {
+        let known = self.store.layer_by_digest(&layer.digest)?.map(|record| record.facts);
+        let is_here = |facts: &LayerFacts| match facts.sources.as_slice() {
+            [] => self.store.has(&layer.digest) || !facts.origins.is_empty(),
+            sources => sources.iter().all(|source| self.store.has(source)),
+        };
+        if known.as_ref().is_some_and(is_here) {
+            return Ok(());
+        }
+        // What is no layer has no diff ID that anybody would look at.
+        let diff_id = diff_id.or(known.map(|facts| facts.diff_id)).unwrap_or(DiffId(layer.digest));
+        let facts = LayerFacts {
+            digest: layer.digest,
+            size: layer.size,
+            diff_id,
+            unpacked: 0,
+            entries: 0,
+            sources: Vec::new(),
+            media_type: layer.media_type.clone(),
+            origins: vec![place.to_string()],
+            extra: serde_json::to_string(&LayerExtra::default()).expect("empty lists always serialise"),
+        };
+        let key = Digest::of(format!("pulled layer {}", layer.digest));
+        Ok(self.store.put_layer(&key, &LayerRecord { facts, source: LayerSource::Blob })?)
+    }
+}
+
+async fn documents(repository: &Repository, reference: &Reference) -> Result<Documents, EngineError> {
+    let name = match reference.digest() {
+        Some(digest) => ManifestName::Digest(digest),
+        None => ManifestName::Tag(reference.tag_or_default().to_owned()),
+    };
+    let found = repository.manifest(&name).await?;
+    let found = found.ok_or_else(|| EngineError::NoSuchImage { reference: reference.to_string() })?;
+    let mut bytes = BTreeMap::from([(found.digest, found.bytes.clone())]);
+    let root = Descriptor::new(found.media_type.clone(), found.digest, found.bytes.len() as u64);
+    let refused = |digest| move |source| EngineError::Document { digest, source };
+    let mut manifests = Vec::new();
+    if found.media_type.is_index() {
+        let index = ImageIndex::parse(&found.bytes).map_err(refused(found.digest))?;
+        if index.manifests.len() > MOST_ENTRIES {
+            let source = DocumentError::TooMany { what: "entries", most: MOST_ENTRIES };
+            return Err(refused(found.digest)(source));
+        }
+        let entries = index.manifests.iter().filter(|entry| entry.media_type.is_manifest());
+        let read = entries.map(|entry| async move {
+            let manifest = manifest(repository, entry).await?;
+            Ok::<_, EngineError>((entry, manifest))
+        });
+        let read: Vec<_> = iter(read).buffered(DOCUMENTS).try_collect().await?;
+        for (entry, text) in read {
+            let platform = entry.platform.as_ref().map(|platform| platform.known());
+            manifests.push(image(repository, entry.digest, &text, platform, &mut bytes).await?);
+            bytes.insert(entry.digest, text);
+        }
+    } else {
+        manifests.push(image(repository, found.digest, &found.bytes, None, &mut bytes).await?);
+    }
+    Ok(Documents { root, bytes, manifests })
+}
+
+async fn manifest(repository: &Repository, entry: &Descriptor) -> Result<Vec<u8>, EngineError> {
+    let found = repository.manifest(&entry.digest.into()).await?;
+    let reference = || format!("{}/{}@{}", repository.host(), repository.name(), entry.digest);
+    let found = found.ok_or_else(|| EngineError::NoSuchImage { reference: reference() })?;
+    if found.bytes.len() as u64 != entry.size {
+        let source = DocumentError::Size { promised: entry.size, actual: found.bytes.len() as u64 };
+        return Err(EngineError::Document { digest: entry.digest, source });
+    }
+    Ok(found.bytes)
+}
+
+/// `platform` is what an index says; where there is none, the config says it.
+async fn image(
+    repository: &Repository,
+    digest: Digest,
+    bytes: &[u8],
+    platform: Option<Option<Platform>>,
+    documents: &mut BTreeMap<Digest, Vec<u8>>,
+) -> Result<Found, EngineError> {
+    let refused = |digest| move |source| EngineError::Document { digest, source };
+    let manifest = ImageManifest::parse(bytes).map_err(refused(digest))?;
+    let config = &manifest.config;
+    let mut found = Found { digest, platform: None, layers: manifest.layers, diff_ids: Vec::new() };
+    if config.size > MAX_DOCUMENT as u64 {
+        let len = usize::try_from(config.size).unwrap_or(usize::MAX);
+        let source = DocumentError::TooLong { what: "the config", len };
+        return Err(refused(config.digest)(source));
+    }
+    let text = repository.small_blob(config.digest, config.size).await?;
+    if config.media_type.is_config() {
+        let parsed = ImageConfig::parse(&text).map_err(refused(config.digest))?;
+        let own = Platform::ALL
+            .into_iter()
+            .find(|platform| parsed.os == platform.os() && parsed.architecture == platform.architecture());
+        found.platform = platform.unwrap_or(own);
+        found.diff_ids = parsed.rootfs.diff_ids;
+    }
+    documents.insert(config.digest, text);
+    Ok(found)
+}
