@@ -122,7 +122,7 @@ impl RegistryError {
         let hint = match self {
             Self::Login { hint, .. } => hint.clone(),
             Self::Refused { at, status: 401 | 403, .. } => {
-                format!("log in to {} as somebody who may do this", at.host)
+                format!("`mlbuild login {}` as somebody who may do this", at.host)
             }
             Self::Refused { at, status: 404, .. } if at.asked.starts_with("write") => {
                 format!("some registries want `{}` to be created before it is pushed to", at.repository)

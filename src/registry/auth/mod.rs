@@ -170,7 +170,7 @@ enum No {
 impl No {
     fn error(self, door: &Door<'_>, at: &At) -> RegistryError {
         let host = door.host;
-        let log_in = || format!("log in to {host}");
+        let log_in = || format!("`mlbuild login {host}` lets you in");
         let (problem, hint) = match self {
             Self::Anonymous => {
                 ("it wants to know who is asking, and no credential is known for it".to_owned(), log_in())
@@ -185,7 +185,7 @@ impl No {
             ),
             Self::Rejected => (
                 "it does not let in whoever is asking (401)".to_owned(),
-                format!("log in to {host} as somebody who may do this"),
+                format!("`mlbuild login {host}` as somebody who may do this"),
             ),
             Self::Realm { realm, host: Some(foreign), rule } => (
                 format!("its token server {realm} is not asked: {rule}"),

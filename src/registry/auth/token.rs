@@ -192,9 +192,9 @@ impl Server<'_> {
             format!("its token server {shown} answered {status}{}{said}", crate::http::reason(status));
         let hint = match (known, status) {
             (true, 400..=403) => {
-                format!("log in to {} again: it does not take the credential that is known", door.host)
+                format!("`mlbuild login {}` again: it does not take the credential that is known", door.host)
             }
-            (false, 400..=403) => format!("log in to {}", door.host),
+            (false, 400..=403) => format!("`mlbuild login {}` lets you in", door.host),
             _ => String::new(),
         };
         RegistryError::Login { at: at.clone(), problem, hint }

@@ -3,6 +3,7 @@
 
 mod contract;
 mod peer;
+mod push;
 
 use std::sync::Arc;
 use std::time::Duration;

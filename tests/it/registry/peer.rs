@@ -28,7 +28,7 @@ pub enum Auth<'a> {
 pub struct Peer {
     pub host: Host,
     process: Child,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Peer {
@@ -66,16 +66,16 @@ impl Peer {
             }
         }
         fs::write(path("config.yml"), config).unwrap();
-        let log = fs::File::create(path("log")).unwrap();
+        let log = fs::File::options().create(true).append(true).open(path("log")).unwrap();
         let process = Command::new(program)
             .arg("serve")
             .arg(path("config.yml"))
             .env_clear()
-            .stdout(Stdio::null())
+            .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut peer = Self { host: address.to_string().parse().unwrap(), process, _data: data };
+        let mut peer = Self { host: address.to_string().parse().unwrap(), process, data };
         for _ in 0..500 {
             if TcpStream::connect(address).is_ok() {
                 return Ok(peer);
@@ -85,7 +85,43 @@ impl Peer {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("the registry does not start: {}", fs::read_to_string(peer._data.path().join("log")).unwrap());
+        panic!("the registry does not start: {}", fs::read_to_string(peer.data.path().join("log")).unwrap());
+    }
+}
+
+impl Peer {
+    /// What it was asked for, as `PUT /v2/...` without the query, in the order of its answers.
+    pub fn requests(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.data.path().join("log")).unwrap();
+        let request = |line: &str| {
+            let mut words = line.split('"').nth(1)?.split(' ');
+            let (method, path) = (words.next()?, words.next()?);
+            path.starts_with("/v2").then(|| format!("{method} {}", path.split('?').next().unwrap_or(path)))
+        };
+        log.lines().filter_map(request).collect()
+    }
+
+    pub fn forget_requests(&self) {
+        fs::File::options().write(true).open(self.data.path().join("log")).unwrap().set_len(0).unwrap();
+    }
+
+    /// The digest behind a tag, by the registry's own files.
+    pub fn manifest(&self, repository: &str, tag: &str) -> Option<String> {
+        let tags = self.repository(repository).join("_manifests/tags");
+        fs::read_to_string(tags.join(tag).join("current/link")).ok()
+    }
+
+    /// The blobs that the repository has.
+    pub fn blobs(&self, repository: &str) -> Vec<String> {
+        let Ok(links) = fs::read_dir(self.repository(repository).join("_layers/sha256")) else {
+            return Vec::new();
+        };
+        let linked = links.map(|entry| entry.unwrap().path()).filter(|path| path.join("link").exists());
+        linked.map(|path| format!("sha256:{}", path.file_name().unwrap().to_str().unwrap())).collect()
+    }
+
+    fn repository(&self, repository: &str) -> PathBuf {
+        self.data.path().join("data/docker/registry/v2/repositories").join(repository)
     }
 }
 
