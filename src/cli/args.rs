@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::engine::layer_store;
 use crate::oci::Platform;
 
 /// Reproducible OCI images for machine learning: one TOML file, one lock, one digest.
@@ -158,6 +159,10 @@ pub struct Build {
     /// Push the image under all its names
     #[arg(long)]
     pub push: bool,
+    /// Look layers up in this repository of the image's registry before they are made, and with --push keep them there
+    /// [default: `layer-store` of config.toml; without a value: <namespace>/mlbuild-layers]
+    #[arg(long, value_name = "REPOSITORY", num_args = 0..=1, require_equals = true, default_missing_value = layer_store::DEFAULT)]
+    pub layer_store: Option<String>,
     /// Only this platform of the spec (may be given several times)
     #[arg(long, value_name = "P")]
     pub platform: Vec<Platform>,

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::assemble::{Assembled, Documents};
 use super::form::LayerExtra;
+use super::layer_store::{Known, LayerStore};
 use super::lower::Lower;
 use super::push::{Outbound, Pushed};
-use super::{Engine, EngineError, Event, LockRequest, Project};
+use super::{Engine, EngineError, Event, LockRequest, Place, Project};
 use crate::context;
 use crate::digest::{DiffId, Digest};
 use crate::epoch::Epoch;
@@ -44,6 +45,9 @@ pub struct BuildRequest {
     pub also: Vec<String>,
     /// Push it under all its names, each layer as soon as it is formed.
     pub push: bool,
+    /// The repository of the layer store, as [`super::layer_store::DEFAULT`] has it; none takes the user's setting for the
+    /// registry of the image.
+    pub layer_store: Option<String>,
 }
 
 /// What a build has made.
@@ -215,6 +219,10 @@ impl Engine {
         for &platform in platforms {
             works.push(self.work(project, lock, platform)?);
         }
+        let layers = self.layer_store(request, references.first())?;
+        if let Some((layers, _)) = &layers {
+            self.look_up(layers, &mut works)?;
+        }
         let mut outbound = match request.push {
             true => Some(Outbound::begin(self, references, &mut works)?),
             false => None,
@@ -224,6 +232,10 @@ impl Engine {
             None => Ok(()),
         };
         self.make_layers(project, lock, &mut works, !request.targets.is_empty(), &made)?;
+        let published = layers.filter(|_| request.push).map(|(layers, image)| {
+            let sets = works.iter().map(|work| work.plan.wheel_set).collect::<Vec<_>>();
+            (layers, image, Known::of(&works), sets)
+        });
         let mut lower = Lower::default();
         for facts in works.iter().flat_map(|work| &work.known).flatten() {
             lower.add(&LayerExtra::parse(facts)?);
@@ -242,6 +254,9 @@ impl Engine {
             Some(outbound) => outbound.finish(self, &documents)?,
             None => Vec::new(),
         };
+        if let Some((layers, image, known, sets)) = published {
+            self.publish(&layers, &image, &known, &sets)?;
+        }
         Ok(Built {
             digest: documents.root.digest,
             reference: references.first().map(Reference::tagged),
@@ -249,6 +264,29 @@ impl Engine {
             locked: false,
             pushed,
         })
+    }
+
+    /// The layer store that goes with the image, and where the image itself is to be. Without a push it is looked at only if
+    /// the request says so.
+    fn layer_store(
+        &self,
+        request: &BuildRequest,
+        reference: Option<&Reference>,
+    ) -> Result<Option<(LayerStore, Place)>, EngineError> {
+        let Some(reference) = reference.filter(|reference| reference.registry().is_some() && !self.offline)
+        else {
+            return Ok(None);
+        };
+        let image = Place::of(reference)?;
+        let asked = match &request.layer_store {
+            Some(asked) => Some(asked.clone()),
+            None if request.push => self.registries()?.settings(&image.host).layer_store,
+            None => None,
+        };
+        match asked {
+            Some(asked) => Ok(Some((LayerStore::open(self, &asked, &image)?, image))),
+            None => Ok(None),
+        }
     }
 
     /// The plan of one platform, with what is known of its layers.

@@ -211,9 +211,7 @@ fn of_registry(error: &RegistryError) -> ErrorKind {
     match error {
         error if error.is_integrity() => ErrorKind::Integrity,
         RegistryError::Name { .. } | RegistryError::Login { .. } => ErrorKind::Request,
-        RegistryError::Refused { status, .. } if matches!(status, 400..=407 | 410..=428) => {
-            ErrorKind::Request
-        }
+        RegistryError::Refused { status: 400..=407 | 410..=428, .. } => ErrorKind::Request,
         RegistryError::Keychain(_) | RegistryError::Certificate { .. } | RegistryError::Setup { .. } => {
             ErrorKind::Failed
         }

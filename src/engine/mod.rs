@@ -16,6 +16,7 @@ mod export;
 mod files;
 mod form;
 mod jobs;
+pub mod layer_store;
 mod lock;
 mod lock_packages;
 mod lock_python;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Engine, EngineError};
 use crate::http::ClientOptions;
 use crate::oci::Reference;
-use crate::registry::{AllSettings, ConfigurationError, Host, Keychain, Registry, RegistryError, Repository};
+use crate::registry::{
+    AllSettings, ConfigurationError, Host, Keychain, Registry, RegistryError, Repository, Settings,
+};
 
 /// Reads what the user has set; called when the first registry is needed.
 pub type OpenRegistries = Box<dyn Fn() -> Result<Registries, ConfigurationError> + Send + Sync>;
@@ -30,12 +32,17 @@ impl Registries {
         Self { settings, keychain, open: Mutex::default() }
     }
 
+    /// What the user has set for a registry.
+    pub fn settings(&self, host: &Host) -> Settings {
+        self.settings.get(host).cloned().unwrap_or_default()
+    }
+
     pub fn registry(&self, host: &Host) -> Result<Registry, RegistryError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(registry) = open.get(host) {
             return Ok(registry.clone());
         }
-        let settings = self.settings.get(host).cloned().unwrap_or_default();
+        let settings = self.settings(host);
         let keychain = Arc::clone(&self.keychain);
         let registry = Registry::new(host.clone(), settings, keychain, &ClientOptions::default())?;
         open.insert(host.clone(), registry.clone());

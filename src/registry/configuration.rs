@@ -8,6 +8,7 @@
 //! client-key = "client.key"
 //! mirrors = ["mirror.example"]
 //! realms = ["auth.example"]
+//! layer-store = "<namespace>/mlbuild-layers"
 //! ```
 //!
 //! It is `$XDG_CONFIG_HOME/mlbuild/config.toml`, or `~/.config/mlbuild/config.toml`. The types in `wire` are the one
@@ -178,7 +179,14 @@ fn settings(
             found.push(warning.label(at.get("insecure").key_span().unwrap_or_default(), "said here"));
         }
     }
-    Settings { insecure: wire.insecure, ca: wire.ca.iter().map(path).collect(), client, mirrors, realms }
+    Settings {
+        insecure: wire.insecure,
+        ca: wire.ca.iter().map(path).collect(),
+        client,
+        mirrors,
+        realms,
+        layer_store: wire.layer_store,
+    }
 }
 
 fn host(name: &str, span: Option<Range<usize>>, found: &mut Vec<Diagnostic>) -> Option<Host> {
@@ -234,6 +242,10 @@ mod wire {
         /// Hosts other than its own to whose token servers it may send for tokens, and with them the credential.
         #[serde(default)]
         pub realms: Vec<String>,
+        /// Repository of this registry in which builds that push keep what they know of layers, and in which other machines look
+        /// them up: `<namespace>/mlbuild-layers`, where `<namespace>` stands for the image's own. Trust whoever may write to it.
+        #[schemars(length(min = 1))]
+        pub layer_store: Option<String>,
     }
 }
 
@@ -263,7 +275,7 @@ mod tests {
     #[test]
     fn everything_that_can_be_said() {
         let text = "[registries.\"Registry.Example:5000\"]\nca = ['a.pem', '/b.pem']\nclient-certificate = 'c.pem'\n\
-                    client-key = 'sub/c.key'\nmirrors = ['m.example', '127.0.0.1:80']\nrealms = ['auth.example']\n\
+                    client-key = 'sub/c.key'\nmirrors = ['m.example', '127.0.0.1:80']\nrealms = ['auth.example']\nlayer-store = '<namespace>/layers'\n\
                     [registries.'plain.example:80']\ninsecure = true\n[registries.'[::1]:5000']\n";
         let host = |text: &str| text.parse::<Host>().unwrap();
         let path = PathBuf::from;
@@ -273,6 +285,7 @@ mod tests {
             client: Some(ClientCertificate { certificate: path("/c/c.pem"), key: path("/c/sub/c.key") }),
             mirrors: vec![host("m.example"), host("127.0.0.1:80")],
             realms: vec![host("auth.example")],
+            layer_store: Some("<namespace>/layers".to_owned()),
         };
         let plain = Settings { insecure: true, ..Settings::default() };
         let expected = [

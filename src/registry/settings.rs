@@ -17,6 +17,8 @@ pub struct Settings {
     pub mirrors: Vec<Host>,
     /// Hosts other than its own whose token server it may name.
     pub realms: Vec<Host>,
+    /// Repository of the layer store, in which `<namespace>` stands for the image's own.
+    pub layer_store: Option<String>,
 }
 
 /// PEM files.

@@ -34,6 +34,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         reference: args.tag.first().cloned(),
         also: args.tag.iter().skip(1).cloned().collect(),
         push: args.push,
+        layer_store: args.layer_store.clone(),
         platforms: args.platform.clone(),
         targets,
         update_lock: args.update_lock,

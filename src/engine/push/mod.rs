@@ -13,6 +13,7 @@
 //! What we believe a registry to have is never taken for granted: a registry that refuses a manifest for lack of a blob is sent
 //! that blob, once.
 
+mod delivery;
 mod image;
 mod knowledge;
 mod outbound;
@@ -22,6 +23,7 @@ mod target;
 
 use std::collections::BTreeMap;
 
+pub(super) use delivery::Delivery;
 pub(super) use outbound::Outbound;
 
 use image::PushImage;

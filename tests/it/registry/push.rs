@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::peer::{Auth, Certificates, Peer, TokenServer};
-use crate::support::mlbuild::{Finished, Project};
+use crate::support::mlbuild::Project;
 use crate::support::skip::or_skip;
 use crate::support::tiny::Tiny;
 use crate::support::tool::tool;
@@ -94,14 +94,14 @@ fn a_dry_run_writes_nothing() {
     let peer = or_skip!("a_dry_run_writes_nothing", Peer::start(None, Auth::None));
     let tiny = project();
     let (name, other) = (format!("{}/team/app:1", peer.host), format!("{}/other/app:1", peer.host));
-    tiny.mlbuild(&["build", "-t", &name]).ok();
+    let _ = tiny.mlbuild(&["build", "-t", &name]).ok();
     let dry = tiny.mlbuild(&["push", "--dry-run", "--json", &name]).ok().json();
     assert_eq!(outcomes(&dry[0]), ["sent"; 6]);
     assert!(peer.manifest("team/app", "1").is_none());
     assert!(peer.requests().iter().all(|one| one.starts_with("GET") || one.starts_with("HEAD")));
     let said = tiny.mlbuild(&["push", "--dry-run", &name]).ok();
     assert!(said.stderr().contains("would send") && said.stdout().is_empty(), "{}", said.stderr());
-    tiny.mlbuild(&["push", &name]).ok();
+    let _ = tiny.mlbuild(&["push", &name]).ok();
     peer.forget_requests();
     let dry = tiny.mlbuild(&["push", "--dry-run", "--json", "--image", &name, &other]).ok().json();
     assert_eq!(outcomes(&dry[0]), ["mounted"; 6]);
@@ -119,7 +119,7 @@ fn what_cannot_be_pushed_is_said() {
     fails(&["push", "team/app"], 2, "no image `team/app` in the store");
     fails(&["build", "--push", "-t", "team/app"], 2, "names no registry");
     fails(&["build", "--push", "--offline"], 2, "--offline");
-    tiny.mlbuild(&["build", "-t", "127.0.0.1:1/team/app"]).ok();
+    let _ = tiny.mlbuild(&["build", "-t", "127.0.0.1:1/team/app"]).ok();
     fails(&["push", "127.0.0.1:1/team/app"], 5, "cannot connect");
     fails(&["push", "--image", "127.0.0.1:1/team/app"], 2, "name a REF");
     let other = format!("127.0.0.1:1/team/app@sha256:{}", "0".repeat(64));
@@ -153,7 +153,7 @@ fn we_read_what_other_tools_push() {
     or_skip!("we_read_what_other_tools_push", tool("skopeo"));
     let tiny = project();
     let layout = tiny.project.path().join("layout");
-    tiny.mlbuild(&["build", "-o", &format!("oci:{}", layout.display())]).ok();
+    let _ = tiny.mlbuild(&["build", "-o", &format!("oci:{}", layout.display())]).ok();
     let forms: [(&str, &[&str]); 4] = [
         ("oci", &["--format", "oci"]),
         ("docker", &["--format", "v2s2"]),
@@ -164,7 +164,7 @@ fn we_read_what_other_tools_push() {
         let target = project.path().join("unpacked");
         let _ = fs::remove_dir_all(&target);
         // An export reads all layers, and verifies each.
-        project.mlbuild(&["push", "--dry-run", "--image", name, &format!("{}/x/y", peer.host)]).ok();
+        let _ = project.mlbuild(&["push", "--dry-run", "--image", name, &format!("{}/x/y", peer.host)]).ok();
         project.mlbuild(&["inspect", name, "--json"]).ok().json()
     };
     for (form, arguments) in forms {
@@ -184,7 +184,7 @@ fn we_read_what_other_tools_push() {
         assert_eq!(blobs.count(), 1, "{form}: the config alone");
         // And on to another repository, as it is.
         let copy = format!("{}/copies/{form}:1", peer.host);
-        project.mlbuild(&["push", "--image", &name, &copy]).ok();
+        let _ = project.mlbuild(&["push", "--image", &name, &copy]).ok();
         assert_eq!(skopeo_digest(&copy), skopeo_digest(&name), "{form}");
     }
 }
@@ -207,7 +207,7 @@ fn layers_come_when_they_are_needed() {
     // Another registry has none of it: what is not here is brought.
     let second = or_skip!("layers_come_when_they_are_needed", Peer::start(None, Auth::None));
     let away = format!("{}/team/app:1", second.host);
-    project.mlbuild(&["push", "--image", &name, &away]).ok();
+    let _ = project.mlbuild(&["push", "--image", &name, &away]).ok();
     assert_eq!(second.manifest("team/app", "1").unwrap(), digest);
     for (arguments, words) in [
         (vec!["pull", "team/app"], "names no registry"),
@@ -231,14 +231,13 @@ fn let_in(tiny: &Tiny, peer: &Peer, settings: &str) {
     fs::write(tiny.project.home().join(".docker/config.json"), auths).unwrap();
 }
 
-fn push_and_pull(tiny: &Tiny, peer: &Peer) -> Finished {
+fn push_and_pull(tiny: &Tiny, peer: &Peer) {
     let (name, other) = (format!("{}/team/app:1", peer.host), format!("{}/other/app:1", peer.host));
     let built = tiny.mlbuild(&["build", "--push", "-t", &name]).ok();
     let moved = tiny.mlbuild(&["push", "--image", &name, &other, "--json"]).ok().json();
     assert_eq!(outcomes(&moved[0]), ["mounted"; 6]);
     let pulled = tiny.mlbuild(&["--home", "another", "pull", &other]).ok();
     assert_eq!(pulled.digest(), built.digest());
-    pulled
 }
 
 #[test]
@@ -279,7 +278,7 @@ fn a_push_that_is_killed_is_gone_on_with() {
         tiny = tiny.wheel(&format!("w{i}"), "1.0", &[file(&format!("w{i}.py"), &noise)]);
     }
     let tiny = tiny.locked();
-    tiny.mlbuild(&["build"]).ok();
+    let _ = tiny.mlbuild(&["build"]).ok();
     let mut killed = 0;
     for round in 0..20_u64 {
         let name = format!("{}/round{round}/app:1", peer.host);
@@ -308,4 +307,31 @@ fn a_push_that_is_killed_is_gone_on_with() {
         assert_eq!(peer.manifest(&repository, "1").unwrap(), pushed[0]["digest"].as_str().unwrap());
     }
     assert!(killed > 0, "no push was interrupted");
+}
+
+#[test]
+fn a_machine_with_nothing_takes_layers_from_the_layer_store() {
+    let peer =
+        or_skip!("a_machine_with_nothing_takes_layers_from_the_layer_store", Peer::start(None, Auth::None));
+    let tiny = project();
+    let (first, second) = (format!("{}/team/app:1", peer.host), format!("{}/team/other:1", peer.host));
+    let built = tiny.mlbuild(&["build", "--push", "--layer-store", "-t", &first]).ok();
+    assert!(built.stderr().contains("4 layers are new in the layer store"), "{}", built.stderr());
+    let again = tiny.mlbuild(&["build", "--push", "--layer-store", "-t", &first]).ok();
+    assert!(!again.stderr().contains("layer store"), "{}", again.stderr());
+
+    // Nothing on this machine, no file to be had, another repository: mounted from the layer store.
+    fs::remove_dir_all(tiny.project.store()).unwrap();
+    fs::remove_dir_all(tiny.site("wheels")).unwrap();
+    fs::remove_dir_all(tiny.site("debian")).unwrap();
+    let (before, store) = (tiny.server.requests().len(), "--layer-store=team/mlbuild-layers");
+    let elsewhere = tiny.mlbuild(&["build", "--push", store, "-t", &second, "--json"]).ok().json();
+    assert_eq!(elsewhere["digest"].as_str().unwrap(), built.digest());
+    let pushed = &elsewhere["pushed"][0];
+    assert_eq!((count(pushed, "mounted"), count(pushed, "sent")), (4, 2), "{pushed}");
+    assert_eq!(tiny.server.requests().len(), before, "a file was asked for");
+    assert_eq!(peer.manifest("team/other", "1").unwrap(), built.digest());
+
+    // What it says is not believed where it is not well-formed; what cannot be asked is no reason to fail.
+    let _ = tiny.mlbuild(&["build", "--push", "--layer-store=Not/A/Name", "-t", &second]).run().expect(2);
 }

@@ -1,0 +1,266 @@
+//! The layer store: a repository in which each environment layer has a small manifest under the tag of its key.
+//!
+//! A runner that has neither wheels nor layers learns from it what a key's layer is (digest, size, diff ID, and what user files
+//! above it must know), and mounts the layer from there; since a manifest names it, the registry's garbage collection leaves it.
+//!
+//! ```text
+//! k-<key>   artifactType application/vnd.mlbuild.layer.v1+json; config: the facts; layers: the layer alone
+//! w-<set>   that the wheels of this set agree, so that nobody has to have them all to compare them
+//! ```
+//!
+//! **It is a hint.** Whoever may write to the repository decides what its readers build. What it says of a layer that the lock
+//! has a seal of must be what the seal says, or it is not used; without a seal, `mlbuild verify` makes layers from their
+//! wheels and compares. What is not well-formed counts as absent, and what fails, fails with a warning.
+
+use futures::stream::{StreamExt as _, iter};
+use serde::{Deserialize, Serialize};
+
+use super::build::Work;
+use super::form::LayerExtra;
+use super::push::Delivery;
+use super::{Engine, EngineError, Event, Place};
+use crate::diagnostic::chain;
+use crate::digest::{DiffId, Digest};
+use crate::oci::{Descriptor, ImageManifest, MAX_DOCUMENT, MediaType, canonical};
+use crate::registry::{ManifestName, Repository};
+use crate::store::{LayerFacts, LayerRecord, LayerSource};
+
+/// Where it is, unless somebody says otherwise; `<namespace>` is that of the image.
+pub const DEFAULT: &str = "<namespace>/mlbuild-layers";
+const LAYER: &str = "application/vnd.mlbuild.layer.v1+json";
+const AGREEMENT: &str = "application/vnd.mlbuild.wheels.v1+json";
+/// Of the facts.
+const VERSION: u32 = 1;
+/// Layers asked for or written at the same time.
+const AT_ONCE: usize = 16;
+
+pub(super) struct LayerStore {
+    place: Place,
+    repository: Repository,
+}
+
+/// A layer that others may want.
+pub(super) struct Known {
+    key: Digest,
+    title: String,
+    facts: LayerFacts,
+}
+
+/// The config of a layer's manifest.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Facts {
+    version: u32,
+    key: Digest,
+    title: String,
+    diff_id: DiffId,
+    unpacked: u64,
+    entries: u64,
+    extra: LayerExtra,
+}
+
+impl LayerStore {
+    /// The one beside `image`: `asked` is the name of a repository, with `<namespace>` in it or not.
+    pub fn open(engine: &Engine, asked: &str, image: &Place) -> Result<Self, EngineError> {
+        let namespace = image.repository.rsplit_once('/').map_or("", |(namespace, _)| namespace);
+        let repository = asked.replace("<namespace>", namespace).trim_start_matches('/').to_owned();
+        let place = Place { host: image.host.clone(), repository };
+        Ok(Self { repository: engine.registries()?.repository(&place)?, place })
+    }
+
+    async fn read(&self, key: &Digest) -> Result<Option<LayerFacts>, EngineError> {
+        let Some(manifest) = self.repository.manifest(&tag('k', key)).await? else { return Ok(None) };
+        let Ok(manifest) = ImageManifest::parse(&manifest.bytes) else { return Ok(None) };
+        let [layer] = manifest.layers.as_slice() else { return Ok(None) };
+        let of_ours = manifest.config.media_type.as_str() == LAYER && layer.media_type.codec().is_some();
+        if !of_ours || manifest.config.size > MAX_DOCUMENT as u64 {
+            return Ok(None);
+        }
+        let text = self.repository.small_blob(manifest.config.digest, manifest.config.size).await?;
+        let facts = serde_json::from_slice::<Facts>(&text).ok();
+        Ok(facts.filter(|facts| facts.version == VERSION && facts.key == *key).map(|facts| LayerFacts {
+            digest: layer.digest,
+            size: layer.size,
+            diff_id: facts.diff_id,
+            unpacked: facts.unpacked,
+            entries: facts.entries,
+            sources: Vec::new(),
+            media_type: layer.media_type.clone(),
+            origins: vec![self.place.to_string()],
+            extra: serde_json::to_string(&facts.extra).expect("strings and numbers always serialise"),
+        }))
+    }
+
+    /// Whether it was new.
+    async fn write(&self, delivery: &Delivery<'_>, known: &Known) -> Result<bool, EngineError> {
+        let Known { key, title, facts } = known;
+        let name = tag('k', key);
+        if self.repository.head_manifest(&name).await?.is_some() {
+            return Ok(false);
+        }
+        let config = canonical::to_bytes(&Facts {
+            version: VERSION,
+            key: *key,
+            title: title.clone(),
+            diff_id: facts.diff_id,
+            unpacked: facts.unpacked,
+            entries: facts.entries,
+            extra: LayerExtra::parse(facts)?,
+        })
+        .expect("strings and numbers always serialise");
+        if config.len() > MAX_DOCUMENT {
+            return Ok(false);
+        }
+        delivery.layer(title, facts).await?;
+        let config = delivery.bytes(MediaType::from(LAYER), config).await?;
+        let layer = Descriptor::new(facts.media_type.clone(), facts.digest, facts.size);
+        self.put(&name, LAYER, config, layer).await?;
+        Ok(true)
+    }
+
+    async fn agree(&self, delivery: &Delivery<'_>, wheel_set: &Digest) -> Result<(), EngineError> {
+        let name = tag('w', wheel_set);
+        if self.repository.head_manifest(&name).await?.is_some() {
+            return Ok(());
+        }
+        let empty = delivery.bytes(MediaType::Empty, b"{}".to_vec()).await?;
+        self.put(&name, AGREEMENT, empty.clone(), empty).await
+    }
+
+    async fn put(
+        &self,
+        name: &ManifestName,
+        artifact: &str,
+        config: Descriptor,
+        layer: Descriptor,
+    ) -> Result<(), EngineError> {
+        let manifest = ImageManifest {
+            artifact_type: Some(MediaType::from(artifact)),
+            ..ImageManifest::new(config, vec![layer], Default::default())
+        };
+        let bytes =
+            canonical::to_bytes(&manifest).expect("our documents hold texts, integers and lists only");
+        self.repository.put_manifest(name, &MediaType::Manifest, &bytes).await?;
+        Ok(())
+    }
+}
+
+fn tag(kind: char, of: &Digest) -> ManifestName {
+    ManifestName::Tag(format!("{kind}-{}", of.hex()))
+}
+
+impl Engine {
+    /// Learns what the layer store knows of layers that this machine does not know.
+    pub(super) fn look_up(&self, layers: &LayerStore, works: &mut [Work]) -> Result<(), EngineError> {
+        let unknown: Vec<_> = works
+            .iter()
+            .enumerate()
+            .flat_map(|(w, work)| {
+                (0..work.plan.layers.len()).map(move |l| (w, l, &work.plan.layers[l], work))
+            })
+            .filter(|(_, l, _, work)| work.known[*l].is_none())
+            .map(|(w, l, layer, _)| (w, l, layer.key))
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let asked = self.wait(async {
+            let read =
+                unknown.iter().map(|(w, l, key)| async move { (*w, *l, *key, layers.read(key).await) });
+            Ok(iter(read).buffered(AT_ONCE).collect::<Vec<_>>().await)
+        })?;
+        for (w, l, key, read) in asked {
+            let work = &mut works[w];
+            let facts = match read {
+                Ok(Some(facts)) => facts,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.without(layers, &error);
+                    break;
+                }
+            };
+            self.store.put_layer(&key, &LayerRecord { facts: facts.clone(), source: LayerSource::Blob })?;
+            work.known[l] = Some(facts);
+            work.reused[l] = true;
+        }
+        for work in works.iter() {
+            let set = &work.plan.wheel_set;
+            if self.store.memo_get(set)?.is_none() {
+                let name = tag('w', set);
+                match self.wait(async { Ok(layers.repository.head_manifest(&name).await?) }) {
+                    Ok(Some(_)) => self.store.memo_put(set, b"no collision, by the layer store")?,
+                    Ok(None) => {}
+                    Err(error) => self.without(layers, &error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells others of layers that were pushed. `image` has them.
+    pub(super) fn publish(
+        &self,
+        layers: &LayerStore,
+        image: &Place,
+        known: &[Known],
+        wheel_sets: &[Digest],
+    ) -> Result<(), EngineError> {
+        let published = |what: &Digest| Digest::of(format!("{} has {what}", layers.place));
+        let mut new = Vec::new();
+        for one in known {
+            if self.store.memo_get(&published(&one.key))?.is_none() {
+                new.push(one);
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let delivery = Delivery::new(self, &layers.place, layers.repository.clone(), image);
+        let written = self.wait(async {
+            let write = new.iter().map(|one| layers.write(&delivery, one));
+            let mut count = 0;
+            for written in iter(write).buffered(AT_ONCE).collect::<Vec<_>>().await {
+                count += usize::from(written?);
+            }
+            for set in wheel_sets {
+                layers.agree(&delivery, set).await?;
+            }
+            Ok(count)
+        });
+        match written {
+            Ok(count) => {
+                if count > 0 {
+                    let text = format!("{count} layers are new in the layer store {}", layers.place);
+                    self.reporter.event(Event::Note(text));
+                }
+                new.iter().try_for_each(|one| self.store.memo_put(&published(&one.key), b""))?;
+                Ok(())
+            }
+            Err(EngineError::Cancelled) => Err(EngineError::Cancelled),
+            Err(error) => {
+                self.without(layers, &error);
+                Ok(())
+            }
+        }
+    }
+
+    fn without(&self, layers: &LayerStore, error: &EngineError) {
+        let text = format!("going on without the layer store {}: {}", layers.place, chain(error));
+        self.reporter.event(Event::Warning(text));
+    }
+}
+
+impl Known {
+    /// All layers of `works`, each once.
+    pub fn of(works: &[Work]) -> Vec<Self> {
+        let mut known: Vec<Self> = Vec::new();
+        for work in works {
+            for (layer, facts) in work.plan.layers.iter().zip(&work.known) {
+                if let Some(facts) = facts.as_ref().filter(|_| known.iter().all(|one| one.key != layer.key)) {
+                    known.push(Self { key: layer.key, title: layer.title.clone(), facts: facts.clone() });
+                }
+            }
+        }
+        known
+    }
+}
