@@ -16,7 +16,7 @@ use crate::support::wheels::file;
 fn project() -> Tiny {
     let tiny = Tiny::new()
         .wheel("one", "1.0", &[file("one/__init__.py", "x = 1\n")])
-        .wheel("two", "2.0", &[file("two/__init__.py", &"y = 2\n".repeat(5000))])
+        .wheel("two", "2.0", &[file("two/__init__.py", "y = 2\n".repeat(5000))])
         .spec("[[copy]]\nfrom = \"app\"\nto = \"/app\"\n");
     tiny.project.write("app/main.py", "print(1)\n");
     tiny.locked()
