@@ -4,6 +4,7 @@
 mod contract;
 mod peer;
 mod push;
+mod push_faults;
 
 use std::sync::Arc;
 use std::time::Duration;

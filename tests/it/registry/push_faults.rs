@@ -1,0 +1,254 @@
+//! Pushes to registries that forget, lie, refuse and fail: the right bytes under the name, or a clear error and no name.
+
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use mlbuild::digest::Digest;
+use mlbuild::registry::{Content, Settings};
+
+use crate::support::testregistry::{TestRegistry, refuse};
+use crate::support::testserver::{Reply, Request};
+use crate::support::tiny::Tiny;
+use crate::support::wheels::file;
+
+fn digest(bytes: &[u8]) -> String {
+    Digest::of(bytes).to_string()
+}
+
+/// An image of five layers that is built.
+fn built() -> Tiny {
+    let tiny = Tiny::new()
+        .wheel("one", "1.0", &[file("one/__init__.py", "x = 1\n")])
+        .wheel("two", "2.0", &[file("two/__init__.py", "y = 2\n")])
+        .spec("[[copy]]\nfrom = \"app\"\nto = \"/app\"\n");
+    tiny.project.write("app/main.py", "print(1)\n");
+    let tiny = tiny.locked();
+    let _ = tiny.mlbuild(&["build", "-t", "image"]).ok();
+    tiny
+}
+
+/// A refusal that names a blob.
+fn unknown(blob: &str) -> Reply {
+    let errors = format!(
+        "{{\"errors\":[{{\"code\":\"MANIFEST_BLOB_UNKNOWN\",\"message\":\"gone\",\"detail\":{{\"digest\":\"{blob}\"}}}}]}}"
+    );
+    Reply::ok(errors.into_bytes()).with_status(400)
+}
+
+fn is(request: &Request, method: &str, part: &str) -> bool {
+    request.method == method && request.path.contains(part)
+}
+
+/// What every manifest under a tag must have below it.
+fn complete(registry: &TestRegistry) -> bool {
+    let stored = registry.stored.lock().unwrap();
+    stored.tags.iter().all(|((repository, _), digest)| {
+        let (_, bytes) = &stored.manifests[&(repository.clone(), digest.clone())];
+        let manifest: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let layers = manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]);
+        layers.into_iter().all(|blob| {
+            stored.blobs.contains_key(&(repository.clone(), blob["digest"].as_str().unwrap().to_owned()))
+        })
+    })
+}
+
+#[test]
+fn a_registry_that_has_lost_a_blob_gets_it_again() {
+    let tiny = built();
+    let lost = Arc::new(std::sync::Mutex::new(String::new()));
+    let named = Arc::clone(&lost);
+    let refusals = AtomicUsize::new(0);
+    let registry = TestRegistry::start(digest, move |request| {
+        let lost = named.lock().unwrap();
+        let first = is(request, "PUT", "/manifests/") && !lost.is_empty();
+        (first && refusals.fetch_add(1, Ordering::SeqCst) == 0).then(|| unknown(&lost))
+    });
+    let name = format!("{}/team/app:1", registry.host());
+    let _ = tiny.mlbuild(&["push", "--image", "image", &name]).ok();
+    // Its collector takes a layer that a manifest still names; the next push counts on it.
+    let blob = {
+        let mut stored = registry.stored.lock().unwrap();
+        let (_, bytes) = stored.manifests.values().next().unwrap().clone();
+        let manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let blob = manifest["layers"][1]["digest"].as_str().unwrap().to_owned();
+        stored.blobs.remove(&("team/app".to_owned(), blob.clone())).unwrap();
+        blob
+    };
+    lost.lock().unwrap().clone_from(&blob);
+    tiny.project.write("app/main.py", "print(2)\n");
+    let _ = tiny.mlbuild(&["build", "--push", "-t", &name]).ok();
+    assert!(complete(&registry), "{:?}", registry.requests());
+}
+
+#[test]
+fn a_refusal_that_names_nothing_has_everything_sent_again() {
+    let tiny = built();
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&refusals);
+    let registry = TestRegistry::start(digest, move |request| {
+        let put = is(request, "PUT", "/manifests/");
+        (put && count.fetch_add(1, Ordering::SeqCst) == 0).then(|| refuse(404, "BLOB_UNKNOWN"))
+    });
+    let _ = tiny.mlbuild(&["push", "--image", "image", &format!("{}/team/app:1", registry.host())]).ok();
+    assert_eq!(refusals.load(Ordering::SeqCst), 2);
+    assert!(complete(&registry));
+    // One that goes on refusing is not asked for ever.
+    let registry = TestRegistry::start(digest, |request| {
+        is(request, "PUT", "/manifests/").then(|| refuse(404, "BLOB_UNKNOWN"))
+    });
+    let name = format!("{}/team/app:1", registry.host());
+    let refused = tiny.mlbuild(&["push", "--image", "image", &name]).run();
+    assert!(refused.status() != 0 && refused.stderr().contains("BLOB_UNKNOWN"), "{}", refused.stderr());
+    assert!(registry.stored.lock().unwrap().tags.is_empty());
+}
+
+#[test]
+fn a_registry_that_serves_something_else_is_found_out() {
+    let tiny = built();
+    let put = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&put);
+    let registry = TestRegistry::start(digest, move |request| {
+        if is(request, "PUT", "/manifests/1") {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+        let other = is(request, "HEAD", "/manifests/1") && seen.load(Ordering::SeqCst) > 0;
+        other.then(|| {
+            Reply::ok(*b"{}")
+                .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+                .header("Docker-Content-Digest", &digest(b"another"))
+        })
+    });
+    let name = format!("{}/team/app:1", registry.host());
+    let failed = tiny.mlbuild(&["push", "--image", "image", &name]).run().expect(4);
+    assert!(failed.stderr().contains("but the registry now serves"), "{}", failed.stderr());
+}
+
+#[test]
+fn registries_that_mount_nothing_are_sent_everything() {
+    let tiny = built();
+    for status in [202_u16, 400, 404, 405] {
+        let registry = TestRegistry::start(digest, move |request| {
+            let mount = is(request, "POST", "mount=");
+            // The session is the plain registry's own.
+            (mount && status != 202).then(|| refuse(status, "UNSUPPORTED"))
+        });
+        let (first, second) =
+            (format!("{}/team/app:1", registry.host()), format!("{}/other/app:1", registry.host()));
+        let _ = tiny.mlbuild(&["push", "--image", "image", &first]).ok();
+        if status == 202 {
+            // It has forgotten what it had.
+            registry.stored.lock().unwrap().blobs.clear();
+        }
+        let pushed = tiny.mlbuild(&["push", "--image", "image", &second, "--json"]).ok().json();
+        let blobs = pushed[0]["blobs"].as_array().unwrap();
+        assert!(blobs.iter().all(|blob| blob["outcome"] == "sent"), "{status}: {pushed}");
+        let sessions = registry.stored.lock().unwrap().sessions.len();
+        assert_eq!(sessions, 0, "{status}: sessions stay open");
+    }
+}
+
+#[test]
+fn storms_and_cuts_are_waited_out() {
+    let tiny = built();
+    let count = AtomicUsize::new(0);
+    let registry = TestRegistry::start(digest, move |request| {
+        if request.path == "/v2/" {
+            return None;
+        }
+        // Two of five, in no order that any way of asking could fall in step with.
+        let number = count.fetch_add(1, Ordering::SeqCst) as u32;
+        match number.wrapping_mul(2_654_435_761) >> 29 {
+            0 => Some(Reply::status(429).header("Retry-After", "0")),
+            1 | 2 => Some(refuse(503, "UNAVAILABLE")),
+            _ => None,
+        }
+    });
+    let name = format!("{}/team/app:1", registry.host());
+    let _ = tiny.mlbuild(&["push", "--image", "image", &name]).ok();
+    assert!(complete(&registry));
+}
+
+/// As many zeros as are asked for.
+struct Zeros(u64);
+
+impl Content for Zeros {
+    fn digest(&self) -> Digest {
+        Digest::of("zeros")
+    }
+
+    fn size(&self) -> u64 {
+        self.0
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(io::repeat(0).take(self.0)))
+    }
+}
+
+/// A registry that takes one blob and looks at none of its bytes.
+fn sink() -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let taken = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut buffer = vec![0; 1 << 20];
+            let (mut head, mut body, mut length) = (Vec::new(), 0, None);
+            loop {
+                let read = stream.read(&mut buffer).unwrap_or(0);
+                if read == 0 {
+                    break;
+                }
+                if length.is_none() {
+                    head.extend_from_slice(&buffer[..read]);
+                    let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
+                        continue;
+                    };
+                    let text = String::from_utf8_lossy(&head[..end]).to_lowercase();
+                    let announced = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+                    length = Some(announced.map_or(0, |length| length.parse::<u64>().unwrap()));
+                    body = (head.len() - end - 4) as u64;
+                } else {
+                    body += read as u64;
+                }
+                if length.is_some_and(|length| body >= length) {
+                    let first = String::from_utf8_lossy(&head[..4]).into_owned();
+                    let reply = match first.as_str() {
+                        "POST" => "HTTP/1.1 202 Accepted\r\nLocation: /v2/team/app/blobs/uploads/1\r\n",
+                        "PUT " => "HTTP/1.1 201 Created\r\n",
+                        _ => "HTTP/1.1 200 OK\r\n",
+                    };
+                    count.fetch_add(body, Ordering::SeqCst);
+                    let _ = stream.write_all(
+                        format!("{reply}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes(),
+                    );
+                    break;
+                }
+            }
+        }
+    });
+    (host, taken)
+}
+
+/// Peak memory of this process, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twelve_gigabytes_take_no_memory() {
+    const SIZE: u64 = 12_000_000_000;
+    let (host, taken) = sink();
+    let settings = Settings { insecure: true, ..Settings::default() };
+    let repository = super::client(&host.parse().unwrap(), &settings, None).repository("team/app").unwrap();
+    let content: Arc<dyn Content> = Arc::new(Zeros(SIZE));
+    repository.upload(&content, None, &|_| {}).await.unwrap();
+    assert_eq!(taken.load(Ordering::SeqCst), SIZE);
+    assert!(peak() < 200 << 20, "{} MiB", peak() >> 20);
+}
