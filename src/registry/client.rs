@@ -13,7 +13,7 @@ use super::error::At;
 use super::{Host, Keychain, RegistryError, Repository, Settings};
 use crate::http::redirect::Chain;
 use crate::http::retry::Attempts;
-use crate::http::{Answer, Client, ClientOptions, Head, HttpError, Method, Payload, Request, Tls};
+use crate::http::{Answer, Client, ClientOptions, Head, Method, Payload, Request, Tls};
 
 /// Bytes of a refusal that are read.
 const REFUSAL: u64 = 64 << 10;
@@ -23,7 +23,7 @@ const LONGEST_PEM: u64 = 4 << 20;
 /// One registry. Cheap to clone; clones share connections and tokens.
 ///
 /// **Scheme.** HTTPS. Plain HTTP for a registry whose settings call it insecure, and for one on this machine that does not
-/// speak HTTPS: whether it does is tried once, without a credential.
+/// speak HTTPS: whether it understands plain HTTP is tried once, without a credential.
 ///
 /// **Proxies** are those of the environment, but none for a registry on this machine.
 ///
@@ -41,12 +41,14 @@ struct Inner {
     host: Host,
     settings: Settings,
     options: ClientOptions,
-    /// For the registry itself.
-    home: Client,
+    /// For the registry itself: over HTTPS, and over plain HTTP.
+    home: [OnceLock<Client>; 2],
     /// For other hosts: by proxies, and without.
     away: [OnceLock<Client>; 2],
     /// Authorities that are trusted, whoever shows their certificates.
     authorities: Vec<Vec<u8>>,
+    /// What the registry is shown.
+    identity: Option<Vec<u8>>,
     base: OnceCell<Url>,
     authenticator: Authenticator,
 }
@@ -90,15 +92,13 @@ impl Registry {
             Some(client) => Some([pem(&client.certificate)?, b"\n".to_vec(), pem(&client.key)?].concat()),
             None => None,
         };
-        let tls = Tls { authorities: authorities.clone(), identity, direct: host.is_loopback() };
-        let setup = |source| RegistryError::Setup { host: host.clone(), source };
-        let home = Client::with_tls(options, &tls).map_err(setup)?;
         Ok(Self(Arc::new(Inner {
             settings,
             options: options.clone(),
-            home,
+            home: Default::default(),
             away: Default::default(),
             authorities,
+            identity,
             base: OnceCell::new(),
             authenticator: Authenticator::new(keychain),
             host,
@@ -154,25 +154,48 @@ impl Registry {
         }
         let mut attempts = Attempts::default();
         loop {
-            let encrypted = match self.speaks(host.url(false)).await {
+            // A server that wants HTTPS answers plain HTTP with 400.
+            if matches!(self.speaks(host.url(true)).await, Ok(status) if status != 400) {
+                return Ok(host.url(true));
+            }
+            let failed = |source| RegistryError::Http { at: at.clone(), source };
+            match self.speaks(host.url(false)).await {
                 Ok(_) => return Ok(host.url(false)),
-                Err(error) => error,
-            };
-            // A server that wants HTTPS answers plain HTTP with 400: its own certificate is the trouble then.
-            match self.speaks(host.url(true)).await {
-                Ok(status) if status != 400 => return Ok(host.url(true)),
-                _ => attempts
-                    .pause(encrypted, &self.0.options)
-                    .await
-                    .map_err(|source| RegistryError::Http { at: at.clone(), source })?,
+                Err(RegistryError::Http { source, .. }) => {
+                    attempts.pause(source, &self.0.options).await.map_err(failed)?;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
 
-    async fn speaks(&self, base: Url) -> Result<u16, HttpError> {
+    async fn speaks(&self, base: Url) -> Result<u16, RegistryError> {
+        let at = self.at("", "reach");
         let mut url = base;
         url.set_path("/v2/");
-        Ok(self.0.home.exchange(Request::new(Method::Get, &url), &|_| {}).await?.head.status)
+        let answer = self.home(&url)?.exchange(Request::new(Method::Get, &url), &|_| {}).await;
+        Ok(answer.map_err(|source| RegistryError::Http { at, source })?.head.status)
+    }
+
+    /// The client for a URL of the registry itself.
+    fn home(&self, url: &Url) -> Result<Client, RegistryError> {
+        let inner = &*self.0;
+        let plain = url.scheme() == "http";
+        let (authorities, identity) = match plain {
+            true => (Vec::new(), None),
+            false => (inner.authorities.clone(), inner.identity.clone()),
+        };
+        let tls = Tls { authorities, identity, direct: inner.host.is_loopback(), plain };
+        self.made(&inner.home[usize::from(plain)], &tls)
+    }
+
+    fn made(&self, place: &OnceLock<Client>, tls: &Tls) -> Result<Client, RegistryError> {
+        if let Some(client) = place.get() {
+            return Ok(client.clone());
+        }
+        let client = Client::with_tls(&self.0.options, tls)
+            .map_err(|source| RegistryError::Setup { host: self.0.host.clone(), source })?;
+        Ok(place.get_or_init(|| client).clone())
     }
 
     /// The client for a URL: the registry's own, or one that shows nothing.
@@ -180,17 +203,11 @@ impl Registry {
         let inner = &*self.0;
         let host = Host::of(url);
         if host.as_ref() == Some(&inner.host) {
-            return Ok(inner.home.clone());
+            return self.home(url);
         }
         let direct = host.is_some_and(|host| host.is_loopback());
-        let place = &inner.away[usize::from(direct)];
-        if let Some(client) = place.get() {
-            return Ok(client.clone());
-        }
-        let tls = Tls { authorities: inner.authorities.clone(), identity: None, direct };
-        let client = Client::with_tls(&inner.options, &tls)
-            .map_err(|source| RegistryError::Setup { host: inner.host.clone(), source })?;
-        Ok(place.get_or_init(|| client).clone())
+        let tls = Tls { authorities: inner.authorities.clone(), identity: None, direct, plain: false };
+        self.made(&inner.away[usize::from(direct)], &tls)
     }
 
     /// The registry as the rules of logging in see it.

@@ -8,7 +8,6 @@ pub mod mlbuild;
 pub mod reference;
 pub mod skip;
 #[path = "../../../src/registry/testregistry.rs"]
-#[expect(dead_code, reason = "the unit tests of `registry` use all of it")]
 pub mod testregistry;
 #[path = "../../../src/http/testserver.rs"]
 #[expect(dead_code, reason = "the unit tests of downloads use all of it")]
