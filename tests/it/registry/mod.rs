@@ -2,6 +2,7 @@
 //! the registry in memory that the unit tests rely on. What hostile ones do is in `src/registry/hostile_tests.rs`.
 
 mod contract;
+mod engines;
 pub mod peer;
 mod push;
 mod push_faults;
