@@ -184,6 +184,10 @@ impl Engine {
         for name in name.into_iter().chain(&request.also) {
             references.push(super::assemble::reference(name)?);
         }
+        if request.push {
+            // Before anything is done for it.
+            references.iter().try_for_each(|reference| Place::of(reference).map(|_| ()))?;
+        }
         if request.push && references.is_empty() {
             return Err(EngineError::Usage(
                 "an image that is pushed has a name: `name` of [image], or -t".into(),

@@ -76,7 +76,9 @@ pub(super) fn of_layout(error: ExportError) -> Failure {
 pub(super) fn unknown(text: &str) -> Failure {
     Failure::Request {
         message: format!("no image `{}` in the store", on_one_line(text)),
-        hint: Some("`mlbuild images` lists them; `mlbuild build` makes the one of the spec".into()),
+        hint: Some(
+            "`mlbuild images` lists them; `mlbuild build` makes the one of the spec, `mlbuild pull` brings one".into(),
+        ),
     }
 }
 

@@ -11,6 +11,7 @@ use super::image::{Document, PushImage};
 use super::parcel::Parcel;
 use super::target::Target;
 use super::{Pushed, PushedBlob};
+use crate::diagnostic;
 use crate::digest::Digest;
 use crate::engine::{Engine, EngineError, Event, Place};
 use crate::oci::Reference;
@@ -33,7 +34,8 @@ struct Delivered {
 }
 
 impl Shipment {
-    /// Looks at the repository and waits for parcels. `root`, where it is known already, spares all questions if it is there.
+    /// Looks at the repository and waits for parcels. `root`, where it is known already, spares all questions if it is there;
+    /// where it is not, a build is under way, and hears of a failure at once.
     pub fn begin(
         engine: &Engine,
         place: &Place,
@@ -48,7 +50,16 @@ impl Shipment {
         let target = Arc::new(target);
         let (parcels, inbox) = mpsc::unbounded_channel();
         let first = references.first().map(name).expect("a push has a reference");
-        let task = engine.runtime()?.spawn(deliver(Arc::clone(&target), first, root, inbox));
+        let delivery = Arc::clone(&target);
+        let task = engine.runtime()?.spawn(async move {
+            let delivered = deliver(&delivery, first, root, inbox).await;
+            if let (Err(error), None) = (&delivered, root) {
+                let why = diagnostic::chain(error);
+                let text = format!("the push to {} has failed, the build goes on: {why}", delivery.place);
+                delivery.reporter.event(Event::Warning(text));
+            }
+            delivered
+        });
         Ok(Self { target, references, parcels: Some(parcels), added: BTreeSet::new(), task })
     }
 
@@ -182,14 +193,14 @@ impl<'a> Missing<'a> {
 
 /// Delivers all that comes, many at a time.
 async fn deliver(
-    target: Arc<Target>,
+    target: &Target,
     name: ManifestName,
     root: Option<Digest>,
     mut inbox: mpsc::UnboundedReceiver<Parcel>,
 ) -> Result<Delivered, EngineError> {
-    let before = look(&target, &name).await?;
+    let before = look(target, &name).await?;
     if let Some(root) = root.filter(|root| before != Some(*root)) {
-        look(&target, &root.into()).await?;
+        look(target, &root.into()).await?;
     }
     let mut under_way = FuturesUnordered::new();
     let mut blobs = Vec::new();

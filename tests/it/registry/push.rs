@@ -266,6 +266,44 @@ fn with_tokens() {
     push_and_pull(&tiny, &peer);
 }
 
+#[test]
+fn an_index_goes_with_all_its_platforms() {
+    let peer = or_skip!("an_index_goes_with_all_its_platforms", Peer::start(None, Auth::None));
+    or_skip!("an_index_goes_with_all_its_platforms", tool("skopeo"));
+    let project = Project::new(
+        "[image]\nname = \"app\"\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n[base]\nscratch = true\n\
+         [[copy]]\nfrom = \"app\"\nto = \"/app\"\n",
+    );
+    project.write("app/file", "x");
+    let name = format!("{}/team/app:1", peer.host);
+    let built = project.mlbuild(&["build", "--push", "-t", &name, "-t", "also:2", "--json"]);
+    let refused = built.run().expect(2);
+    assert!(refused.stderr().contains("`also` names no registry"), "{}", refused.stderr());
+    let second = format!("{}/team/app:2", peer.host);
+    let built = project.mlbuild(&["build", "--push", "-t", &name, "-t", &second, "--json"]).ok().json();
+    let pushed = built["pushed"].as_array().unwrap();
+    // One layer, which both have, and a config each; a manifest each, and the index under two tags.
+    assert_eq!((pushed.len(), count(&pushed[0], "sent"), &pushed[0]["written"]), (1, 3, &4.into()));
+    for tag in ["1", "2"] {
+        assert_eq!(peer.manifest("team/app", tag).unwrap(), built["digest"].as_str().unwrap());
+    }
+    for architecture in ["amd64", "arm64"] {
+        let from = format!("docker://{name}");
+        let seen = skopeo(&["--override-arch", architecture, "inspect", "--tls-verify=false", &from]);
+        let seen: serde_json::Value = serde_json::from_slice(&seen).unwrap();
+        assert_eq!(seen["Architecture"], architecture);
+    }
+    let names: Vec<_> = project.mlbuild(&["images", "--json"]).ok().json().as_array().unwrap().clone();
+    assert_eq!(names.len(), 2);
+    // All of it can be pulled without a layer, and pushed on.
+    let other = Project::empty();
+    let pulled = other.mlbuild(&["pull", "--no-layers", &name, "--json"]).ok().json();
+    assert_eq!(pulled["platforms"], serde_json::json!(["linux/amd64", "linux/arm64"]));
+    let third = format!("{}/third/app:1", peer.host);
+    let _ = other.mlbuild(&["push", "--image", &name, &third]).ok();
+    assert_eq!(peer.manifest("third/app", "1").unwrap(), built["digest"].as_str().unwrap());
+}
+
 /// Stopped at any moment, a push leaves no name for something incomplete, and the next one sends no blob that has arrived.
 #[test]
 fn a_push_that_is_killed_is_gone_on_with() {

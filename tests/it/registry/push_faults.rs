@@ -170,6 +170,71 @@ fn storms_and_cuts_are_waited_out() {
     assert!(complete(&registry));
 }
 
+/// Whatever the layer store says that is not well-formed or is about another layer counts as nothing said.
+#[test]
+fn a_layer_store_that_talks_nonsense_is_not_listened_to() {
+    let tiny = built();
+    let registry = TestRegistry::start(digest, |_| None);
+    let name = format!("{}/team/app:1", registry.host());
+    let build = ["build", "--push", "--layer-store", "-t", &name, "--json"];
+    let honest = tiny.mlbuild(&build).ok().json();
+    let layers = "team/mlbuild-layers".to_owned();
+    let keys: Vec<_> = {
+        let stored = registry.stored.lock().unwrap();
+        let tags = stored
+            .tags
+            .iter()
+            .filter(|((repository, tag), _)| *repository == layers && tag.starts_with("k-"));
+        tags.map(|((_, tag), digest)| (tag.clone(), digest.clone())).collect()
+    };
+    assert_eq!(keys.len(), 4);
+    type Lie<'a> = (&'a str, &'a dyn Fn(usize, &mut serde_json::Value));
+    let lies: [Lie<'_>; 5] = [
+        ("two layers", &|_, manifest| {
+            let layer = manifest["layers"][0].clone();
+            manifest["layers"].as_array_mut().unwrap().push(layer);
+        }),
+        ("no layer", &|_, manifest| manifest["layers"] = serde_json::json!([])),
+        ("another config", &|_, manifest| manifest["config"]["mediaType"] = "text/plain".into()),
+        ("a layer that is none", &|_, manifest| manifest["layers"][0]["mediaType"] = "text/plain".into()),
+        ("a vast config", &|_, manifest| manifest["config"]["size"] = (1_u64 << 40).into()),
+    ];
+    let build_from_nothing = || {
+        std::fs::remove_dir_all(tiny.project.store()).unwrap();
+        let built = tiny.mlbuild(&build).ok().json();
+        assert_eq!(built["digest"], honest["digest"]);
+        built["images"][0]["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|layer| layer["reused"] == true)
+            .count()
+    };
+    assert_eq!(build_from_nothing(), 4, "the honest one is listened to");
+    for (lie, change) in lies {
+        {
+            let mut stored = registry.stored.lock().unwrap();
+            for (at, (tag, honest)) in keys.iter().enumerate() {
+                let (media_type, bytes) = stored.manifests[&(layers.clone(), honest.clone())].clone();
+                let mut manifest = serde_json::from_slice(&bytes).unwrap();
+                change(at, &mut manifest);
+                let bytes = serde_json::to_vec(&manifest).unwrap();
+                stored.tags.insert((layers.clone(), tag.clone()), digest(&bytes));
+                stored.manifests.insert((layers.clone(), digest(&bytes)), (media_type, bytes.into()));
+            }
+        }
+        assert_eq!(build_from_nothing(), 0, "{lie}");
+    }
+    {
+        let mut stored = registry.stored.lock().unwrap();
+        for (at, (tag, _)) in keys.iter().enumerate() {
+            let other = keys[(at + 1) % keys.len()].1.clone();
+            stored.tags.insert((layers.clone(), tag.clone()), other);
+        }
+    }
+    assert_eq!(build_from_nothing(), 0, "layers of other keys");
+}
+
 /// As many zeros as are asked for.
 struct Zeros(u64);
 
