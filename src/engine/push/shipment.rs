@@ -68,7 +68,6 @@ impl Shipment {
         if self.added.insert(parcel.digest)
             && let Some(parcels) = &self.parcels
         {
-            self.target.reporter.event(Event::Pushes { bytes: parcel.size });
             // Who has failed listens no more; it is told at the end.
             let _ = parcels.send(parcel);
         }

@@ -107,6 +107,7 @@ impl Target {
 
     /// Sees to it that the blob is there.
     pub async fn deliver(&self, parcel: Parcel) -> Result<PushedBlob, EngineError> {
+        self.reporter.event(Event::Pushes { bytes: parcel.size });
         let outcome = self.outcome(&parcel).await?;
         if !self.dry_run {
             knowledge::remember(&self.store, &self.place, &parcel.digest)?;
@@ -122,7 +123,7 @@ impl Target {
         if self.known_blobs().contains(&parcel.digest) {
             return Ok(Outcome::There);
         }
-        let _turn = self.asked.acquire().await;
+        let turn = self.asked.acquire().await;
         let session = if self.dry_run {
             None
         } else {
@@ -138,6 +139,8 @@ impl Target {
             let from = self.candidates(parcel)?.into_iter().next();
             return Ok(from.map_or(Outcome::Sent, |from| Outcome::Mounted { from }));
         }
+        // Small questions do not wait for large blobs.
+        drop(turn);
         self.send(parcel, session).await?;
         Ok(Outcome::Sent)
     }
@@ -164,8 +167,15 @@ impl Target {
     }
 
     /// Sends the bytes, whatever the repository has.
-    pub async fn send(&self, parcel: &Parcel, session: Option<Session>) -> Result<(), EngineError> {
-        let _turn = self.uploads.acquire().await;
+    pub async fn send(&self, parcel: &Parcel, mut session: Option<Session>) -> Result<(), EngineError> {
+        let _turn = match self.uploads.try_acquire() {
+            Ok(turn) => Ok(turn),
+            Err(_) => {
+                // A session may be forgotten by the time its turn comes.
+                drop(session.take());
+                self.uploads.acquire().await
+            }
+        };
         match &parcel.source {
             Source::Elsewhere(repositories) => {
                 let blob = (parcel.digest, parcel.size);
