@@ -53,6 +53,10 @@ impl Engine {
     fn origins(&self, facts: &LayerFacts) -> Result<Vec<Repository>, EngineError> {
         let registries = self.registries()?;
         let places = facts.origins.iter().filter_map(|origin| Place::parse(origin));
-        places.map(|place| Ok(registries.repository(&place)?)).collect()
+        let mut repositories = Vec::new();
+        for place in places {
+            repositories.extend(registries.reading(&place)?.repositories());
+        }
+        Ok(repositories)
     }
 }

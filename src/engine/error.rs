@@ -210,7 +210,9 @@ impl EngineError {
 fn of_registry(error: &RegistryError) -> ErrorKind {
     match error {
         error if error.is_integrity() => ErrorKind::Integrity,
-        RegistryError::Name { .. } | RegistryError::Login { .. } => ErrorKind::Request,
+        RegistryError::Name { .. } | RegistryError::Login { .. } | RegistryError::TooLarge { .. } => {
+            ErrorKind::Request
+        }
         RegistryError::Refused { status: 400..=407 | 410..=428, .. } => ErrorKind::Request,
         RegistryError::Keychain(_) | RegistryError::Certificate { .. } | RegistryError::Setup { .. } => {
             ErrorKind::Failed

@@ -9,13 +9,15 @@ use super::{Engine, EngineError, Event, Phase, Place};
 use crate::digest::{DiffId, Digest};
 use crate::oci::config::ImageConfig;
 use crate::oci::{Descriptor, DocumentError, ImageIndex, ImageManifest, MAX_DOCUMENT, Platform, Reference};
-use crate::registry::{ManifestName, Repository};
+use crate::registry::{ManifestName, Mirrored};
 use crate::store::{ImageRecord, LayerFacts, LayerRecord, LayerSource};
 
 /// Documents asked for at the same time.
 const DOCUMENTS: usize = 8;
 /// Entries that an index may have.
 const MOST_ENTRIES: usize = 256;
+/// Bytes of all documents of an image: they are held in memory.
+const MOST_BYTES: usize = 64 << 20;
 
 #[derive(Debug, Clone)]
 pub struct PullRequest {
@@ -41,9 +43,9 @@ pub struct Pulled {
 }
 
 /// The documents of an image.
-struct Documents {
-    root: Descriptor,
-    bytes: BTreeMap<Digest, Vec<u8>>,
+pub(super) struct Documents {
+    pub(super) root: Descriptor,
+    pub(super) bytes: BTreeMap<Digest, Vec<u8>>,
     manifests: Vec<Found>,
 }
 
@@ -64,10 +66,13 @@ impl Engine {
     fn pull_image(&self, request: &PullRequest) -> Result<Pulled, EngineError> {
         let reference = &request.reference;
         let place = Place::of(reference)?;
-        let repository = self.registries()?.repository(&place)?;
+        let source = self.registries()?.reading(&place)?;
         self.reporter.event(Event::Phase(Phase::Pull));
-        let documents = self.wait(documents(&repository, reference))?;
+        let documents = self.wait(documents(&source, reference))?;
         let root = &documents.root;
+        if documents.manifests.is_empty() && !root.media_type.is_index() {
+            return Err(EngineError::Usage(format!("`{reference}` is no image but a {}", root.media_type)));
+        }
         let mut platforms: Vec<_> = documents.manifests.iter().filter_map(|one| one.platform).collect();
         platforms.sort();
         platforms.dedup();
@@ -151,12 +156,9 @@ impl Engine {
     }
 }
 
-async fn documents(repository: &Repository, reference: &Reference) -> Result<Documents, EngineError> {
-    let name = match reference.digest() {
-        Some(digest) => ManifestName::Digest(digest),
-        None => ManifestName::Tag(reference.tag_or_default().to_owned()),
-    };
-    let found = repository.manifest(&name).await?;
+/// All but the layers; of what is neither a manifest nor an index, itself.
+pub(super) async fn documents(source: &Mirrored, reference: &Reference) -> Result<Documents, EngineError> {
+    let found = source.manifest(&ManifestName::from(reference)).await?;
     let found = found.ok_or_else(|| EngineError::NoSuchImage { reference: reference.to_string() })?;
     let mut bytes = BTreeMap::from([(found.digest, found.bytes.clone())]);
     let root = Descriptor::new(found.media_type.clone(), found.digest, found.bytes.len() as u64);
@@ -164,30 +166,40 @@ async fn documents(repository: &Repository, reference: &Reference) -> Result<Doc
     let mut manifests = Vec::new();
     if found.media_type.is_index() {
         let index = ImageIndex::parse(&found.bytes).map_err(refused(found.digest))?;
+        let too_many = |what, most| refused(found.digest)(DocumentError::TooMany { what, most });
         if index.manifests.len() > MOST_ENTRIES {
-            let source = DocumentError::TooMany { what: "entries", most: MOST_ENTRIES };
-            return Err(refused(found.digest)(source));
+            return Err(too_many("entries", MOST_ENTRIES));
         }
-        let entries = index.manifests.iter().filter(|entry| entry.media_type.is_manifest());
-        let read = entries.map(|entry| async move {
-            let manifest = manifest(repository, entry).await?;
+        let entries = || index.manifests.iter().filter(|entry| entry.media_type.is_manifest());
+        // What is promised is what is read at most.
+        let mut left = MOST_BYTES as u64;
+        for entry in entries() {
+            left = left.checked_sub(entry.size).ok_or_else(|| too_many("bytes of documents", MOST_BYTES))?;
+        }
+        let read = entries().map(|entry| async move {
+            let manifest = manifest(source, entry).await?;
             Ok::<_, EngineError>((entry, manifest))
         });
         let read: Vec<_> = iter(read).buffered(DOCUMENTS).try_collect().await?;
         for (entry, text) in read {
             let platform = entry.platform.as_ref().map(|platform| platform.known());
-            manifests.push(image(repository, entry.digest, &text, platform, &mut bytes).await?);
+            let one = image(source, entry.digest, &text, platform, &mut bytes).await?;
+            manifests.push(one);
             bytes.insert(entry.digest, text);
+            if bytes.values().map(Vec::len).sum::<usize>() > MOST_BYTES {
+                return Err(too_many("bytes of documents", MOST_BYTES));
+            }
         }
-    } else {
-        manifests.push(image(repository, found.digest, &found.bytes, None, &mut bytes).await?);
+    } else if found.media_type.is_manifest() {
+        manifests.push(image(source, found.digest, &found.bytes, None, &mut bytes).await?);
     }
     Ok(Documents { root, bytes, manifests })
 }
 
-async fn manifest(repository: &Repository, entry: &Descriptor) -> Result<Vec<u8>, EngineError> {
-    let found = repository.manifest(&entry.digest.into()).await?;
-    let reference = || format!("{}/{}@{}", repository.host(), repository.name(), entry.digest);
+async fn manifest(source: &Mirrored, entry: &Descriptor) -> Result<Vec<u8>, EngineError> {
+    let found = source.manifest(&entry.digest.into()).await?;
+    let home = source.home();
+    let reference = || format!("{}/{}@{}", home.host(), home.name(), entry.digest);
     let found = found.ok_or_else(|| EngineError::NoSuchImage { reference: reference() })?;
     if found.bytes.len() as u64 != entry.size {
         let source = DocumentError::Size { promised: entry.size, actual: found.bytes.len() as u64 };
@@ -198,7 +210,7 @@ async fn manifest(repository: &Repository, entry: &Descriptor) -> Result<Vec<u8>
 
 /// `platform` is what an index says; where there is none, the config says it.
 async fn image(
-    repository: &Repository,
+    source: &Mirrored,
     digest: Digest,
     bytes: &[u8],
     platform: Option<Option<Platform>>,
@@ -213,7 +225,7 @@ async fn image(
         let source = DocumentError::TooLong { what: "the config", len };
         return Err(refused(config.digest)(source));
     }
-    let text = repository.small_blob(config.digest, config.size).await?;
+    let text = source.small_blob(config.digest, config.size).await?;
     if config.media_type.is_config() {
         let parsed = ImageConfig::parse(&text).map_err(refused(config.digest))?;
         let own = Platform::ALL

@@ -7,7 +7,7 @@ use super::{Engine, EngineError};
 use crate::http::ClientOptions;
 use crate::oci::Reference;
 use crate::registry::{
-    AllSettings, ConfigurationError, Host, Keychain, Registry, RegistryError, Repository, Settings,
+    AllSettings, ConfigurationError, Host, Keychain, Mirrored, Registry, RegistryError, Repository, Settings,
 };
 
 /// Reads what the user has set; called when the first registry is needed.
@@ -49,8 +49,18 @@ impl Registries {
         Ok(registry)
     }
 
+    /// For writing, or for asking the registry itself.
     pub fn repository(&self, place: &Place) -> Result<Repository, RegistryError> {
         self.registry(&place.host)?.repository(&place.repository)
+    }
+
+    /// For reading, through the mirrors that the user has named for the host.
+    pub fn reading(&self, place: &Place) -> Result<Mirrored, RegistryError> {
+        let home = self.repository(place)?;
+        let mirrors = home.registry().settings().mirrors.iter();
+        let mirrors = mirrors.map(|host| self.registry(host)?.repository(&place.repository));
+        let mirrors = mirrors.collect::<Result<_, _>>()?;
+        Ok(Mirrored::new(home, mirrors))
     }
 }
 

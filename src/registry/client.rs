@@ -51,6 +51,8 @@ struct Inner {
     identity: Option<Vec<u8>>,
     base: OnceCell<Url>,
     authenticator: Authenticator,
+    /// Held while a list is read, changed and written.
+    lists: tokio::sync::Mutex<()>,
 }
 
 /// One request to the registry, made as often as it takes.
@@ -101,6 +103,7 @@ impl Registry {
             identity,
             base: OnceCell::new(),
             authenticator: Authenticator::new(keychain),
+            lists: tokio::sync::Mutex::default(),
             host,
         })))
     }
@@ -131,6 +134,10 @@ impl Registry {
 
     pub(super) fn options(&self) -> &ClientOptions {
         &self.0.options
+    }
+
+    pub(super) fn lists(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.lists
     }
 
     pub(super) fn at(&self, repository: &str, asked: impl Into<String>) -> At {

@@ -9,6 +9,7 @@
 //! mirrors = ["mirror.example"]
 //! realms = ["auth.example"]
 //! layer-store = "<namespace>/mlbuild-layers"
+//! max-layer = "10GB"                    # it refuses larger ones, after they have been sent
 //! ```
 //!
 //! It is `$XDG_CONFIG_HOME/mlbuild/config.toml`, or `~/.config/mlbuild/config.toml`. The types in `wire` are the one
@@ -32,6 +33,7 @@ use toml::de::DeTable;
 
 use super::{AllSettings, ClientCertificate, Host, Settings, certificates};
 use crate::diagnostic::Diagnostic;
+use crate::size;
 use crate::spec::check::quoted;
 use crate::spec::form;
 use crate::spec::schema;
@@ -179,14 +181,17 @@ fn settings(
             found.push(warning.label(at.get("insecure").key_span().unwrap_or_default(), "said here"));
         }
     }
-    Settings {
-        insecure: wire.insecure,
-        ca: wire.ca.iter().map(path).collect(),
-        client,
-        mirrors,
-        realms,
-        layer_store: wire.layer_store,
-    }
+    let max_layer = wire.max_layer.as_ref().and_then(|text| {
+        let bytes = size::parse(text).filter(|bytes| *bytes > 0);
+        if bytes.is_none() {
+            let message = format!("{} is no size", quoted(text));
+            found.push(Diagnostic::error(message, at.get("max-layer").span()).hint("for example `10GB`"));
+        }
+        bytes
+    });
+    let ca = wire.ca.iter().map(path).collect();
+    let layer_store = wire.layer_store;
+    Settings { insecure: wire.insecure, ca, client, mirrors, realms, layer_store, max_layer }
 }
 
 fn host(name: &str, span: Option<Range<usize>>, found: &mut Vec<Diagnostic>) -> Option<Host> {
@@ -246,6 +251,9 @@ mod wire {
         /// them up: `<namespace>/mlbuild-layers`, where `<namespace>` stands for the image's own. Trust whoever may write to it.
         #[schemars(length(min = 1))]
         pub layer_store: Option<String>,
+        /// The largest layer that it takes, such as `10GB`: a larger one is refused before it is sent.
+        #[schemars(length(min = 1))]
+        pub max_layer: Option<String>,
     }
 }
 
@@ -276,7 +284,7 @@ mod tests {
     fn everything_that_can_be_said() {
         let text = "[registries.\"Registry.Example:5000\"]\nca = ['a.pem', '/b.pem']\nclient-certificate = 'c.pem'\n\
                     client-key = 'sub/c.key'\nmirrors = ['m.example', '127.0.0.1:80']\nrealms = ['auth.example']\nlayer-store = '<namespace>/layers'\n\
-                    [registries.'plain.example:80']\ninsecure = true\n[registries.'[::1]:5000']\n";
+                    max-layer = '10GB'\n[registries.'plain.example:80']\ninsecure = true\n[registries.'[::1]:5000']\n";
         let host = |text: &str| text.parse::<Host>().unwrap();
         let path = PathBuf::from;
         let full = Settings {
@@ -286,6 +294,7 @@ mod tests {
             mirrors: vec![host("m.example"), host("127.0.0.1:80")],
             realms: vec![host("auth.example")],
             layer_store: Some("<namespace>/layers".to_owned()),
+            max_layer: Some(10_000_000_000),
         };
         let plain = Settings { insecure: true, ..Settings::default() };
         let expected = [
@@ -333,6 +342,7 @@ mod tests {
                 "[registries.'a.example']\nclient-key = 'x'",
                 "client-key: `client-key` says nothing without `client-certificate`",
             ),
+            ("[registries.'a.example']\nmax-layer = '0'", "'0': `0` is no size (for example `10GB`)"),
             (
                 "[registries.'a.example']\ninsecure = true\nca = ['x']",
                 "ca: `ca` says nothing of a registry that is reached over plain HTTP",

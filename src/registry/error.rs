@@ -68,6 +68,9 @@ pub enum RegistryError {
     /// An answer that the specification does not allow, or that contradicts itself.
     #[error("{at}: {problem}")]
     Protocol { at: At, problem: String },
+    /// More than the registry is known to take; nothing was sent.
+    #[error("{at}: it has {size} bytes, and the registry takes {limit} at most")]
+    TooLarge { at: At, size: u64, limit: u64 },
     /// The registry is not to blame.
     #[error("{at}: the bytes to be sent cannot be read")]
     Source { at: At, source: io::Error },
@@ -91,6 +94,7 @@ impl RegistryError {
             | Self::Login { at, .. }
             | Self::Integrity { at, .. }
             | Self::Protocol { at, .. }
+            | Self::TooLarge { at, .. }
             | Self::Source { at, .. } => Some(at),
             Self::Keychain(_) | Self::Certificate { .. } | Self::Setup { .. } | Self::Name { .. } => None,
         }
@@ -126,6 +130,14 @@ impl RegistryError {
             }
             Self::Refused { at, status: 404, .. } if at.asked.starts_with("write") => {
                 format!("some registries want `{}` to be created before it is pushed to", at.repository)
+            }
+            Self::Http { source, .. } if crate::diagnostic::chain(source).contains("CaUsedAsEndEntity") => {
+                "its certificate is that of an authority (CA:TRUE), which no server may show: make it one with \
+                 `basicConstraints=CA:FALSE`"
+                    .to_owned()
+            }
+            Self::TooLarge { at, .. } if at.asked.starts_with("write blob") => {
+                format!("the limit is `max-layer` of {} in the configuration", at.host)
             }
             Self::Refused { status: 413, .. } => {
                 "the registry, or a proxy before it, limits the size of what it takes".to_owned()

@@ -57,11 +57,11 @@ fn with_blob(
     registry
 }
 
-fn content(bytes: &[u8]) -> Arc<dyn Content> {
+pub(super) fn content(bytes: &[u8]) -> Arc<dyn Content> {
     Arc::new(StoredContent { digest: Digest::of(bytes), blob: Arc::new(bytes.to_vec()) })
 }
 
-async fn upload(repository: &Repository, bytes: &[u8]) -> Result<(), RegistryError> {
+pub(super) async fn upload(repository: &Repository, bytes: &[u8]) -> Result<(), RegistryError> {
     in_time(repository.upload(&content(bytes), None, &|_| {})).await
 }
 

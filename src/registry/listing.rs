@@ -87,7 +87,7 @@ pub fn fallback_tag(digest: &Digest) -> String {
     format!("sha256-{}", digest.hex())
 }
 
-fn parse(at: &At, bytes: &[u8]) -> Result<ImageIndex, RegistryError> {
+pub(super) fn parse(at: &At, bytes: &[u8]) -> Result<ImageIndex, RegistryError> {
     let chain = |error: &crate::oci::DocumentError| crate::diagnostic::chain(error);
     ImageIndex::parse(bytes).map_err(|error| RegistryError::protocol(at, chain(&error)))
 }

@@ -10,7 +10,7 @@ use super::repository::{length, same_digest};
 use super::{RegistryError, Repository};
 use crate::digest::{Digest, Mismatch};
 use crate::http::{Head, Method};
-use crate::oci::{Descriptor, MAX_DOCUMENT, MediaType};
+use crate::oci::{Descriptor, MAX_DOCUMENT, MediaType, Reference};
 
 /// What is understood, OCI's own first.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -35,6 +35,16 @@ impl fmt::Display for ManifestName {
 impl From<Digest> for ManifestName {
     fn from(digest: Digest) -> Self {
         Self::Digest(digest)
+    }
+}
+
+/// By its digest, if the reference has one, and by its tag or `latest` otherwise.
+impl From<&Reference> for ManifestName {
+    fn from(reference: &Reference) -> Self {
+        match reference.digest() {
+            Some(digest) => Self::Digest(digest),
+            None => Self::Tag(reference.tag_or_default().to_owned()),
+        }
     }
 }
 
@@ -107,7 +117,8 @@ impl Repository {
     }
 
     /// Stores a manifest or an index, whose blobs and manifests are there already. Whether the registry has noted its `subject`
-    /// (`OCI-Subject`): where it has not, the fallback tag is the caller's to write.
+    /// (`OCI-Subject`): where it has not, the fallback tag is the caller's to write. More than [`MAX_DOCUMENT`] bytes are refused
+    /// before they are sent.
     pub async fn put_manifest(
         &self,
         name: &ManifestName,
@@ -115,6 +126,10 @@ impl Repository {
         bytes: &[u8],
     ) -> Result<bool, RegistryError> {
         let at = self.at(format!("write manifest {name}"));
+        if bytes.len() > MAX_DOCUMENT {
+            // Registries answer this with whatever status, some of them once they have read all of it.
+            return Err(RegistryError::TooLarge { at, size: bytes.len() as u64, limit: MAX_DOCUMENT as u64 });
+        }
         let url = self.url(&at, &format!("manifests/{name}")).await?;
         let scopes = self.push();
         let body = Some((media_type.as_str(), bytes));

@@ -11,8 +11,8 @@
 //!
 //! A [`Registry`] is one host, with its connections, its way to let somebody in and its tokens; a [`Repository`] of it is where
 //! things are read and written: [`Repository::exists`], [`Repository::blob`], [`Repository::mount`], [`Repository::upload`],
-//! [`Repository::manifest`], [`Repository::put_manifest`], [`Repository::tags`], [`Repository::referrers`]. What is not there is
-//! an answer and no error. Order, parallelism and mirrors are the caller's.
+//! [`Repository::manifest`], [`Repository::put_manifest`], [`Repository::tags`], [`Repository::referrers`], [`Repository::attach`]. What is not there is
+//! an answer and no error. A [`Mirrored`] reads through mirrors. Order and parallelism are the caller's.
 
 mod auth;
 mod blob;
@@ -25,6 +25,8 @@ mod host;
 pub mod keychain;
 mod listing;
 mod manifest;
+mod mirrored;
+mod referrer;
 mod repository;
 mod settings;
 mod upload;
@@ -38,6 +40,8 @@ pub use host::{Host, HostError};
 pub use keychain::UserKeychain;
 pub use listing::fallback_tag;
 pub use manifest::{Manifest, ManifestName};
+pub use mirrored::Mirrored;
+pub use referrer::{Attached, Attachment, CYCLONEDX, LOCK, SPDX};
 pub use repository::Repository;
 pub use settings::{AllSettings, ClientCertificate, Settings};
 pub use upload::{Content, Mount, Session, StoredContent, UploadEvent};
@@ -46,6 +50,12 @@ pub use upload::{Content, Mount, Session, StoredContent, UploadEvent};
 mod auth_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod mirrored_tests;
+#[cfg(test)]
+mod quirks_tests;
+#[cfg(test)]
+mod referrer_tests;
 #[cfg(test)]
 pub(crate) mod testregistry;
 #[cfg(test)]

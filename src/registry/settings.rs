@@ -19,6 +19,8 @@ pub struct Settings {
     pub realms: Vec<Host>,
     /// Repository of the layer store, in which `<namespace>` stands for the image's own.
     pub layer_store: Option<String>,
+    /// The largest blob that it takes, in bytes.
+    pub max_layer: Option<u64>,
 }
 
 /// PEM files.

@@ -21,6 +21,8 @@ pub struct Stored {
     pub tags: BTreeMap<(String, String), String>,
     /// Open sessions.
     pub sessions: BTreeMap<String, String>,
+    /// It keeps lists of what refers to what.
+    pub keeps_lists: bool,
     opened: usize,
 }
 
@@ -129,7 +131,11 @@ fn answer(stored: &mut Stored, digest: fn(&[u8]) -> String, request: &Request) -
             }
             let media_type = request.header("content-type").unwrap_or_default().to_owned();
             stored.manifests.insert(key(&stored_as), (media_type, Arc::clone(&request.body)));
-            Reply::status(201).header("Docker-Content-Digest", &stored_as)
+            let reply = Reply::status(201).header("Docker-Content-Digest", &stored_as);
+            match subject(&request.body) {
+                Some(subject) if stored.keeps_lists => reply.header("OCI-Subject", &subject),
+                _ => reply,
+            }
         }
         ("manifests", _) if reading => {
             let name = stored.tags.get(&key(place.name)).cloned().unwrap_or_else(|| place.name.to_owned());
@@ -139,6 +145,15 @@ fn answer(stored: &mut Stored, digest: fn(&[u8]) -> String, request: &Request) -
                     .header("Docker-Content-Digest", &name),
                 None => refuse(404, "MANIFEST_UNKNOWN"),
             }
+        }
+        ("referrers", "GET") if stored.keeps_lists => {
+            let of = |((repository, _), (_, bytes)): &(&(String, String), &TypedBytes)| {
+                repository == place.repository && subject(bytes).as_deref() == Some(place.name)
+            };
+            let entries: Vec<_> = stored.manifests.iter().filter(of).map(entry).collect();
+            let list = serde_json::json!({ "schemaVersion": 2, "manifests": entries });
+            Reply::ok(list.to_string().into_bytes())
+                .header("Content-Type", "application/vnd.oci.image.index.v1+json")
         }
         ("tags", "GET") => {
             let last = parameter(place.query, "last").unwrap_or_default();
@@ -158,6 +173,23 @@ fn answer(stored: &mut Stored, digest: fn(&[u8]) -> String, request: &Request) -
     }
 }
 
+fn subject(manifest: &[u8]) -> Option<String> {
+    let manifest: serde_json::Value = serde_json::from_slice(manifest).ok()?;
+    manifest["subject"]["digest"].as_str().map(str::to_owned)
+}
+
+/// Of a list of referrers.
+fn entry(((_, digest), (media_type, bytes)): (&(String, String), &TypedBytes)) -> serde_json::Value {
+    let manifest: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let mut entry = serde_json::json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
+    for key in ["artifactType", "annotations"] {
+        if let Some(value) = manifest.get(key) {
+            entry[key] = value.clone();
+        }
+    }
+    entry
+}
+
 pub fn refuse(status: u16, code: &str) -> Reply {
     let body = format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"no\"}}]}}");
     Reply::ok(body.into_bytes()).with_status(status)
@@ -171,6 +203,7 @@ fn place(path: &str) -> Option<Place<'_>> {
         ("/blobs/", "blobs"),
         ("/manifests/", "manifests"),
         ("/tags/", "tags"),
+        ("/referrers/", "referrers"),
     ] {
         if let Some((repository, name)) = path.split_once(mark) {
             return Some(Place { repository, kind, name, query });

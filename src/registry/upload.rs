@@ -162,7 +162,8 @@ impl Repository {
         Ok(Session { repository: self.clone(), url: chain.url().clone(), scopes, open: true })
     }
 
-    /// Uploads a blob, in the session of a mount if there is one.
+    /// Uploads a blob, in the session of a mount if there is one. One that is larger than the settings say that the registry
+    /// takes is refused before anything is sent.
     pub async fn upload(
         &self,
         content: &Arc<dyn Content>,
@@ -171,6 +172,9 @@ impl Repository {
     ) -> Result<(), RegistryError> {
         let digest = content.digest();
         let at = self.at(format!("write blob {digest}"));
+        if let Some(limit) = self.registry.settings().max_layer.filter(|limit| *limit < content.size()) {
+            return Err(RegistryError::TooLarge { at, size: content.size(), limit });
+        }
         let mut given = session;
         let mut attempts = Attempts::default();
         loop {

@@ -62,8 +62,11 @@ impl Parcel {
             Source::Nowhere
         } else {
             let registries = engine.registries()?;
-            let repositories = origins.iter().map(|place| registries.repository(place));
-            Source::Elsewhere(repositories.collect::<Result<_, _>>()?)
+            let mut repositories = Vec::new();
+            for place in &origins {
+                repositories.extend(registries.reading(place)?.repositories());
+            }
+            Source::Elsewhere(repositories)
         };
         Ok(Self { digest, size, title: title.to_owned(), source, origins })
     }

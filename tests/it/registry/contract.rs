@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use mlbuild::digest::{Digest, Hasher};
 use mlbuild::oci::{Descriptor, ImageIndex, MediaType, canonical};
 use mlbuild::registry::{
-    Content, ManifestName, Mount, Registry, RegistryError, Repository, StoredContent, UploadEvent,
-    fallback_tag,
+    Attachment, Content, LOCK, ManifestName, Mount, Registry, RegistryError, Repository, SPDX, StoredContent,
+    UploadEvent, fallback_tag,
 };
 
 /// What a registry can do besides.
@@ -144,5 +144,13 @@ async fn lists(app: &Repository) {
     let index = canonical::to_bytes(&ImageIndex::new(vec![entry.clone()])).unwrap();
     let name = ManifestName::Tag(fallback_tag(&v1.digest));
     app.put_manifest(&name, &MediaType::Index, &index).await.unwrap();
-    assert_eq!(app.referrers(&v1.digest).await.unwrap(), [entry]);
+    assert_eq!(app.referrers(&v1.digest).await.unwrap(), [entry.clone()]);
+
+    let subject = Descriptor::of(v1.media_type, &v1.bytes);
+    let lock =
+        Attachment { title: Some("mlbuild.lock".to_owned()), ..Attachment::new(LOCK, *b"version = 1\n") };
+    let attached = app.attach(&subject, &lock).await.unwrap();
+    assert!(attached.new && !app.attach(&subject, &lock).await.unwrap().new);
+    let sbom = app.attach(&subject, &Attachment::new(SPDX, *b"{}")).await.unwrap();
+    assert_eq!(app.referrers(&v1.digest).await.unwrap(), [entry, attached.descriptor, sbom.descriptor]);
 }
