@@ -479,6 +479,9 @@ impl DoctorPart {
   mlbuild login registry.example                        asks for both
   printf %s \"$TOKEN\" | mlbuild login -u robot --password-stdin registry.example:5000
 
+The registry is asked whether it lets them in. What it refuses is not kept (exit status 2), nor is
+anything kept when it cannot be reached (5).
+
 They are kept where other tools find them too: by the credential helper (credHelpers,
 credsStore) of the file that has the registry, or else in that file, in plain text. The files:
 $REGISTRY_AUTH_FILE alone, or else $XDG_RUNTIME_DIR/containers/auth.json,
@@ -494,6 +497,9 @@ pub struct Login {
     /// Take the password from standard input, without the line break at its end
     #[arg(long)]
     pub password_stdin: bool,
+    /// Keep them without asking the registry
+    #[arg(long)]
+    pub no_verify: bool,
     /// Refused, in our words
     #[arg(long, short = 'p', hide = true, num_args = 0..=1, value_name = "PASSWORD")]
     pub password: Option<Option<String>>,

@@ -47,6 +47,9 @@ pub enum Failure {
     /// or not be changed.
     #[error(transparent)]
     Credential(#[from] ChangeError),
+    /// A registry did not say that it takes a credential.
+    #[error("the credential was not kept")]
+    NotKept(#[source] Box<Failure>),
     /// Of the user's `config.toml`.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
@@ -79,6 +82,7 @@ impl Failure {
             Self::Hinted { .. } => Exit::Host,
             Self::Integrity(_) => Exit::Integrity,
             Self::Configuration(_) => Exit::Request,
+            Self::NotKept(failure) => failure.exit(),
             Self::Keychain(_) | Self::Credential(_) => Exit::Failure,
             Self::Io { .. } | Self::Sandbox(_) | Self::Said(_) | Self::Run(_) => Exit::Failure,
         }
@@ -176,6 +180,13 @@ impl Failure {
             },
             Self::Request { hint, .. } => hint.iter().cloned().collect(),
             Self::Run(failure) => failure.hints(),
+            Self::NotKept(failure) => {
+                let mut hints = failure.hints();
+                if failure.exit() == Exit::Network {
+                    hints.push("`--no-verify` keeps it without asking the registry".to_owned());
+                }
+                hints
+            }
             Self::Sandbox(error) => error.hints(),
             Self::Hinted { hints, .. } => hints.clone(),
             Self::Keychain(_) | Self::Credential(ChangeError::NoPlace | ChangeError::Refused { .. }) => {

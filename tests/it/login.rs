@@ -1,7 +1,7 @@
 //! `mlbuild login` and `logout`: what a person sees, what lies in files afterwards, and whether other tools agree.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,10 @@ use mlbuild::registry::{Credential, Host};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
+use crate::registry::peer::{Auth, Certificates, Peer, TokenServer};
 use crate::support::mlbuild::{Finished, PROGRAM, Project, Run};
 use crate::support::skip::{Skip, or_skip, skip};
+use crate::support::testserver::{Reply, TestServer};
 use crate::support::tool::{is_root, tool};
 
 /// One that is not easily taken for something else.
@@ -39,6 +41,17 @@ fn login(project: &Project, arguments: &[&str], password: &str) -> Finished {
     with_input(mlbuild(project, &[&["login", "--password-stdin"][..], arguments].concat()), password)
 }
 
+/// Into registries that are not there.
+fn login_unasked(project: &Project, arguments: &[&str], password: &str) -> Finished {
+    login(project, &[&["--no-verify"][..], arguments].concat(), password)
+}
+
+fn configure(project: &Project, text: &str) {
+    let path = project.home().join(".config/mlbuild/config.toml");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+}
+
 fn docker(project: &Project) -> PathBuf {
     project.home().join(".docker/config.json")
 }
@@ -56,7 +69,8 @@ fn find(project: &Project, host: &str) -> Option<(Credential, Source)> {
 #[test]
 fn a_login_is_kept_for_its_owner_and_a_logout_removes_it() {
     let project = Project::empty();
-    let done = login(&project, &["-u", "me", "Registry.Example:5000"], &format!("{PASSWORD}\n")).expect(0);
+    let done =
+        login_unasked(&project, &["-u", "me", "Registry.Example:5000"], &format!("{PASSWORD}\n")).expect(0);
     let path = docker(&project);
     assert_eq!(
         done.stdout(),
@@ -79,7 +93,7 @@ fn a_login_is_kept_for_its_owner_and_a_logout_removes_it() {
     let found = find(&project, "registry.example:5000").unwrap();
     assert_eq!(found, (entered("me", PASSWORD).unwrap(), Source::File(path.clone())));
 
-    let done = login(&project, &["-u", "me", "--json", "b.example"], "x").expect(0).json();
+    let done = login_unasked(&project, &["-u", "me", "--json", "b.example"], "x").expect(0).json();
     let expected = serde_json::json!({
         "registry": "b.example", "user": "me", "kept": { "file": path }, "plain_text": true, "verified": false
     });
@@ -99,7 +113,7 @@ fn a_login_is_kept_for_its_owner_and_a_logout_removes_it() {
 #[test]
 fn the_spec_names_the_registry() {
     let project = Project::new("[image]\nname = \"registry.example/team/app\"\n[base]\nscratch = true\n");
-    let done = login(&project, &["-u", "me"], "x").expect(0);
+    let done = login_unasked(&project, &["-u", "me"], "x").expect(0);
     assert!(done.stdout().contains("for registry.example kept"), "{}", done.stdout());
     assert!(mlbuild(&project, &["logout"]).ok().stdout().contains("for registry.example removed"));
     for spec in ["[image]\nname = \"app\"\n[base]\nscratch = true\n", "[base]\nscratch = true\n"] {
@@ -135,7 +149,7 @@ fn what_is_refused_stores_nothing_and_repeats_no_password() {
     assert!(!docker(&project).exists());
     fs::create_dir_all(docker(&project).parent().unwrap()).unwrap();
     fs::write(docker(&project), "{ hunter2").unwrap();
-    let broken = login(&project, &["-u", "me", "a.example"], "hunter2").expect(1);
+    let broken = login_unasked(&project, &["-u", "me", "a.example"], "hunter2").expect(1);
     assert!(
         broken.stderr().contains("it is no JSON") && !broken.stderr().contains("hunter2"),
         "{}",
@@ -156,7 +170,7 @@ fn mistakes_of_the_configuration_have_their_place() {
         assert!(refused.stderr().contains(said), "{said}: {}", refused.stderr());
     }
     fs::write(&path, "[registries.\"a.example\"]\ninsecure = true\nca = [\"x\"]\n").unwrap();
-    let done = login(&project, &["-u", "me", "a.example"], "x").expect(0);
+    let done = login_unasked(&project, &["-u", "me", "a.example"], "x").expect(0);
     assert!(done.stderr().contains("warning: `ca` says nothing"), "{}", done.stderr());
 }
 
@@ -165,7 +179,8 @@ fn a_variable_goes_before_and_is_said_to() {
     let project = Project::empty();
     let text = format!("{{\"auths\": {{\"a.example\": {{\"auth\": \"{AUTH}\"}}}}}}");
     let run = |arguments| mlbuild(&project, arguments).env("DOCKER_AUTH_CONFIG", &text);
-    let done = with_input(run(&["login", "-u", "you", "--password-stdin", "a.example"]), "x").expect(0);
+    let done = with_input(run(&["login", "--no-verify", "-u", "you", "--password-stdin", "a.example"]), "x")
+        .expect(0);
     assert!(done.stderr().contains("DOCKER_AUTH_CONFIG goes before it"), "{}", done.stderr());
     let done = run(&["logout", "a.example"]).ok();
     assert!(done.stderr().contains("DOCKER_AUTH_CONFIG still has a credential"), "{}", done.stderr());
@@ -188,7 +203,9 @@ fn a_helper_keeps_it_instead() {
     fs::write(docker(&project), "{\n\t\"credsStore\": \"test\"\n}").unwrap();
     let path = format!("{}:/usr/bin:/bin", programs.display());
     let run = |arguments| mlbuild(&project, arguments).env("PATH", &path);
-    let done = with_input(run(&["login", "-u", "me", "--password-stdin", "a.example"]), PASSWORD).expect(0);
+    let done =
+        with_input(run(&["login", "--no-verify", "-u", "me", "--password-stdin", "a.example"]), PASSWORD)
+            .expect(0);
     assert_eq!(done.stdout(), "credential of me for a.example kept in docker-credential-test\n");
     assert!(!done.stderr().contains("plain text"), "{}", done.stderr());
     let kept: serde_json::Value =
@@ -201,7 +218,8 @@ fn a_helper_keeps_it_instead() {
     assert!(!project.home().join("kept").exists());
     fs::remove_file(&helper).unwrap();
     let missing =
-        with_input(run(&["login", "-u", "me", "--password-stdin", "a.example"]), PASSWORD).expect(1);
+        with_input(run(&["login", "--no-verify", "-u", "me", "--password-stdin", "a.example"]), PASSWORD)
+            .expect(1);
     assert!(missing.stderr().contains("docker-credential-test does not store"), "{}", missing.stderr());
     assert!(missing.stderr().contains("it is not installed"), "{}", missing.stderr());
 }
@@ -229,7 +247,8 @@ fn directories_that_are_closed_are_passed_over() {
         let run = Run::new(&program).args(arguments).in_directory(&project.path());
         run.env("HOME", &home).env("XDG_RUNTIME_DIR", &closed).env("XDG_CONFIG_HOME", &closed).under(&user)
     };
-    let login = || with_input(run(&["login", "-u", "me", "--password-stdin", "a.example"]), "x");
+    let login =
+        || with_input(run(&["login", "--no-verify", "-u", "me", "--password-stdin", "a.example"]), "x");
     let done = login().expect(0);
     assert!(done.stdout().contains(docker(&project).to_str().unwrap()), "{}", done.stdout());
     assert!(!done.stderr().contains("certificates"), "{}", done.stderr());
@@ -297,7 +316,7 @@ impl Person {
 fn a_password_is_not_shown_as_it_is_typed() {
     or_skip!("a terminal", tool("setsid"));
     let project = Project::empty();
-    let mut person = Person::new(&project, &["login", "a.example"]);
+    let mut person = Person::new(&project, &["login", "--no-verify", "a.example"]);
     person.expects("User name for a.example: ");
     person.types("me\n");
     person.expects("Password of me for a.example: ");
@@ -315,7 +334,7 @@ fn a_password_is_not_shown_as_it_is_typed() {
     assert!(person.echoes() && find(&project, "b.example").is_none());
 }
 
-/// Debian's registry over TLS with a certificate of its own, which lets in `me` with [`PASSWORD`].
+/// Debian's registry over TLS with a certificate of an authority of ours, which lets in `me` with [`PASSWORD`].
 struct Registry {
     host: String,
     /// As `--cert-dir` has it.
@@ -325,26 +344,14 @@ struct Registry {
 
 impl Registry {
     fn start(directory: &Path) -> Result<Self, Skip> {
-        let (program, openssl) = (tool("docker-registry")?, tool("openssl")?);
+        let (program, made) = (tool("docker-registry")?, Certificates::make()?);
+        let at = |name: &str| directory.join(name).display().to_string();
         let certificates = directory.join("certificates");
         fs::create_dir_all(&certificates).unwrap();
-        let at = |name: &str| directory.join(name).display().to_string();
-        let made = [
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ];
-        let _ = Run::new(openssl)
-            .args(&made)
-            .args(&["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"])
-            .args(&["-keyout", &at("key.pem"), "-out", &at("certificates/ca.crt")])
-            .ok();
+        fs::copy(made.ca(), certificates.join("ca.crt")).unwrap();
+        for name in ["leaf.pem", "leaf.key"] {
+            fs::copy(made.file(name), at(name)).unwrap();
+        }
         // bcrypt of the password, with the least cost there is.
         let user = "me:$2b$05$abcdefghijklmnopqrstuuTHeteJ36c.unqfel/ltCGURvlIXHgOC\n";
         fs::write(directory.join("users"), user).unwrap();
@@ -354,8 +361,8 @@ impl Registry {
             "version: 0.1\nlog: {{ level: error }}\nstorage: {{ inmemory: {{}} }}\nauth: {{ htpasswd: {{ realm: x, path: {} }} }}\n\
              http: {{ addr: '{host}', tls: {{ certificate: {}, key: {} }} }}\n",
             at("users"),
-            at("certificates/ca.crt"),
-            at("key.pem")
+            at("leaf.pem"),
+            at("leaf.key")
         );
         fs::write(directory.join("config.yml"), configuration).unwrap();
         let mut command = Run::new(program).args(&["serve", &at("config.yml")]).command();
@@ -369,11 +376,99 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// What lets `mlbuild` trust it.
+    fn configuration(&self) -> String {
+        format!("[registries.\"{}\"]\nca = [\"{}/ca.crt\"]\n", self.host, self.certificates.display())
+    }
+}
+
 impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn the_registry_is_asked_first() {
+    let project = Project::empty();
+    let registry = or_skip!("a registry", Registry::start(&project.path()));
+    let host = registry.host.as_str();
+    // Nobody has said whom to trust.
+    let refused = login(&project, &["-u", "me", host], PASSWORD).expect(5);
+    assert!(refused.stderr().contains("certificate"), "{}", refused.stderr());
+    configure(&project, &registry.configuration());
+    let refused = login(&project, &["-u", "me", host], "wrong").expect(2).stderr();
+    for said in ["error: the credential was not kept", "does not let in", "hint: is the user name right"] {
+        assert!(refused.contains(said), "{said}: {refused}");
+    }
+    assert!(!docker(&project).exists() && !refused.contains("wrong"), "{refused}");
+    let done = login(&project, &["-u", "me", "--json", host], PASSWORD).expect(0);
+    assert_eq!(done.json()["verified"], true);
+    assert!(!done.stderr().contains("was not asked"), "{}", done.stderr());
+    assert_eq!(find(&project, host).unwrap().0, entered("me", PASSWORD).unwrap());
+    // What was there stays when another is refused.
+    let _ = login(&project, &["-u", "me", host], "wrong").expect(2);
+    assert_eq!(find(&project, host).unwrap().0, entered("me", PASSWORD).unwrap());
+}
+
+#[test]
+fn a_token_server_is_asked_too() {
+    let certificates = or_skip!("a token server", Certificates::make());
+    let tokens = TokenServer::start(&certificates);
+    let auth = Auth::Token { certificates: &certificates, tokens: &tokens };
+    let peer = or_skip!("a token server", Peer::start(None, auth));
+    let (project, host) = (Project::empty(), peer.host.as_str());
+    // Not one that nobody has named.
+    let refused = login(&project, &["-u", "me", host], "secret").expect(2).stderr();
+    assert!(
+        refused.contains("is not asked: it is not encrypted") && tokens.server.log().is_empty(),
+        "{refused}"
+    );
+    configure(&project, &format!("[registries.\"{host}\"]\nrealms = [\"{}\"]\n", tokens.host()));
+    let refused = login(&project, &["-u", "me", host], "wrong").expect(2).stderr();
+    assert!(refused.contains("not kept") && find(&project, host).is_none(), "{refused}");
+    let done = login(&project, &["-u", "me", "--json", host], "secret").expect(0).json();
+    assert_eq!(done["verified"], true);
+}
+
+#[test]
+fn registries_that_say_nothing_of_it() {
+    let project = Project::empty();
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let refused = login(&project, &["-u", "me", &away], "x").expect(5).stderr();
+    assert!(refused.contains("not kept") && refused.contains("hint: `--no-verify` keeps it"), "{refused}");
+    assert!(!docker(&project).exists());
+
+    let open = TestServer::start(|_| Reply::ok(*b"{}"));
+    let host = open.url("/").authority().to_owned();
+    let done = login(&project, &["-u", "me", &host], "x").expect(0).stderr();
+    assert!(done.contains("lets everybody in"), "{done}");
+    assert!(open.log().iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[test]
+fn a_login_that_takes_too_long_can_be_stopped() {
+    let project = Project::empty();
+    let server = TestServer::start(|_| Reply::ok(*b"").stall(0, Duration::from_secs(20)));
+    let host = server.url("/").authority().to_owned();
+    let input = tempfile::tempfile().unwrap();
+    (&input).write_all(b"secret").unwrap();
+    (&input).seek(std::io::SeekFrom::Start(0)).unwrap();
+    let run = mlbuild(&project, &["login", "-u", "me", "--password-stdin", &host]);
+    let mut child = run.command().stdin(input).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while server.log().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nothing was asked");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    let asked = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert!(!docker(&project).exists());
 }
 
 #[test]
@@ -403,7 +498,8 @@ fn skopeo_and_we_read_what_the_other_writes() {
     assert_eq!(find(&project, host), Some(expected.clone()));
 
     // Ours goes into the same file, and theirs reads it.
-    let _ = login(&project, &["-u", "me", host], "wrong").expect(0);
+    configure(&project, &registry.configuration());
+    let _ = login_unasked(&project, &["-u", "me", host], "wrong").expect(0);
     assert!(lets_in().contains("authentication required"), "{}", lets_in());
     let _ = login(&project, &["-u", "me", host], PASSWORD).expect(0);
     assert_eq!(find(&project, host), Some(expected));

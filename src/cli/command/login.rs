@@ -2,6 +2,9 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -11,17 +14,23 @@ use crate::cli::args::{Login as Args, Project as ProjectArgs};
 use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::cli::prompt::{MAX_ANSWER, Terminal};
+use crate::cli::signals;
 use crate::cli::text::on_one_line;
-use crate::engine::Project;
+use crate::engine::{Cancel, EngineError, Project};
+use crate::http::ClientOptions;
 use crate::oci::Reference;
 use crate::registry::keychain::{Source, entered};
-use crate::registry::{AllSettings, Credential, Host};
+use crate::registry::{AllSettings, Credential, Host, Keychain, KeychainError, Registry};
 
 /// What a registry has said of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
+    /// It lets its owner in.
+    Accepted,
+    /// It lets everybody in, and did not look at it.
+    Open,
     /// It was not asked.
-    Unknown,
+    Unasked,
 }
 
 #[derive(Serialize)]
@@ -53,20 +62,50 @@ impl From<Source> for Place {
     }
 }
 
+/// Knows what was typed, and whether anybody wanted to know it.
+struct Typed {
+    host: Host,
+    credential: Credential,
+    asked: AtomicBool,
+}
+
+impl Keychain for Typed {
+    fn credential(&self, host: &Host) -> Result<Option<Credential>, KeychainError> {
+        self.asked.store(true, Ordering::SeqCst);
+        Ok((*host == self.host).then(|| self.credential.clone()))
+    }
+}
+
+/// Asks the registry whether it lets `credential` in. A person waits for the answer: it takes less than a minute, unless the
+/// registry itself asks for patience.
+fn check(host: &Host, credential: &Credential, settings: &AllSettings) -> Result<Verdict, Failure> {
+    let options =
+        ClientOptions { read_timeout: Duration::from_secs(15), retries: 1, ..ClientOptions::default() };
+    let typed =
+        Arc::new(Typed { host: host.clone(), credential: credential.clone(), asked: AtomicBool::new(false) });
+    let settings = settings.get(host).cloned().unwrap_or_default();
+    let cancel = Cancel::default();
+    signals::watch(&cancel).map_err(|source| Failure::Io { what: "cannot watch signals".into(), source })?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Runtime)?;
+    let asked = Registry::new(host.clone(), settings, typed.clone(), &options).map_err(EngineError::Registry);
+    let answer = asked.and_then(|registry| {
+        runtime.block_on(async {
+            tokio::select! {
+                answer = registry.check() => answer.map_err(EngineError::Registry),
+                () = cancel.cancelled() => Err(EngineError::Cancelled),
+            }
+        })
+    });
+    match answer {
+        Ok(()) if typed.asked.load(Ordering::SeqCst) => Ok(Verdict::Accepted),
+        Ok(()) => Ok(Verdict::Open),
+        Err(EngineError::Cancelled) => Err(EngineError::Cancelled.into()),
+        Err(error) => Err(Failure::NotKept(Box::new(error.into()))),
+    }
+}
+
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
-    login(session, args, check)
-}
-
-/// Asks the registry whether it lets `credential` in, before anything is kept.
-fn check(_: &Host, _: &Credential, _: &AllSettings) -> Result<Verdict, Failure> {
-    Ok(Verdict::Unknown)
-}
-
-fn login(
-    session: &Session,
-    args: &Args,
-    check: impl FnOnce(&Host, &Credential, &AllSettings) -> Result<Verdict, Failure>,
-) -> Result<Exit, Failure> {
     if args.password.is_some() {
         return Err(Failure::Request {
             message: "a password on the command line is shown to everybody on this machine".into(),
@@ -77,8 +116,9 @@ fn login(
     let configuration = session.configuration()?;
     let Some((user, password)) = ask(args, &host)? else { return Ok(Exit::Interrupted) };
     let credential = entered(&user, &password).map_err(Failure::request)?;
-    let verified = match check(&host, &credential, &configuration.registries)? {
-        Verdict::Unknown => false,
+    let verdict = match args.no_verify {
+        true => Verdict::Unasked,
+        false => check(&host, &credential, &configuration.registries)?,
     };
     let keychain = session.keychain();
     let kept = keychain.keep(&host, &credential)?;
@@ -95,9 +135,14 @@ fn login(
         session.warn(&format!("{source} goes before it: another credential for {host} is used"));
     }
     session.warnings_of(&keychain);
-    if !verified {
-        session.note(&format!("{host} was not asked whether it is right"));
+    match verdict {
+        Verdict::Accepted => {}
+        Verdict::Open => {
+            session.note(&format!("{host} lets everybody in, and said nothing of the credential"))
+        }
+        Verdict::Unasked => session.note(&format!("{host} was not asked whether it is right")),
     }
+    let verified = verdict == Verdict::Accepted;
     if args.json {
         let registry = host.as_str();
         out::json(&Report { registry, user: &user, kept: kept.into(), plain_text, verified });

@@ -185,7 +185,10 @@ impl No {
             ),
             Self::Rejected => (
                 "it does not let in whoever is asking (401)".to_owned(),
-                format!("`mlbuild login {host}` as somebody who may do this"),
+                match at.repository.as_str() {
+                    "" => "is the user name right, and the password or token still good?".to_owned(),
+                    _ => format!("`mlbuild login {host}` as somebody who may do this"),
+                },
             ),
             Self::Realm { realm, host: Some(foreign), rule } => (
                 format!("its token server {realm} is not asked: {rule}"),

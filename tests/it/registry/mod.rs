@@ -4,6 +4,7 @@
 mod contract;
 mod engines;
 pub mod peer;
+mod proxies;
 mod push;
 mod push_faults;
 

@@ -143,7 +143,7 @@ impl Certificates {
         let made = Self { directory: tempfile::tempdir().unwrap() };
         fs::write(
             made.file("leaf.ext"),
-            "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n",
+            "subjectAltName=IP:127.0.0.1,DNS:registry.example\nextendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n",
         )
         .unwrap();
         let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
