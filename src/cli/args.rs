@@ -75,6 +75,15 @@ pub enum Command {
     Inspect(Inspect),
     /// List the images in the store
     Images(Images),
+    /// Give an image of the store further names
+    Tag(Tag),
+    /// Remove names of images from the store
+    #[command(visible_alias = "untag")]
+    Rmi(Rmi),
+    /// Attach a file to an image in a registry: its lock, an SBOM
+    Attach(Attach),
+    /// List what is attached to an image in a registry
+    Referrers(Referrers),
     /// Look after the store: where it is, how big, clean it, check it
     Cache(Cache),
     /// Keep a user name and password for a registry
@@ -237,13 +246,27 @@ pub struct Pull {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mlbuild inspect                      the image of the spec in this directory
-  mlbuild inspect registry.example/app:1.2
-  mlbuild inspect oci:out --json")]
+  mlbuild inspect registry.example/app:1.2            in the store, or else in its registry
+  mlbuild inspect --remote registry.example/app@sha256:60a9aeccdc20f0c4478e57f5f697ceefc3b441cffc5b89ea251b7e7f5683c7ac
+  mlbuild inspect oci:out --json
+  mlbuild inspect --raw registry.example/app:1.2 | sha256sum
+
+Of an image in a registry the manifest and the config are read, and no layer.")]
 pub struct Inspect {
-    /// A name or digest in the store, or oci:DIR[:TAG] [default: the image of the spec in this directory]
+    /// A name or digest in the store, a name in a registry, or oci:DIR[:TAG] [default: the image of the spec in this directory]
     pub image: Option<String>,
     #[command(flatten)]
     pub project: Project,
+    /// Ask the registry, whatever the store has
+    #[arg(long)]
+    pub remote: bool,
+    /// Ask no registry
+    #[arg(long, conflicts_with = "remote")]
+    pub offline: bool,
+    /// Print the manifest, or the index, byte for byte
+    #[arg(long, conflicts_with = "json")]
+    pub raw: bool,
+    /// Print configuration, layers and history as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -389,7 +412,99 @@ pub struct Shell {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild images
+  mlbuild images registry.example/app             all tags of one name
+  mlbuild images --digests
+  mlbuild images --quiet                          digests only, each once")]
 pub struct Images {
+    /// Only those of this name, under any tag unless it has one
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Show digests whole
+    #[arg(long, visible_alias = "no-trunc")]
+    pub digests: bool,
+    /// Print all that is known of them as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild tag registry.example/app:1.2 registry.example/app:latest
+  mlbuild tag 60a9aeccdc20 app:good app:today
+
+An image that had one of the new names before loses it.")]
+pub struct Tag {
+    /// A name or digest in the store; the beginning of a digest will do
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    #[arg(value_name = "TARGET", required = true)]
+    pub targets: Vec<String>,
+    /// Print the digest and the new names as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild rmi registry.example/app:1.2
+  mlbuild rmi --force 60a9aeccdc20                all names of this image
+  mlbuild rmi --force $(mlbuild images --quiet)
+
+What was built stays in the store until `mlbuild cache prune`. Exit status 2, and nothing is removed,
+when one of them is not there.")]
+pub struct Rmi {
+    /// Names, digests or beginnings of digests
+    #[arg(value_name = "REF", required = true)]
+    pub images: Vec<String>,
+    /// Remove all names of a digest, and pass over what is not there
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// Print what was removed as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild attach registry.example/app:1.2 mlbuild.lock
+  mlbuild attach registry.example/app:1.2 app.spdx.json
+  mlbuild attach registry.example/app:1.2 eval.json --artifact-type application/vnd.example.eval+json -a model=7b
+
+It becomes an artifact with the image as its subject, in the image's repository: other tools find it by the
+registry's referrers API, or by the tag sha256-DIGEST where there is none. The last line of standard output is
+the digest of its manifest. What is attached already is not sent again.")]
+pub struct Attach {
+    /// An image or an index in a registry, by tag or digest
+    #[arg(value_name = "REF")]
+    pub image: String,
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// What it is [default: by the name, of mlbuild.lock, *.spdx.json and *.cdx.json]
+    #[arg(long, visible_alias = "type", value_name = "TYPE/SUBTYPE")]
+    pub artifact_type: Option<String>,
+    /// Say something of it (may be given several times)
+    #[arg(long, short = 'a', value_name = "KEY=VALUE")]
+    pub annotation: Vec<String>,
+    /// Print digests and what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild referrers registry.example/app:1.2
+  mlbuild referrers registry.example/app:1.2 --artifact-type application/spdx+json --quiet
+  mlbuild inspect --raw registry.example/app@DIGEST       the manifest of one of them")]
+pub struct Referrers {
+    /// An image or an index in a registry, by tag or digest
+    #[arg(value_name = "REF")]
+    pub image: String,
+    /// Only those of this type
+    #[arg(long, visible_alias = "type", value_name = "TYPE/SUBTYPE")]
+    pub artifact_type: Option<String>,
+    /// Print their descriptors as JSON
     #[arg(long)]
     pub json: bool,
 }

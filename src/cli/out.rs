@@ -12,9 +12,12 @@ use crate::cli::text::{escaped_json, is_hostile, on_one_line, printable};
 
 /// Prints a result, made printable.
 pub fn print(text: Arguments<'_>) {
-    let text = printable(&text.to_string());
+    write(printable(&text.to_string()).as_bytes());
+}
+
+fn write(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(Exit::Success as i32),
         Err(error) => {
@@ -27,6 +30,14 @@ pub fn print(text: Arguments<'_>) {
 /// Prints a line, and one line only.
 pub fn line(text: Arguments<'_>) {
     print(format_args!("{}\n", on_one_line(&text.to_string())));
+}
+
+/// Prints a document byte for byte; to a terminal, made printable.
+pub fn bytes(bytes: &[u8]) {
+    if io::stdout().is_terminal() {
+        return print(format_args!("{}\n", String::from_utf8_lossy(bytes)));
+    }
+    write(bytes);
 }
 
 /// Prints a value as JSON.

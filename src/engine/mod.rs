@@ -25,6 +25,7 @@ mod project;
 mod pull;
 mod push;
 mod registries;
+mod remote;
 mod sources;
 mod trees;
 
@@ -38,6 +39,7 @@ pub use project::Project;
 pub use pull::{PullRequest, Pulled};
 pub use push::{Outcome, PushRequest, Pushed, PushedBlob};
 pub use registries::{OpenRegistries, Place, Registries};
+pub use remote::RemoteImage;
 pub use trees::LayeredImage;
 
 use std::sync::{Arc, OnceLock};

@@ -28,8 +28,11 @@ pub struct Inspection {
 pub struct ImageInspection {
     /// Of the manifest.
     pub digest: Digest,
-    /// `linux/amd64`.
+    /// `linux/amd64`; `unknown` for an artifact without a config.
     pub platform: String,
+    /// What an artifact is that is no image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<MediaType>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// Of the config: what container engines call the image ID.
@@ -113,25 +116,41 @@ fn image(
         return Err(InspectError::NoImage { digest, media_type: descriptor.media_type.clone() });
     }
     let manifest = parsed(digest, documents, ImageManifest::parse)?;
-    let config = parsed(manifest.config.digest, documents, ImageConfig::parse)?;
+    let config = match manifest.config.media_type.is_config() {
+        true => Some(parsed(manifest.config.digest, documents, ImageConfig::parse)?),
+        false => None,
+    };
+    let diff_ids = config.as_ref().map_or(&[][..], |config| &config.rootfs.diff_ids);
     let layer = |(at, layer): (usize, &Descriptor)| LayerInspection {
         digest: layer.digest,
         size: layer.size,
         media_type: layer.media_type.clone(),
-        diff_id: config.rootfs.diff_ids.get(at).copied(),
+        diff_id: diff_ids.get(at).copied(),
         kind: layer.annotation(annotation::LAYER_KIND).map(str::to_owned),
         content: layer.annotation(annotation::LAYER_CONTENT).map(str::to_owned),
     };
     let layers: Vec<_> = manifest.layers.iter().enumerate().map(layer).collect();
+    // An artifact without a type of its own has that of its config.
+    let artifact_type = manifest.artifact_type.or_else(|| match &config {
+        Some(_) => None,
+        None => Some(manifest.config.media_type),
+    });
+    let platform = match &config {
+        Some(config) => format!("{}/{}", config.os, config.architecture),
+        None => "unknown".to_owned(),
+    };
+    let (created, run, history) =
+        config.map(|config| (config.created, config.config, config.history)).unwrap_or_default();
     Ok(ImageInspection {
         digest,
-        platform: format!("{}/{}", config.os, config.architecture),
-        created: config.created,
+        platform,
+        artifact_type,
+        created,
         config_digest: manifest.config.digest,
-        config: config.config,
+        config: run,
         size: layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size)),
         layers,
-        history: config.history,
+        history,
         annotations: manifest.annotations,
     })
 }
@@ -185,6 +204,9 @@ fn words(words: &[String]) -> String {
 impl fmt::Display for ImageInspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = &self.config;
+        if let Some(artifact_type) = &self.artifact_type {
+            field(f, "type", artifact_type)?;
+        }
         field(f, "config", self.config_digest)?;
         let maybe = |f: &mut fmt::Formatter<'_>, key: &str, value: &str| match value.is_empty() {
             true => Ok(()),
@@ -210,7 +232,8 @@ impl fmt::Display for ImageInspection {
         writeln!(f, "\n{:>3}  {:<7} {:>10}  {:<14} CONTENT", "", "KIND", "SIZE", "DIGEST")?;
         for (at, layer) in self.layers.iter().enumerate() {
             let kind = layer.kind.as_deref().unwrap_or("-");
-            let content = shorten(&printable(layer.content.as_deref().unwrap_or("-")), 80);
+            let content =
+                shorten(&printable(layer.content.as_deref().unwrap_or(layer.media_type.as_str())), 80);
             let digest = &layer.digest.hex()[..12];
             let line = format!(
                 "{:>3}  {:<7} {:>10}  {digest:<14} {content}",

@@ -12,4 +12,4 @@ pub mod inspect;
 mod tests;
 
 pub use assemble::{Image, ImageError, ImageLayer, ImageRequest, Index, assemble, index};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{InspectError, Inspection, inspect};

@@ -53,8 +53,22 @@ fn every_mistake_of_a_spec_is_said_at_once() {
 fn help_and_version() {
     let project = Project::empty();
     assert!(project.mlbuild(&["--version"]).ok().stdout().starts_with("mlbuild "));
-    for verb in ["init", "lock", "build", "inspect", "images", "cache", "schema", "doctor", "login", "logout"]
-    {
+    for verb in [
+        "init",
+        "lock",
+        "build",
+        "inspect",
+        "images",
+        "tag",
+        "rmi",
+        "attach",
+        "referrers",
+        "cache",
+        "schema",
+        "doctor",
+        "login",
+        "logout",
+    ] {
         assert!(project.mlbuild(&[verb, "--help"]).ok().stdout().contains("Usage: mlbuild"), "{verb}");
     }
 }
@@ -105,6 +119,53 @@ fn a_build_prints_the_digest_last_and_again_the_same() {
     // Another content is another digest.
     project.write("app/data/a.txt", "A");
     assert_ne!(project.mlbuild(&["build"]).ok().digest(), digest);
+}
+
+#[test]
+fn images_have_names_that_are_given_and_taken() {
+    let project = files();
+    let digest = project.mlbuild(&["build"]).ok().digest();
+    let name = "registry.example/files:latest";
+    let all = |arguments: &[&str]| project.mlbuild(&[&["images"][..], arguments].concat()).ok().stdout();
+    let tagged = project.mlbuild(&["tag", "registry.example/files", "other.example/a:1", "b"]).ok();
+    assert_eq!(tagged.stdout(), format!("other.example/a:1 {digest}\nb:latest {digest}\n"));
+    let short = &digest["sha256:".len()..][..12];
+    let report = project.mlbuild(&["tag", "--json", short, "other.example/a:2"]).ok().json();
+    assert_eq!(report, serde_json::json!({ "digest": digest, "references": ["other.example/a:2"] }));
+    assert_eq!(all(&["--quiet"]), format!("{digest}\n"));
+    assert_eq!(all(&["other.example/a"]).lines().count(), 3);
+    assert_eq!(all(&["other.example/a:2"]).lines().count(), 2);
+    assert_eq!(all(&["other.example/c"]).lines().count(), 1);
+    for whole in ["--digests", "--no-trunc"] {
+        assert!(all(&[whole, "b"]).contains(&digest) && !all(&["b"]).contains(&digest));
+    }
+    for image in [&digest, short, "b", &format!("other.example/a@{digest}"), &format!("b:latest@{digest}")] {
+        assert_eq!(project.mlbuild(&["inspect", "--json", image]).ok().json()["digest"], digest.as_str());
+    }
+    // Whatever stands before the digest, it is the digest that counts.
+    let other = format!("b@sha256:{}", "0".repeat(64));
+    for wrong in [other.as_str(), &format!("c@{digest}"), "c", "000000000000", "B", ""] {
+        for verb in [&["tag", wrong, "x"][..], &["rmi", "b", wrong], &["inspect", "--offline", wrong]] {
+            let refused = project.mlbuild(verb).run().expect(2);
+            assert!(refused.stdout().is_empty() && !refused.stderr().is_empty(), "{verb:?}");
+        }
+    }
+    let refused = project.mlbuild(&["tag", "b", &format!("c@{digest}")]).run().expect(2).stderr();
+    assert!(refused.contains("a name is given without one"), "{refused}");
+    assert_eq!(all(&[]).lines().count(), 5, "nothing is removed, or named, when something is wrong");
+
+    let refused = project.mlbuild(&["rmi", short]).run().expect(2).stderr();
+    assert!(
+        refused.contains("has several names: b:latest, other.example/a:1") && refused.contains("--force")
+    );
+    let removed = project.mlbuild(&["rmi", "other.example/a:1", "b", "b"]).ok();
+    assert_eq!(removed.stdout(), format!("other.example/a:1 {digest}\nb:latest {digest}\n"));
+    assert!(removed.stderr().contains("cache prune"), "{}", removed.stderr());
+    assert!(project.mlbuild(&["untag", "--force", "b"]).ok().stdout().is_empty());
+    let report = project.mlbuild(&["rmi", "-f", "--json", short]).ok().json();
+    let removed = |reference: &str| serde_json::json!({ "reference": reference, "digest": digest });
+    assert_eq!(report, serde_json::json!({ "removed": [removed("other.example/a:2"), removed(name)] }));
+    assert!(all(&["--quiet"]).is_empty());
 }
 
 #[test]

@@ -1,26 +1,42 @@
 //! `mlbuild images`.
 
-use super::Session;
+use super::{Session, named};
 use crate::cli::Exit;
 use crate::cli::args::Images as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::cli::text::on_one_line;
+use crate::oci::Reference;
 use crate::size::human as bytes;
+use crate::store::ImageRecord;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
-    let images = session.store()?.images()?;
+    let wanted = args.name.as_deref().map(str::parse::<Reference>).transpose();
+    let wanted = wanted.map_err(|error| named::wrong(&error))?;
+    let mut images = session.store()?.images()?;
+    images.retain(|image| wanted.as_ref().is_none_or(|wanted| is_meant(image, wanted)));
     if args.json {
         out::json(&images);
+        return Ok(Exit::Success);
+    }
+    if session.global.quiet {
+        let mut digests: Vec<_> = images.iter().map(|image| image.digest).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        for digest in digests {
+            out::line(format_args!("{digest}"));
+        }
         return Ok(Exit::Success);
     }
     let rows: Vec<[String; 4]> = images
         .iter()
         .map(|image| {
-            let digest = image.digest.hex();
             [
                 on_one_line(&image.reference),
-                digest[..12].to_owned(),
+                match args.digests {
+                    true => image.digest.to_string(),
+                    false => image.digest.hex()[..12].to_owned(),
+                },
                 on_one_line(&image.platforms.join(",")),
                 bytes(image.size),
             ]
@@ -28,6 +44,14 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         .collect();
     out::print(format_args!("{}", table(["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows)));
     Ok(Exit::Success)
+}
+
+/// Without a tag all tags are meant.
+fn is_meant(image: &ImageRecord, wanted: &Reference) -> bool {
+    let Ok(reference) = image.reference.parse::<Reference>() else { return false };
+    reference.name() == wanted.name()
+        && wanted.tag().is_none_or(|tag| reference.digest().is_none() && reference.tag_or_default() == tag)
+        && wanted.digest().is_none_or(|digest| image.digest == digest)
 }
 
 /// Columns as wide as their widest cell, two spaces between them.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Session;
+use super::{Session, named};
 use crate::blob::ReadAt as _;
 use crate::cli::Exit;
 use crate::cli::args::Inspect as Args;
@@ -10,25 +10,52 @@ use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::cli::text::on_one_line;
 use crate::digest::Digest;
-use crate::engine::Project;
+use crate::engine::{Project, RemoteImage};
 use crate::export::{ExportError, Layout, Target};
-use crate::image::{self, Inspection};
+use crate::image::{self, InspectError};
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType, Reference};
 use crate::store::Store;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
-    let inspection = match args.image.as_deref() {
+    let opened = match args.image.as_deref() {
+        Some(text) if text.starts_with("oci:") && args.remote => {
+            return Err(Failure::request("an OCI layout is in no registry"));
+        }
         Some(text) if text.starts_with("oci:") => from_layout(text)?,
-        Some(text) => from_store(&session.store()?, text)?,
+        Some(text) if args.remote => from_registry(session, text)?,
+        Some(text) => match from_store(&session.store()?, text)? {
+            Some(opened) => opened,
+            None if !args.offline && is_in_a_registry(text) => {
+                session.note(&format!("{} is not in the store: its registry is asked", on_one_line(text)));
+                from_registry(session, text)?
+            }
+            None => return Err(unknown(text)),
+        },
         None => {
             let project = Project::open(&args.project.spec)?;
             let name = project.spec.image.name.ok_or_else(|| Failure::Request {
                 message: "the spec names no image".into(),
                 hint: Some("`mlbuild inspect NAME`; `mlbuild images` lists them".into()),
             })?;
-            from_store(&session.store()?, &name)?
+            match args.remote {
+                true => from_registry(session, &name)?,
+                false => from_store(&session.store()?, &name)?.ok_or_else(|| unknown(&name))?,
+            }
         }
     };
+    if args.raw {
+        out::bytes(&opened.documents[&opened.root.digest]);
+        return Ok(Exit::Success);
+    }
+    let inspection = image::inspect(&opened.root, &opened.documents, opened.name.as_deref()).map_err(
+        |error| match error {
+            InspectError::NoImage { .. } => Failure::Request {
+                message: error.to_string(),
+                hint: Some("`--raw` prints it as it is".into()),
+            },
+            error => Failure::Integrity(crate::diagnostic::chain(&error)),
+        },
+    )?;
     if args.json {
         out::json(&inspection);
     } else {
@@ -37,7 +64,14 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-fn from_layout(text: &str) -> Result<Inspection, Failure> {
+/// Documents by digest, that of the root among them.
+struct Opened {
+    root: Descriptor,
+    documents: BTreeMap<Digest, Vec<u8>>,
+    name: Option<String>,
+}
+
+fn from_layout(text: &str) -> Result<Opened, Failure> {
     let target = Target::parse(text).map_err(|error| Failure::request(error.to_string()))?;
     let open = || {
         let layout = Layout::open(&target.path)?;
@@ -45,25 +79,31 @@ fn from_layout(text: &str) -> Result<Inspection, Failure> {
         layout.image(&root)
     };
     let opened = open().map_err(of_layout)?;
-    inspect(&opened.root, &opened.documents, None)
+    Ok(Opened { root: opened.root, documents: opened.documents, name: None })
 }
 
-fn from_store(store: &Store, text: &str) -> Result<Inspection, Failure> {
+fn from_store(store: &Store, text: &str) -> Result<Option<Opened>, Failure> {
     let (root, name) = match text.parse::<Digest>() {
         Ok(digest) if store.has(&digest) => (digest, None),
-        Ok(_) => return Err(unknown(text)),
-        Err(_) => {
-            let reference: Reference =
-                text.parse().map_err(|error: crate::oci::reference::ReferenceError| {
-                    Failure::request(error.to_string())
-                })?;
-            let record = store.image(&reference.tagged())?.ok_or_else(|| unknown(text))?;
-            (record.digest, Some(record.reference))
-        }
+        _ => match named::look_for(store, text)? {
+            Some(record) => (record.digest, Some(record.reference)),
+            None => return Ok(None),
+        },
     };
     let mut documents = BTreeMap::new();
     let root = collect(store, root, &mut documents)?.ok_or_else(|| unknown(text))?;
-    inspect(&root, &documents, name.as_deref())
+    Ok(Some(Opened { root, documents, name }))
+}
+
+fn is_in_a_registry(text: &str) -> bool {
+    text.parse::<Reference>().is_ok_and(|reference| reference.registry().is_some())
+}
+
+fn from_registry(session: &Session, text: &str) -> Result<Opened, Failure> {
+    let reference: Reference = text.parse().map_err(|error| named::wrong(&error))?;
+    let (engine, _progress) = session.engine(false, None)?;
+    let RemoteImage { root, documents } = engine.remote_image(&reference)?;
+    Ok(Opened { root, documents, name: Some(reference.to_string()) })
 }
 
 pub(super) fn of_layout(error: ExportError) -> Failure {
@@ -116,12 +156,4 @@ fn document(store: &Store, digest: &Digest) -> Result<Option<Vec<u8>>, Failure> 
     let len = usize::try_from(blob.size()).unwrap_or(MAX_DOCUMENT);
     let unread = |source| Failure::Io { what: format!("cannot read {digest} in the store"), source };
     blob.read_vec_at(0, len).map(Some).map_err(unread)
-}
-
-fn inspect(
-    root: &Descriptor,
-    documents: &BTreeMap<Digest, Vec<u8>>,
-    name: Option<&str>,
-) -> Result<Inspection, Failure> {
-    image::inspect(root, documents, name).map_err(|error| Failure::Integrity(error.to_string()))
 }

@@ -1,5 +1,6 @@
 //! One file a verb.
 
+mod attach;
 mod build;
 mod cache;
 mod doctor;
@@ -9,11 +10,15 @@ mod inspect;
 mod lock;
 mod login;
 mod logout;
+mod named;
 mod prepare;
 mod pull;
 mod push;
+mod referrers;
+mod rmi;
 mod run;
 mod schema;
+mod tag;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -47,6 +52,10 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
         Command::Push(args) => push::run(&session, &args),
         Command::Inspect(args) => inspect::run(&session, &args),
         Command::Images(args) => images::run(&session, &args),
+        Command::Attach(args) => attach::run(&session, &args),
+        Command::Referrers(args) => referrers::run(&session, &args),
+        Command::Tag(args) => tag::run(&session, &args),
+        Command::Rmi(args) => rmi::run(&session, &args),
         Command::Cache(args) => cache::run(&session, &args.command),
         Command::Login(args) => login::run(&session, &args),
         Command::Logout(args) => logout::run(&session, &args),

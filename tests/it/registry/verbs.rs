@@ -1,0 +1,254 @@
+//! `mlbuild inspect`, `attach` and `referrers` of images in registries.
+
+use serde_json::{Value, json};
+
+use super::peer::{Auth, Peer};
+use crate::support::mlbuild::Project;
+use crate::support::skip::or_skip;
+use crate::support::testregistry::TestRegistry;
+use crate::support::tool::tool;
+use mlbuild::digest::Digest;
+
+fn sha256(bytes: &[u8]) -> String {
+    Digest::of(bytes).to_string()
+}
+
+/// A registry in memory, with an image for two platforms whose second has a layer of a foreign type.
+struct Remote {
+    registry: TestRegistry,
+    manifests: Vec<String>,
+    index: String,
+}
+
+impl Remote {
+    fn start() -> Self {
+        let registry = TestRegistry::start(sha256, |_| None);
+        let mut remote = Self { registry, manifests: Vec::new(), index: String::new() };
+        let mut entries = Vec::new();
+        for (architecture, layer) in [
+            ("amd64", "application/vnd.oci.image.layer.v1.tar+zstd"),
+            ("arm64", "application/vnd.example.squashfs"),
+        ] {
+            let config = json!({
+                "architecture": architecture, "os": "linux", "config": { "Entrypoint": ["/bin/it"] },
+                "rootfs": { "type": "layers", "diff_ids": [sha256(b"layer")] }
+            });
+            let config =
+                remote.blob(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
+            let layers = [json!({ "mediaType": layer, "digest": sha256(b"layer"), "size": 5 })];
+            let manifest = json!({
+                "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": config, "layers": layers
+            });
+            let mut entry = remote.manifest(&manifest, None);
+            remote.manifests.push(entry["digest"].as_str().unwrap().to_owned());
+            entry["platform"] = json!({ "os": "linux", "architecture": architecture });
+            entries.push(entry);
+        }
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let index = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": entries });
+        remote.index = remote.manifest(&index, Some("1.0"))["digest"].as_str().unwrap().to_owned();
+        remote
+    }
+
+    fn blob(&self, bytes: &[u8], media_type: &str) -> Value {
+        let key = ("team/app".to_owned(), sha256(bytes));
+        self.registry.stored.lock().unwrap().blobs.insert(key, bytes.into());
+        json!({ "mediaType": media_type, "digest": sha256(bytes), "size": bytes.len() })
+    }
+
+    fn manifest(&self, document: &Value, tag: Option<&str>) -> Value {
+        let bytes = document.to_string().into_bytes();
+        let media_type = document["mediaType"].as_str().unwrap().to_owned();
+        let (digest, size) = (sha256(&bytes), bytes.len());
+        let key = |name: &str| ("team/app".to_owned(), name.to_owned());
+        let mut stored = self.registry.stored.lock().unwrap();
+        stored.manifests.insert(key(&digest), (media_type.clone(), bytes.into()));
+        if let Some(tag) = tag {
+            stored.tags.insert(key(tag), digest.clone());
+        }
+        json!({ "mediaType": media_type, "digest": digest, "size": size })
+    }
+
+    /// The name of its image with `:1.0` or `@sha256:…`.
+    fn name(&self, rest: &str) -> String {
+        format!("{}/team/app{rest}", self.registry.host())
+    }
+}
+
+#[test]
+fn an_image_in_a_registry_is_inspected_without_its_layers() {
+    let (remote, project) = (Remote::start(), Project::empty());
+    let name = remote.name(":1.0");
+    let done = project.mlbuild(&["inspect", "--json", &name]).ok();
+    assert!(done.stderr().contains("is not in the store: its registry is asked"), "{}", done.stderr());
+    let inspected = done.json();
+    assert_eq!((&inspected["reference"], &inspected["digest"]), (&json!(name), &json!(remote.index)));
+    for (image, (digest, platform)) in inspected["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(remote.manifests.iter().zip(["linux/amd64", "linux/arm64"]))
+    {
+        assert_eq!((&image["digest"], &image["platform"]), (&json!(digest), &json!(platform)));
+        assert_eq!(image["config"]["Entrypoint"], json!(["/bin/it"]));
+    }
+    assert_eq!(inspected["images"][1]["layers"][0]["mediaType"], "application/vnd.example.squashfs");
+    let text = project.mlbuild(&["inspect", "--remote", &name]).ok().stdout();
+    assert!(text.contains("application/vnd.example.squashfs") && text.contains("/bin/it"), "{text}");
+    let one =
+        project.mlbuild(&["inspect", "--json", &remote.name(&format!("@{}", remote.manifests[1]))]).ok();
+    assert_eq!(one.json()["images"][0]["platform"], "linux/arm64");
+    let layer = format!("/blobs/{}", sha256(b"layer"));
+    assert!(remote.registry.requests().iter().all(|line| !line.ends_with(&layer) && line.starts_with("GET")));
+    // Nothing of it is in the store.
+    assert!(project.mlbuild(&["images", "--quiet"]).ok().stdout().is_empty());
+
+    let raw = project.mlbuild(&["inspect", "--raw", &name]).ok().stdout();
+    assert_eq!(sha256(raw.as_bytes()), remote.index);
+    // A foreign kind of manifest can be shown, but not explained.
+    let odd = json!({ "schemaVersion": 2, "mediaType": "application/vnd.example.thing+json" });
+    let digest = remote.manifest(&odd, Some("odd"))["digest"].as_str().unwrap().to_owned();
+    let refused = project.mlbuild(&["inspect", &remote.name(":odd")]).run().expect(2).stderr();
+    assert!(refused.contains("application/vnd.example.thing+json") && refused.contains("--raw"), "{refused}");
+    assert_eq!(
+        sha256(project.mlbuild(&["inspect", "--raw", &remote.name(":odd")]).ok().stdout().as_bytes()),
+        digest
+    );
+    let refused = project.mlbuild(&["pull", &remote.name(":odd")]).run().expect(2).stderr();
+    assert!(refused.contains("is no image but a application/vnd.example.thing+json"), "{refused}");
+}
+
+#[test]
+fn mirrors_are_read_from_and_the_registry_says_what_a_tag_means() {
+    let (home, mirror, project) = (Remote::start(), Remote::start(), Project::empty());
+    mirror.blob(b"layer", "a layer");
+    // What the mirror takes the tag for is of no interest.
+    mirror.manifest(
+        &json!({ "schemaVersion": 2, "mediaType": "application/vnd.example.other+json" }),
+        Some("1.0"),
+    );
+    let path = project.home().join(".config/mlbuild/config.toml");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let (host, other) = (home.registry.host(), mirror.registry.host());
+    std::fs::write(path, format!("[registries.\"{host}\"]\nmirrors = [\"{other}\"]\n")).unwrap();
+    let name = home.name(":1.0");
+    let inspected = project.mlbuild(&["inspect", "--json", &name]).ok().json();
+    assert_eq!(inspected["digest"], home.index.as_str());
+    let pulled = project.mlbuild(&["pull", "--platform", "linux/amd64", &name]).ok();
+    assert_eq!(pulled.digest(), home.index);
+    let asked = home.registry.requests();
+    assert!(asked.iter().all(|line| line == "HEAD /v2/team/app/manifests/1.0"), "{asked:?}");
+    assert!(mirror.registry.requests().iter().all(|line| line.starts_with("GET")));
+    let layer = format!("GET /v2/team/app/blobs/{}", sha256(b"layer"));
+    assert!(mirror.registry.requests().contains(&layer));
+}
+
+#[test]
+fn what_is_not_there_is_said_and_what_lies_is_refused() {
+    let (remote, project) = (Remote::start(), Project::empty());
+    let before = remote.registry.server.log().len();
+    let _ = project.mlbuild(&["inspect", "--offline", &remote.name(":1.0")]).run().expect(2);
+    assert_eq!(remote.registry.server.log().len(), before);
+    let absent = format!("@{}", sha256(b"absent"));
+    for verb in [
+        &["inspect"][..],
+        &["inspect", "--remote"],
+        &["referrers"],
+        &["attach", "mlbuild.toml", "--type", "a/b"],
+    ] {
+        for rest in [":absent", absent.as_str()] {
+            project.write("mlbuild.toml", "x");
+            let mut arguments = verb.to_vec();
+            let name = remote.name(rest);
+            arguments.insert(1, &name);
+            let refused = project.mlbuild(&arguments).run().expect(2).stderr();
+            assert!(refused.contains(rest), "{refused}");
+        }
+    }
+    for name in ["app", "team/app:1.0"] {
+        let refused = project.mlbuild(&["inspect", "--remote", name]).run().expect(2).stderr();
+        assert!(refused.contains("names no registry"), "{refused}");
+    }
+    // More documents than anybody needs, by their own word; a config of another size.
+    let entry = |number: u32| json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": sha256(&number.to_le_bytes()), "size": 4 << 20 });
+    let index = |count| {
+        let entries: Vec<_> = (0..count).map(entry).collect();
+        json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries })
+    };
+    let config = json!({ "mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256(b"x"), "size": 5 << 20 });
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": []
+    });
+    for (document, said) in [
+        (index(300), "more than 256 entries"),
+        (index(17), "more than 67108864 bytes of documents"),
+        (manifest, "more than the 4194304"),
+    ] {
+        remote.manifest(&document, Some("hostile"));
+        let before = remote.registry.server.log().len();
+        let refused = project.mlbuild(&["inspect", &remote.name(":hostile")]).run().expect(4).stderr();
+        assert!(refused.contains(said), "{refused}");
+        assert!(remote.registry.server.log().len() - before <= 3, "nothing of it is read");
+    }
+}
+
+#[test]
+fn files_are_attached_and_found() {
+    let peer = or_skip!("files_are_attached_and_found", Peer::start(None, Auth::None));
+    let project = Project::new(
+        "[image]\nname = \"app\"\n[base]\nscratch = true\n[[copy]]\nfrom = \"a\"\nto = \"/a\"\n",
+    );
+    project.write("a", "a");
+    let name = format!("{}/team/app:1", peer.host);
+    let digest = project.mlbuild(&["build", "--push", "-t", &name]).ok().digest();
+    let attach = |arguments: &[&str]| project.mlbuild(&[&["attach", &name][..], arguments].concat());
+    let list = |arguments: &[&str]| project.mlbuild(&[&["referrers", &name][..], arguments].concat()).ok();
+    assert_eq!(list(&[]).stdout(), "TYPE  DIGEST  ANNOTATIONS\n");
+
+    let lock = attach(&["mlbuild.lock"]).ok().digest();
+    let again = attach(&["mlbuild.lock", "--json"]).ok();
+    assert!(again.stderr().contains("it was attached already"), "{}", again.stderr());
+    assert_eq!((&again.json()["digest"], &again.json()["new"]), (&json!(lock), &json!(false)));
+    project.write("app.spdx.json", "{}");
+    project.write("odd", "?");
+    let report = attach(&["app.spdx.json", "--json"]).ok().json();
+    assert_eq!(
+        (&report["artifact_type"], &report["subject"]),
+        (&json!("application/spdx+json"), &json!(digest))
+    );
+    for (arguments, said) in [
+        (&["odd"][..], "--artifact-type"),
+        (&["odd", "--type", "nonsense"], "is no media type"),
+        (&["odd", "--type", "a/b", "-a", "x"], "is not KEY=VALUE"),
+    ] {
+        let refused = attach(arguments).run().expect(2).stderr();
+        assert!(refused.contains(said), "{refused}");
+    }
+    let _ = attach(&["absent", "--type", "a/b"]).run().expect(1);
+    let odd = attach(&["odd", "--type", "application/vnd.example.x", "-a", "model=7b"]).ok().digest();
+
+    let all = list(&["--json"]).json();
+    assert_eq!(all["subject"], digest.as_str());
+    let types: Vec<_> = all["referrers"].as_array().unwrap().iter().map(|one| &one["artifactType"]).collect();
+    assert_eq!(
+        types,
+        ["application/spdx+json", "application/vnd.example.x", "application/vnd.mlbuild.lock.v1+toml"]
+    );
+    let table = list(&[]).stdout();
+    assert!(table.contains(&format!("application/vnd.example.x             {odd}  model=7b")), "{table}");
+    let locks = list(&["--quiet", "--artifact-type", "application/vnd.mlbuild.lock.v1+toml"]).stdout();
+    assert_eq!(locks, format!("{lock}\n"));
+
+    let artifact = format!("{}/team/app@{lock}", peer.host);
+    let manifest = project.mlbuild(&["inspect", "--raw", &artifact]).ok().json();
+    assert_eq!(manifest["subject"]["digest"], digest.as_str());
+    assert_eq!(manifest["layers"][0]["annotations"]["org.opencontainers.image.title"], "mlbuild.lock");
+    let shown = project.mlbuild(&["inspect", &artifact]).ok().stdout();
+    assert!(shown.contains("type         application/vnd.mlbuild.lock.v1+toml"), "{shown}");
+    or_skip!("skopeo", tool("skopeo"));
+    let url = format!("docker://{artifact}");
+    let theirs =
+        std::process::Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &url]).output();
+    assert_eq!(sha256(&theirs.unwrap().stdout), lock);
+}
