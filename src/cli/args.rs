@@ -172,6 +172,9 @@ pub struct Build {
     /// [default: `layer-store` of config.toml; without a value: <namespace>/mlbuild-layers]
     #[arg(long, value_name = "REPOSITORY", num_args = 0..=1, require_equals = true, default_missing_value = layer_store::DEFAULT)]
     pub layer_store: Option<String>,
+    /// Attach this file to what was pushed: the lock, *.spdx.json or *.cdx.json (may be given several times)
+    #[arg(long, value_name = "FILE", requires = "push")]
+    pub attach: Vec<PathBuf>,
     /// Only this platform of the spec (may be given several times)
     #[arg(long, value_name = "P")]
     pub platform: Vec<Platform>,

@@ -131,7 +131,7 @@ fn image(
     };
     let layers: Vec<_> = manifest.layers.iter().enumerate().map(layer).collect();
     // An artifact without a type of its own has that of its config.
-    let artifact_type = manifest.artifact_type.or_else(|| match &config {
+    let artifact_type = manifest.artifact_type.or(match &config {
         Some(_) => None,
         None => Some(manifest.config.media_type),
     });

@@ -42,10 +42,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
                 "`{text}` is no media type, such as `application/spdx+json`"
             )));
         }
-        None => type_of(&args.file).ok_or_else(|| Failure::Request {
-            message: format!("what is {}? Its name does not say it", args.file.display()),
-            hint: Some("`--artifact-type TYPE/SUBTYPE` says it".into()),
-        })?,
+        None => known_type(&args.file)?,
     };
     let mut annotations = BTreeMap::new();
     for text in &args.annotation {
@@ -55,10 +52,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         };
         annotations.insert(key.to_owned(), value.to_owned());
     }
-    let bytes = read(&args.file)
-        .map_err(|source| Failure::Io { what: format!("cannot read {}", args.file.display()), source })?;
-    let title = args.file.file_name().map(|name| name.to_string_lossy().into_owned());
-    let attachment = Attachment { title, annotations, ..Attachment::new(artifact_type, bytes) };
+    let attachment = Attachment { annotations, ..attachment(&args.file, artifact_type)? };
     let (engine, _progress) = session.engine(false, None)?;
     let (subject, attached) = engine.attach(&reference, &attachment)?;
     if !attached.new {
@@ -72,6 +66,22 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         out::line(format_args!("{digest}"));
     }
     Ok(Exit::Success)
+}
+
+/// The file, to be attached.
+pub(super) fn attachment(file: &Path, artifact_type: &str) -> Result<Attachment, Failure> {
+    let bytes = read(file)
+        .map_err(|source| Failure::Io { what: format!("cannot read {}", file.display()), source })?;
+    let title = file.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(Attachment { title, ..Attachment::new(artifact_type, bytes) })
+}
+
+/// What a file is, or who can say it.
+pub(super) fn known_type(file: &Path) -> Result<&'static str, Failure> {
+    type_of(file).ok_or_else(|| Failure::Request {
+        message: format!("what is {}? Its name does not say it", file.display()),
+        hint: Some("`mlbuild attach --artifact-type TYPE/SUBTYPE` says it".into()),
+    })
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

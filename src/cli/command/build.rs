@@ -1,19 +1,23 @@
 //! `mlbuild build`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::Session;
+use super::attach::{attachment, known_type};
 use crate::cli::Exit;
 use crate::cli::args::Build as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::cli::text::on_one_line;
 use crate::digest::{DiffId, Digest};
-use crate::engine::{BuildRequest, Built, BuiltLayer};
+use crate::engine::{BuildRequest, Built, BuiltLayer, Engine};
 use crate::export::Target;
+use crate::oci::Reference;
 use crate::plan::LayerKind;
+use crate::registry::LOCK;
 use crate::size::human as bytes;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
@@ -29,6 +33,11 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::request("--push needs the network, which --offline forbids"));
     }
     let project = session.project(&args.project)?;
+    let attach = args.attach.iter().map(|file| {
+        let is_lock = file.file_name() == project.lock_path().file_name();
+        Ok((file, if is_lock { LOCK } else { known_type(file)? }))
+    });
+    let attach = attach.collect::<Result<Vec<_>, Failure>>()?;
     let (engine, progress) = session.engine(args.offline, args.jobs.map(usize::from))?;
     let request = BuildRequest {
         reference: args.tag.first().cloned(),
@@ -40,7 +49,10 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         update_lock: args.update_lock,
         anonymous: false,
     };
-    let result = engine.build(&project, &request);
+    let result = engine.build(&project, &request).map_err(Failure::from).and_then(|built| {
+        attach_all(&engine, &built, &attach)?;
+        Ok(built)
+    });
     let times = progress.finish();
     let built = result?;
     if args.json {
@@ -67,6 +79,19 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         out::line(format_args!("{}", built.digest));
     }
     Ok(Exit::Success)
+}
+
+/// Files to whatever was pushed; the lock is there by now.
+fn attach_all(engine: &Engine, built: &Built, files: &[(&PathBuf, &str)]) -> Result<(), Failure> {
+    for pushed in &built.pushed {
+        let reference: Reference =
+            pushed.references[0].parse().expect("it was a reference before it was printed");
+        let subject = reference.with_digest(pushed.digest);
+        for (file, artifact_type) in files {
+            engine.attach(&subject, &attachment(file, artifact_type)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// What a person reads: a line for each layer of each image.

@@ -144,7 +144,7 @@ async fn lists(app: &Repository) {
     let index = canonical::to_bytes(&ImageIndex::new(vec![entry.clone()])).unwrap();
     let name = ManifestName::Tag(fallback_tag(&v1.digest));
     app.put_manifest(&name, &MediaType::Index, &index).await.unwrap();
-    assert_eq!(app.referrers(&v1.digest).await.unwrap(), [entry.clone()]);
+    assert_eq!(app.referrers(&v1.digest).await.unwrap(), std::slice::from_ref(&entry));
 
     let subject = Descriptor::of(v1.media_type, &v1.bytes);
     let lock =

@@ -304,6 +304,21 @@ fn an_index_goes_with_all_its_platforms() {
     assert_eq!(peer.manifest("third/app", "1").unwrap(), built["digest"].as_str().unwrap());
 }
 
+#[test]
+fn the_lock_goes_with_the_image() {
+    let peer = or_skip!("the_lock_goes_with_the_image", Peer::start(None, Auth::None));
+    let tiny = project();
+    let name = format!("{}/team/app:1", peer.host);
+    let build = ["build", "--push", "-t", &name, "--attach", "mlbuild.lock"];
+    let _ = tiny.mlbuild(&build).ok();
+    let _ = tiny.mlbuild(&build).ok();
+    let referrers = tiny.mlbuild(&["referrers", &name, "--json"]).ok().json().to_string();
+    assert_eq!(referrers.matches("application/vnd.mlbuild.lock.v1+toml").count(), 1, "{referrers}");
+    let refused = tiny.mlbuild(&["build", "--push", "-t", &name, "--attach", "notes.txt"]).run().expect(2);
+    assert!(refused.stderr().contains("Its name does not say it"), "{}", refused.stderr());
+    let _ = tiny.mlbuild(&["build", "-t", &name, "--attach", "mlbuild.lock"]).run().expect(2);
+}
+
 /// Stopped at any moment, a push leaves no name for something incomplete, and the next one sends no blob that has arrived.
 #[test]
 fn a_push_that_is_killed_is_gone_on_with() {
