@@ -60,6 +60,8 @@ pub enum Command {
     Lock(Lock),
     /// Assemble the image of the lock
     Build(Build),
+    /// Make layers of the lock anew and compare them with what the lock and the store say of them
+    Verify(Verify),
     /// Run a program of an image in a sandbox, without a container engine or root
     Run(Run),
     /// Open a shell in an image, or its Python where it has no shell
@@ -128,14 +130,22 @@ pub struct Init {
 #[command(after_help = "Examples:
   mlbuild lock                             make the lock, or bring it up to date with few changes
   mlbuild lock --check                     change nothing; exit status 3 if the lock is out of date
+  mlbuild lock --seal                      also write digest, size and diff ID of every layer
   mlbuild lock --upgrade-package numpy     let numpy move, hold everything else
-  mlbuild lock --upgrade                   let everything move")]
+  mlbuild lock --upgrade                   let everything move
+
+A build from a sealed lock takes the layers' digests from it and downloads nothing, unless their bytes are asked for
+(-o, run). Later changes of the spec drop the seals of the layers that change; --seal seals those anew. --check compares
+the seals of all layers whose wheels are in the store with these wheels: exit status 4 if they differ.")]
 pub struct Lock {
     #[command(flatten)]
     pub project: Project,
     /// Only say whether the lock satisfies the spec: exit status 3 and a list of differences if not
-    #[arg(long, conflicts_with_all = ["upgrade", "upgrade_package"])]
+    #[arg(long, conflicts_with_all = ["upgrade", "upgrade_package", "seal"])]
     pub check: bool,
+    /// Write what every layer is into the lock; makes the layers that are not known
+    #[arg(long)]
+    pub seal: bool,
     /// Forget all pins: newest versions that the spec allows
     #[arg(long)]
     pub upgrade: bool,
@@ -242,6 +252,34 @@ pub struct Pull {
     #[arg(long, conflicts_with = "platform")]
     pub no_layers: bool,
     /// Print what was pulled as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mlbuild verify                          all layers, from their wheels and packages
+  mlbuild verify --sample 2               two of them, by chance
+  mlbuild verify --sample 2 --seed 7      the same two on every machine
+
+Files that are missing are downloaded; what the store remembers of a layer is not believed, but compared. Exit status 4
+when a layer is not what the lock's seal or the store's record says.")]
+pub struct Verify {
+    #[command(flatten)]
+    pub project: Project,
+    /// Only so many layers, chosen by chance
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub sample: Option<u16>,
+    /// Choose the same layers as the run that printed this number
+    #[arg(long, value_name = "NUMBER", requires = "sample")]
+    pub seed: Option<u64>,
+    /// Use only what the store has
+    #[arg(long)]
+    pub offline: bool,
+    /// Threads that make layers [default: one per processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Print layers and differences as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -10,7 +10,7 @@ use crate::cli::report;
 use crate::cli::signals;
 use crate::cli::text::printable;
 use crate::diagnostic::Diagnostic;
-use crate::engine::{EngineError, ErrorKind};
+use crate::engine::{EngineError, ErrorKind, Witness};
 use crate::fetch::FetchError;
 use crate::registry::keychain::ChangeError;
 use crate::registry::{ConfigurationError, KeychainError};
@@ -133,15 +133,10 @@ impl Failure {
     /// What a list inside the error says, an item each.
     fn items(&self) -> Vec<String> {
         match self {
-            Self::Engine(EngineError::OutOfDate { drift, .. }) => {
-                let mut items: Vec<_> =
-                    drift.iter().take(MAX_ITEMS).map(|drift| printable(&drift.to_string())).collect();
-                if drift.len() > MAX_ITEMS {
-                    items.push(format!("{} further differences are not shown", drift.len() - MAX_ITEMS));
-                }
-                items
-            }
+            Self::Engine(EngineError::OutOfDate { drift, .. }) => limited(drift),
             Self::Engine(EngineError::Fetch(errors)) => downloads(errors),
+            Self::Engine(EngineError::Layers(breaches)) => limited(breaches),
+            Self::Engine(EngineError::Seals { stale, .. }) => limited(stale),
             _ => Vec::new(),
         }
     }
@@ -159,6 +154,29 @@ impl Failure {
                 EngineError::Lock { .. } => {
                     hint("restore it from version control, or delete it and run `mlbuild lock`")
                 }
+                EngineError::Layers(breaches) => {
+                    let sealed = breaches.iter().any(|breach| breach.witness == Witness::Seal);
+                    let stored = breaches.iter().any(|breach| breach.witness == Witness::Store);
+                    let mut hints = Vec::new();
+                    if sealed {
+                        hints.push(
+                            "restore the lock from version control; if it is the seal that is wrong, take its block out \
+                             of the lock and run `mlbuild lock --seal`"
+                                .to_owned(),
+                        );
+                    }
+                    if stored {
+                        hints.push(
+                            "the store has forgotten its record: the next build makes the layer".to_owned(),
+                        );
+                    }
+                    hints
+                }
+                EngineError::Seals { .. } => hint("`mlbuild lock --seal` seals the layers as they are now"),
+                EngineError::LayerAway { .. } => hint(
+                    "the image was built from a sealed lock, which moves no bytes: `mlbuild run` or `mlbuild build -o \
+                     oci:DIR` with the project's spec makes its layers",
+                ),
                 EngineError::Replaced { package, .. } => {
                     vec![format!(
                         "if that is right, `mlbuild lock --upgrade-package {package}` takes the new file"
@@ -196,6 +214,15 @@ impl Failure {
             Self::Integrity(_) | Self::Io { .. } | Self::Said(_) => Vec::new(),
         }
     }
+}
+
+/// An item each, up to a bound.
+fn limited<T: ToString>(list: &[T]) -> Vec<String> {
+    let mut items: Vec<_> = list.iter().take(MAX_ITEMS).map(|item| printable(&item.to_string())).collect();
+    if list.len() > MAX_ITEMS {
+        items.push(format!("{} further differences are not shown", list.len() - MAX_ITEMS));
+    }
+    items
 }
 
 /// The lines that let a wheel break a rule.

@@ -17,7 +17,7 @@ pub(super) struct Assembled {
     pub platform: Platform,
     pub image: Image,
     pub layers: Vec<BuiltLayer>,
-    pub pruned: Pruned,
+    pub pruned: Option<Pruned>,
 }
 
 impl Assembled {
@@ -26,14 +26,15 @@ impl Assembled {
         lock: &Lock,
         work: Work,
         files: &[FilesLayer],
-        pruned: Pruned,
+        pruned: Option<Pruned>,
     ) -> Result<Self, EngineError> {
-        let Work { plan, known, reused, .. } = work;
-        let planned = plan.layers.into_iter().zip(known).zip(reused);
+        let Work { plan, known, reused, sealed, .. } = work;
+        let planned = plan.layers.into_iter().zip(known).zip(reused.into_iter().zip(sealed));
         let mut layers: Vec<_> = planned
-            .map(|((layer, known), reused)| {
+            .map(|((layer, known), (reused, sealed))| {
                 let facts = known.expect("every layer of the plan has been formed");
-                BuiltLayer::new(layer.kind, layer.title, layer.contents, &facts, reused)
+                let built = BuiltLayer::new(layer.kind, layer.title, layer.contents, &facts, reused);
+                BuiltLayer { sealed, ..built }
             })
             .collect();
         layers.extend(files.iter().map(FilesLayer::built));

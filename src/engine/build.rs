@@ -1,7 +1,10 @@
 //! Building: the plan of each platform, the layers that are not there yet, the images of them all.
 //!
-//! Nothing is downloaded for a layer that is known already, unless its bytes are exported. A damaged blob of the store is
-//! moved away when it is found, fetched or made again, and the build goes on.
+//! Nothing is downloaded for a layer that is known already, unless its bytes are exported. A layer that is sealed in the
+//! lock counts as known when nobody asks for its bytes: then a build from a sealed lock needs no file and no network, and
+//! writes the image's documents alone. Who needs the bytes later (an export, a run of the spec) makes them then.
+//!
+//! A damaged blob of the store is moved away when it is found, fetched or made again, and the build goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +14,7 @@ use super::form::LayerExtra;
 use super::layer_store::{Known, LayerStore};
 use super::lower::Lower;
 use super::push::{Outbound, Pushed};
+use super::seal::{self, Seals};
 use super::{Engine, EngineError, Event, LockRequest, Place, Project};
 use crate::context;
 use crate::digest::{DiffId, Digest};
@@ -48,6 +52,9 @@ pub struct BuildRequest {
     /// The repository of the layer store, as [`super::layer_store::DEFAULT`] has it; none takes the user's setting for the
     /// registry of the image.
     pub layer_store: Option<String>,
+    /// Afterwards the store can give the bytes of all layers, as a run needs them. Without it, and without targets, a
+    /// layer may be known by the lock's seal alone.
+    pub bytes: bool,
 }
 
 /// What a build has made.
@@ -64,8 +71,8 @@ pub struct Built {
 
 pub struct BuiltImage {
     pub platform: Platform,
-    /// What `[prune]` left out.
-    pub pruned: Pruned,
+    /// What `[prune]` left out; none where a layer is known by its seal alone, which does not say it.
+    pub pruned: Option<Pruned>,
     pub manifest: Digest,
     pub config: Digest,
     pub layers: Vec<BuiltLayer>,
@@ -85,14 +92,35 @@ pub struct BuiltLayer {
     pub unpacked: u64,
     /// It was known before this build.
     pub reused: bool,
+    /// It is known by the lock's seal alone: its bytes are not here.
+    pub sealed: bool,
 }
+
+/// Whose word is enough for a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The store's, whose records lead to the bytes.
+    Bytes,
+    /// The lock's seal, too, which does not.
+    Seals,
+    /// The lock's seal, and what this machine has formed; no registry's.
+    Own,
+}
+
+/// What is remembered of a set of wheels that agree.
+pub(super) const NO_COLLISION: &[u8] = b"no collision";
 
 /// A plan with what is known of its layers.
 pub(super) struct Work {
     pub plan: Plan,
+    pub trust: Trust,
     /// What is known of each layer of the plan, in its order.
     pub known: Vec<Option<LayerFacts>>,
     pub reused: Vec<bool>,
+    /// Which of them are known by their seals alone.
+    pub sealed: Vec<bool>,
+    /// What the lock says of the layers.
+    pub seals: Seals,
     /// Wheels as they are installed, by their digest: each is read once, for its layer and for the check of them all.
     installed: Mutex<Wheels>,
     /// The wheels after preferences have taken files from them; made when the first layer needs it.
@@ -109,11 +137,27 @@ impl BuiltLayer {
     ) -> Self {
         let LayerFacts { digest, size, diff_id, unpacked, .. } = *facts;
         let media_type = facts.media_type.clone();
-        Self { kind, title, contents, digest, diff_id, media_type, size, unpacked, reused }
+        Self { kind, title, contents, digest, diff_id, media_type, size, unpacked, reused, sealed: false }
     }
 }
 
 impl Work {
+    /// The work of a plan of which nothing is known yet.
+    pub(super) fn new(lock: &Lock, plan: Plan) -> Self {
+        let layers = plan.layers.len();
+        let seals = Seals::of(lock, &plan);
+        let (known, reused, sealed) = (vec![None; layers], vec![false; layers], vec![false; layers]);
+        let (installed, merged) = (Mutex::default(), Mutex::default());
+        Self { plan, trust: Trust::Own, known, reused, sealed, seals, installed, merged }
+    }
+
+    /// The layer at `at` is to be formed, whatever is known of it.
+    pub(super) fn forget(&mut self, at: usize) {
+        self.known[at] = None;
+        self.reused[at] = false;
+        self.sealed[at] = false;
+    }
+
     /// What `wheel` puts into the image.
     pub(super) fn installed(
         &self,
@@ -149,7 +193,7 @@ impl Work {
                 installed.push((wheel.file.clone(), self.whole(engine, wheel)?));
             }
             let merged = wheel::merge(installed, &self.plan.prefer)?;
-            engine.store.memo_put(&self.plan.wheel_set, b"no collision")?;
+            engine.store.memo_put(&self.plan.wheel_set, NO_COLLISION)?;
             Ok(wheels.iter().map(|wheel| wheel.sha256).zip(merged).collect())
         };
         engine.or_damaged(wheels.iter().copied(), merged())
@@ -194,10 +238,16 @@ impl Engine {
             ));
         }
         let (lock, locked) = self.lock_for_build(project, request)?;
+        let build = || self.build_locked(project, request, &lock, &platforms, &references);
+        Ok(Built { locked, ..self.repairing(build)? })
+    }
+
+    /// Does `work`, and again whenever a damaged blob or layer of the store stood in its way, which is away then.
+    pub(super) fn repairing<T>(&self, work: impl Fn() -> Result<T, EngineError>) -> Result<T, EngineError> {
         let mut damaged = BTreeSet::new();
         loop {
-            let failed = match self.build_locked(project, request, &lock, &platforms, &references) {
-                Ok(built) => return Ok(Built { locked, ..built }),
+            let failed = match work() {
+                Ok(done) => return Ok(done),
                 Err(error) => error,
             };
             match self.damage(&failed)? {
@@ -220,8 +270,10 @@ impl Engine {
         references: &[Reference],
     ) -> Result<Built, EngineError> {
         let mut works = Vec::new();
+        let bytes = request.bytes || !request.targets.is_empty();
+        let trust = if bytes { Trust::Bytes } else { Trust::Seals };
         for &platform in platforms {
-            works.push(self.work(project, lock, platform)?);
+            works.push(self.work(project, lock, platform, trust)?);
         }
         let layers = self.layer_store(request, references.first())?;
         if let Some((layers, _)) = &layers {
@@ -247,7 +299,11 @@ impl Engine {
         let files = self.files_layers(project, Epoch::default(), lower, &request.targets)?;
         let mut images = Vec::new();
         for work in works {
-            let pruned = self.audit(&work, &files)?;
+            // The seal was made after an audit, and does not repeat what the audit reads.
+            let pruned = match work.sealed.contains(&true) {
+                true => None,
+                false => Some(self.audit(&work, &files)?),
+            };
             images.push(Assembled::new(project, lock, work, &files, pruned)?);
         }
         let documents = Documents::new(&images)?;
@@ -293,24 +349,55 @@ impl Engine {
         }
     }
 
-    /// The plan of one platform, with what is known of its layers.
-    fn work(&self, project: &Project, lock: &Lock, platform: Platform) -> Result<Work, EngineError> {
+    /// The plan of one platform.
+    pub(super) fn plan(
+        &self,
+        project: &Project,
+        lock: &Lock,
+        platform: Platform,
+    ) -> Result<Plan, EngineError> {
         let copies = project.spec.copies.len() + usize::from(project.spec.image.workdir.is_some());
         let Some(max_layers) = MAX_LAYERS.checked_sub(copies).filter(|max| *max > plan::GROUPS) else {
             let text = format!("{copies} layers of files: an image has at most {MAX_LAYERS} layers");
             return Err(EngineError::Usage(text));
         };
-        let plan = plan::plan(lock, &PlanOptions { platform, epoch: Epoch::default(), max_layers })?;
+        Ok(plan::plan(lock, &PlanOptions { platform, epoch: Epoch::default(), max_layers })?)
+    }
+
+    /// The plan of one platform, with what is known of its layers.
+    pub(super) fn work(
+        &self,
+        project: &Project,
+        lock: &Lock,
+        platform: Platform,
+        trust: Trust,
+    ) -> Result<Work, EngineError> {
+        let plan = self.plan(project, lock, platform)?;
         for layer in plan.layers.iter().filter(|layer| layer.weight() > Some(LARGE_LAYER)) {
             let weight = size::human(layer.weight().unwrap_or_default());
             let text =
                 format!("layer `{}` has {weight}: some registries refuse layers of 10 GB", layer.title);
             self.reporter.event(Event::Warning(text));
         }
-        let known: Vec<_> = plan.layers.iter().map(|layer| self.known(layer)).collect::<Result<_, _>>()?;
-        let reused = known.iter().map(Option::is_some).collect();
-        let installed = Mutex::default();
-        Ok(Work { plan, known, reused, installed, merged: Mutex::default() })
+        let mut work = Work { trust, ..Work::new(lock, plan) };
+        for at in 0..work.plan.layers.len() {
+            let mut known = self.known(&work.plan.layers[at])?;
+            if let Some(facts) = known.as_ref().filter(|facts| !facts.origins.is_empty())
+                && (trust == Trust::Own || work.seals.breach(&work.plan, at, facts)?.is_some())
+            {
+                // A registry has said it, and nobody has to believe it.
+                known = None;
+            }
+            if let Some(facts) = &known {
+                work.seals.require(&work.plan, at, facts)?;
+            } else if let (true, Some(seal)) = (trust != Trust::Bytes, work.seals.layer(at)) {
+                known = Some(seal::facts(seal));
+                work.sealed[at] = true;
+            }
+            work.reused[at] = known.is_some();
+            work.known[at] = known;
+        }
+        Ok(work)
     }
 
     /// The damaged blob or layer of the store that is behind `error`, out of the way.
@@ -372,7 +459,7 @@ impl Engine {
         Ok(chosen.iter().copied().collect())
     }
 
-    /// What is known of the layer, if it can be used as it is.
+    /// What the store knows of the layer, if it can be used as it is.
     pub(super) fn known(&self, layer: &LayerPlan) -> Result<Option<LayerFacts>, EngineError> {
         let facts = self.store.formed_layer(&layer.key)?;
         // A layer that is no recipe is a blob, which may have been lost, unless it can be had again.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use super::seal::Breach;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::export::ExportError;
@@ -45,6 +46,12 @@ pub enum EngineError {
     OutOfDate { path: PathBuf, drift: Vec<Drift> },
     #[error("there is no lock {path}", path = path.display())]
     NoLock { path: PathBuf },
+    #[error("{}", several(.0.len(), "a layer is not what was said of it", "layers are not what was said of them"))]
+    Layers(Vec<Breach>),
+    #[error("the seals of {path} are not those of its layers", path = path.display())]
+    Seals { path: PathBuf, stale: Vec<String> },
+    #[error("layer {layer} of the image is not in the store")]
+    LayerAway { layer: Digest },
     #[error("the spec has no platform {0}")]
     NoPlatform(Platform),
     #[error("no Debian base could be resolved")]
@@ -151,8 +158,8 @@ impl EngineError {
             Self::Layout { source } if source.is_integrity() => ErrorKind::Integrity,
             Self::Layout { .. } => ErrorKind::Request,
             Self::Document { .. } | Self::LayerCount { .. } => ErrorKind::Integrity,
-            Self::OutOfDate { .. } | Self::NoLock { .. } => ErrorKind::LockOutOfDate,
-            Self::Replaced { .. } => ErrorKind::Integrity,
+            Self::OutOfDate { .. } | Self::NoLock { .. } | Self::Seals { .. } => ErrorKind::LockOutOfDate,
+            Self::Replaced { .. } | Self::Layers(_) => ErrorKind::Integrity,
             Self::Wheel { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::WheelContent { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::Read { source, .. } => match source.kind() {
@@ -198,6 +205,7 @@ impl EngineError {
             Self::OtherThanPushed { .. } => ErrorKind::Integrity,
             Self::Write { .. }
             | Self::NoBytes { .. }
+            | Self::LayerAway { .. }
             | Self::Store(_)
             | Self::Export { .. }
             | Self::Threads(..)

@@ -86,6 +86,8 @@ pub enum Phase {
     /// What is left to be sent to a registry.
     Push,
     Pull,
+    /// Layers made anew, to compare them.
+    Prove,
 }
 
 impl Phase {
@@ -101,6 +103,7 @@ impl Phase {
             Self::Unpack => "unpacking layers",
             Self::Push => "pushing",
             Self::Pull => "pulling",
+            Self::Prove => "proving layers",
         }
     }
 
@@ -116,6 +119,7 @@ impl Phase {
             Self::Unpack => "unpack",
             Self::Push => "push",
             Self::Pull => "pull",
+            Self::Prove => "prove",
         }
     }
 }

@@ -2,12 +2,13 @@
 //! more), the result kept under the layer's key.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
 use super::build::Work;
 use super::cancel::{CancellableBlobs, CancellableWriter};
+use super::lower::passages;
 use super::{Engine, EngineError};
 use crate::blob::BlobSource as _;
 use crate::debian::{self, Composition};
@@ -29,8 +30,10 @@ use crate::wheel::{self, Installed, Scheme, Waivers};
 pub(super) struct LayerExtra {
     /// ELF files by path.
     pub elf: Vec<(String, ElfFacts)>,
-    /// Symbolic links by path, with their targets.
+    /// Links of both kinds by path, with their targets.
     pub links: Vec<(String, String)>,
+    /// The symbolic links that the user's files may go through.
+    pub passages: Vec<(String, String)>,
     /// Directories whose mode is not 0755, by path.
     pub directories: Vec<(String, u32)>,
     /// Files and bytes that `[prune]` left out.
@@ -40,12 +43,26 @@ pub(super) struct LayerExtra {
     pub notes: Vec<String>,
 }
 
+/// What becomes of a layer that is formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// The store keeps it under its key.
+    InStore,
+    /// Only its facts are wanted; what the store has of it is neither read nor replaced.
+    Nothing,
+}
+
 impl LayerExtra {
     pub(super) fn parse(record: &Known) -> Result<Self, EngineError> {
         serde_json::from_str(&record.extra).map_err(|error| EngineError::Blob {
             name: format!("layer {}", record.digest),
             source: error.into(),
         })
+    }
+
+    /// What [`parse`](Self::parse) reads.
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers always serialise")
     }
 }
 
@@ -64,12 +81,13 @@ impl Engine {
         layer: &LayerPlan,
         part: DebLayer,
         composed: &Composition,
+        keep: Keep,
     ) -> Result<Known, EngineError> {
         let (tree, notes) = match part {
             DebLayer::Base => (&composed.base, &composed.base_notes),
             DebLayer::Python => (&composed.python, &composed.python_notes),
         };
-        self.encode(plan.epoch, &layer.key, &layer.title, tree, notes.clone())
+        self.form_tree(plan, layer, tree, notes.clone(), keep)
     }
 
     pub(super) fn form_standalone(
@@ -77,9 +95,27 @@ impl Engine {
         plan: &Plan,
         layer: &LayerPlan,
         archive: &PythonArchive,
+        keep: Keep,
     ) -> Result<Known, EngineError> {
         let tree = self.standalone_tree(archive)?.tree;
-        self.encode(plan.epoch, &layer.key, &layer.title, &tree, Vec::new())
+        self.form_tree(plan, layer, &tree, Vec::new(), keep)
+    }
+
+    fn form_tree(
+        &self,
+        plan: &Plan,
+        layer: &LayerPlan,
+        tree: &Tree,
+        notes: Vec<String>,
+        keep: Keep,
+    ) -> Result<Known, EngineError> {
+        if keep == Keep::InStore {
+            return self.encode(plan.epoch, &layer.key, &layer.title, tree, notes);
+        }
+        let mut writer = CancellableWriter { inner: io::sink(), cancel: self.cancel.clone() };
+        let facts = layer::encode(tree, plan.epoch, &mut writer)
+            .map_err(|source| EngineError::Layer { title: layer.title.clone(), source })?;
+        Ok(known(&facts, &extra(&facts, tree), Vec::new()))
     }
 
     /// Encodes `tree` into a blob of the store and keeps it under `key`.
@@ -97,7 +133,7 @@ impl Engine {
         writer.flush().map_err(|source| EngineError::Blob { name: title.to_owned(), source })?;
         writer.inner.commit(Some((facts.digest, facts.size)))?;
         let extra = LayerExtra { notes, ..extra(&facts, tree) };
-        self.keep(key, &facts, &extra, Vec::new(), Stored::Blob)
+        self.keep(key, known(&facts, &extra, Vec::new()), Stored::Blob)
     }
 
     /// Forms a layer of wheels. Wheels that were not verified before are verified on the way; `threads` may be two when a
@@ -108,8 +144,9 @@ impl Engine {
         layer: &LayerPlan,
         wheels: &[PlannedWheel],
         threads: Threads,
+        keep: Keep,
     ) -> Result<Known, EngineError> {
-        let formed = self.form_from_unproven(work, layer, wheels, threads);
+        let formed = self.form_from_unproven(work, layer, wheels, threads, keep);
         self.or_damaged(wheels, formed)
     }
 
@@ -119,6 +156,7 @@ impl Engine {
         layer: &LayerPlan,
         wheels: &[PlannedWheel],
         threads: Threads,
+        keep: Keep,
     ) -> Result<Known, EngineError> {
         let (mut tree, mut record, mut extra) = (Tree::new(), BTreeMap::new(), LayerExtra::default());
         for wheel in wheels {
@@ -141,7 +179,11 @@ impl Engine {
             .map_err(failed)?;
         unproven.iter().for_each(|digest| self.store.set_verified(digest));
         extra.elf = elf(&facts);
-        self.keep(&layer.key, &facts, &extra, recipe.blobs(), Stored::Recipe(recipe.encode()))
+        let facts = known(&facts, &extra, recipe.blobs());
+        match keep {
+            Keep::InStore => self.keep(&layer.key, facts, Stored::Recipe(recipe.encode())),
+            Keep::Nothing => Ok(facts),
+        }
     }
 
     /// `result`, unless it is an error and a wheel in the store is to blame, which is told then instead.
@@ -220,28 +262,24 @@ impl Engine {
         CancellableBlobs { blobs: self.store.clone(), cancel: self.cancel.clone() }
     }
 
-    fn keep(
-        &self,
-        key: &Digest,
-        facts: &LayerFacts,
-        extra: &LayerExtra,
-        sources: Vec<Digest>,
-        source: Stored,
-    ) -> Result<Known, EngineError> {
-        let facts = Known {
-            digest: facts.digest,
-            size: facts.size,
-            diff_id: facts.diff_id,
-            unpacked: facts.unpacked,
-            entries: facts.entries,
-            sources,
-            media_type: MediaType::LayerTarGzip,
-            origins: Vec::new(),
-            extra: serde_json::to_string(extra).expect("strings and numbers always serialise"),
-        };
+    fn keep(&self, key: &Digest, facts: Known, source: Stored) -> Result<Known, EngineError> {
         let record = LayerRecord { facts, source };
         self.store.put_layer(key, &record)?;
         Ok(record.facts)
+    }
+}
+
+fn known(facts: &LayerFacts, extra: &LayerExtra, sources: Vec<Digest>) -> Known {
+    Known {
+        digest: facts.digest,
+        size: facts.size,
+        diff_id: facts.diff_id,
+        unpacked: facts.unpacked,
+        entries: facts.entries,
+        sources,
+        media_type: MediaType::LayerTarGzip,
+        origins: Vec::new(),
+        extra: extra.text(),
     }
 }
 
@@ -257,6 +295,7 @@ fn extra(facts: &LayerFacts, tree: &Tree) -> LayerExtra {
     LayerExtra {
         elf: elf(facts),
         links: links(tree),
+        passages: passages(tree),
         directories: directories(tree),
         ..LayerExtra::default()
     }

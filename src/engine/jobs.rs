@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
-use super::build::Work;
+use super::build::{NO_COLLISION, Trust, Work};
+use super::form::Keep;
 use super::sources::{self, Origins};
 use super::{Cancel, DOWNLOADS, Engine, EngineError, Event, Phase, Project};
 use crate::digest::Digest;
@@ -23,6 +24,15 @@ const COMPRESSION: u64 = 16;
 /// Told of each layer once it is formed.
 pub(super) type Made<'a> = dyn Fn(&LayerPlan, &LayerFacts) -> Result<(), EngineError> + Sync + 'a;
 
+/// What layers are formed for.
+#[derive(Clone, Copy)]
+enum Purpose<'a> {
+    /// The store keeps them, and somebody is told of each.
+    Build(&'a Made<'a>),
+    /// Only their facts are wanted.
+    Proof,
+}
+
 impl Engine {
     /// Downloads what is missing and forms every layer that is not known.
     pub(super) fn make_layers(
@@ -33,83 +43,83 @@ impl Engine {
         exporting: bool,
         made: &Made<'_>,
     ) -> Result<(), EngineError> {
-        let mut jobs: Vec<Job> = Vec::new();
-        let mut wants: BTreeMap<Digest, Want> = BTreeMap::new();
         let origins = Origins::of(project)?;
-        let mut seen = BTreeSet::new();
+        let mut todo =
+            Todo { lock, origins: &origins, jobs: Vec::new(), wants: BTreeMap::new(), seen: BTreeSet::new() };
         for (w, work) in works.iter().enumerate() {
-            let check = !self.checked(&work.plan)?;
+            let check = !self.checked(work)?;
             let check = check || (!work.plan.prefer.is_empty() && work.known.contains(&None));
-            for (l, layer) in work.plan.layers.iter().enumerate() {
-                let wheels = matches!(layer.source, LayerSource::Wheels(_));
-                let make = work.known[l].is_none();
-                if !(make || (wheels && (check || exporting))) {
-                    continue;
+            for l in 0..work.plan.layers.len() {
+                if work.known[l].is_none() {
+                    todo.make(w, &work.plan, l);
+                } else if exporting && work.known[l].as_ref().is_some_and(|facts| !facts.sources.is_empty()) {
+                    todo.wants.extend(needs(lock, &work.plan, l, &origins));
                 }
-                let needs = self.needs(lock, &work.plan, layer, &origins);
-                if make && seen.insert(layer.key) {
-                    let sources = if wheels && !work.plan.prefer.is_empty() {
-                        all_wheels(&work.plan)
-                    } else {
-                        needs.keys().copied().collect()
-                    };
-                    match jobs.last_mut() {
-                        // Both Debian layers come from one composition.
-                        Some(before) if before.work == w && is_debian(layer) => before.add(l, sources),
-                        _ => {
-                            let bytes: u64 = needs.values().filter_map(|want| want.size).sum();
-                            let weight = if wheels { bytes } else { bytes * COMPRESSION };
-                            jobs.push(Job { work: w, layers: vec![l], sources, weight });
-                        }
-                    }
-                }
-                wants.extend(needs);
             }
             if check {
-                jobs.push(Job::check(w, &work.plan));
+                todo.check(w, &work.plan);
             }
         }
-        wants.retain(|digest, _| !self.store.has(digest));
-        if jobs.is_empty() && wants.is_empty() {
-            return Ok(());
-        }
-        self.reporter.event(Event::Phase(Phase::Assemble));
-        let all = works.iter().map(|work| work.plan.layers.len() as u64).sum();
-        let to_make = jobs.iter().map(|job| job.layers.len() as u64).sum();
-        self.reporter.event(Event::Layers { all, to_make });
-        let mut wants: Vec<_> = wants.into_values().collect();
-        order(&mut wants);
-        self.announce(&wants);
-        for (work, layer, record) in self.run_jobs(&origins, works, jobs, &wants, made)? {
+        for (work, layer, record) in self.run(works, todo, Phase::Assemble, Purpose::Build(made))? {
             works[work].known[layer] = Some(record);
         }
         // One layer of several platforms was made once.
         for work in works {
-            for (known, layer) in work.known.iter_mut().zip(&work.plan.layers) {
-                if known.is_none() {
-                    *known = self.known(layer)?;
+            for at in 0..work.known.len() {
+                if work.known[at].is_none()
+                    && let Some(facts) = self.known(&work.plan.layers[at])?
+                {
+                    work.seals.require(&work.plan, at, &facts)?;
+                    work.known[at] = Some(facts);
                 }
             }
         }
         Ok(())
     }
 
-    fn needs(
+    /// Forms layers anew, whatever is known of them, and keeps nothing. Those of `layers` are given by the positions of
+    /// the work and of the layer; the wheels of each work of `checks` are compared with each other, too.
+    pub(super) fn form_anew(
         &self,
+        project: &Project,
         lock: &Lock,
-        plan: &Plan,
-        layer: &LayerPlan,
-        origins: &Origins,
-    ) -> BTreeMap<Digest, Want> {
-        match &layer.source {
-            LayerSource::Debian(part) => {
-                plan.debs_of(*part).map(|deb| (deb.sha256, origins.deb(lock, deb))).collect()
-            }
-            LayerSource::Standalone(archive) => [(archive.sha256, sources::python(archive))].into(),
-            LayerSource::Wheels(wheels) => {
-                wheels.iter().map(|wheel| (wheel.sha256, sources::wheel(wheel))).collect()
-            }
+        works: &[Work],
+        layers: &[(usize, usize)],
+        checks: &[usize],
+    ) -> Result<Vec<(usize, usize, LayerFacts)>, EngineError> {
+        let origins = Origins::of(project)?;
+        let mut todo =
+            Todo { lock, origins: &origins, jobs: Vec::new(), wants: BTreeMap::new(), seen: BTreeSet::new() };
+        for &(work, layer) in layers {
+            todo.make(work, &works[work].plan, layer);
         }
+        for &work in checks {
+            todo.check(work, &works[work].plan);
+        }
+        self.run(works, todo, Phase::Prove, Purpose::Proof)
+    }
+
+    /// Does what is to be done, if anything is.
+    fn run(
+        &self,
+        works: &[Work],
+        todo: Todo<'_>,
+        phase: Phase,
+        purpose: Purpose<'_>,
+    ) -> Result<Vec<(usize, usize, LayerFacts)>, EngineError> {
+        let Todo { origins, jobs, mut wants, .. } = todo;
+        wants.retain(|digest, _| !self.store.has(digest));
+        if jobs.is_empty() && wants.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.reporter.event(Event::Phase(phase));
+        let all = works.iter().map(|work| work.plan.layers.len() as u64).sum();
+        let to_make = jobs.iter().map(|job| job.layers.len() as u64).sum();
+        self.reporter.event(Event::Layers { all, to_make });
+        let mut wants: Vec<_> = wants.into_values().collect();
+        order(&mut wants);
+        self.announce(&wants);
+        self.run_jobs(origins, works, jobs, &wants, purpose)
     }
 
     /// Downloads and forms at the same time. A layer that cannot be formed stops everything; a failed download lets the
@@ -120,7 +130,7 @@ impl Engine {
         works: &[Work],
         mut jobs: Vec<Job>,
         wants: &[Want],
-        tell: &Made<'_>,
+        purpose: Purpose<'_>,
     ) -> Result<Vec<(usize, usize, LayerFacts)>, EngineError> {
         let mut missing: BTreeSet<Digest> = wants.iter().filter_map(|want| want.sha256).collect();
         let results = Mutex::new(Vec::new());
@@ -151,7 +161,7 @@ impl Engine {
                             // A core that has no other layer to form may help with this one.
                             let others = busy.fetch_add(1, Ordering::Relaxed);
                             let threads = if others + 1 < self.jobs { Threads::Two } else { Threads::One };
-                            let made = self.run_job(works, &job, threads, tell);
+                            let made = self.run_job(works, &job, threads, purpose);
                             busy.fetch_sub(1, Ordering::Relaxed);
                             match made {
                                 Ok(made) => lock_of(results).extend(made),
@@ -217,11 +227,16 @@ impl Engine {
         works: &[Work],
         job: &Job,
         threads: Threads,
-        tell: &Made<'_>,
+        purpose: Purpose<'_>,
     ) -> Result<Vec<(usize, usize, LayerFacts)>, EngineError> {
-        let plan = &works[job.work].plan;
+        let work = &works[job.work];
+        let plan = &work.plan;
+        let keep = match purpose {
+            Purpose::Build(_) => Keep::InStore,
+            Purpose::Proof => Keep::Nothing,
+        };
         let Some(&last) = job.layers.last() else {
-            works[job.work].check_wheels(self)?;
+            work.check_wheels(self)?;
             return Ok(Vec::new());
         };
         let composed = match &plan.layers[last].source {
@@ -233,27 +248,113 @@ impl Engine {
             let layer = &plan.layers[at];
             let facts = match (&layer.source, &composed) {
                 (LayerSource::Debian(part), Some(composed)) => {
-                    self.form_debian(plan, layer, *part, composed)?
+                    self.form_debian(plan, layer, *part, composed, keep)?
                 }
                 (LayerSource::Debian(_), None) => {
                     unreachable!("a job has the Debian layers of one composition")
                 }
-                (LayerSource::Standalone(archive), _) => self.form_standalone(plan, layer, archive)?,
-                (LayerSource::Wheels(wheels), _) => {
-                    self.form_wheels(&works[job.work], layer, wheels, threads)?
-                }
+                (LayerSource::Standalone(archive), _) => self.form_standalone(plan, layer, archive, keep)?,
+                (LayerSource::Wheels(wheels), _) => self.form_wheels(work, layer, wheels, threads, keep)?,
             };
             self.reporter.event(Event::LayerMade { title: layer.title.clone(), bytes: facts.size });
-            tell(layer, &facts)?;
+            if let Purpose::Build(tell) = purpose {
+                work.seals.require(plan, at, &facts)?;
+                tell(layer, &facts)?;
+            }
             made.push((job.work, at, facts));
         }
         Ok(made)
     }
 
     /// Was it found before that the wheels of `plan` write no path twice with different bytes?
-    fn checked(&self, plan: &Plan) -> Result<bool, EngineError> {
-        Ok(plan.scheme.is_none() || self.store.memo_get(&plan.wheel_set)?.is_some())
+    fn checked(&self, work: &Work) -> Result<bool, EngineError> {
+        let plan = &work.plan;
+        if plan.scheme.is_none() || work.seals.wheels_agree {
+            return Ok(true);
+        }
+        let memo = self.store.memo_get(&plan.wheel_set)?;
+        Ok(memo.is_some_and(|memo| work.trust != Trust::Own || memo == NO_COLLISION))
     }
+
+    /// Has the store all that the layer is made from?
+    pub(super) fn is_at_hand(&self, plan: &Plan, layer: usize) -> bool {
+        sources_of(plan, layer).iter().all(|digest| self.store.has(digest))
+    }
+}
+
+/// Jobs, and the downloads that they wait for.
+struct Todo<'a> {
+    lock: &'a Lock,
+    origins: &'a Origins,
+    jobs: Vec<Job>,
+    wants: BTreeMap<Digest, Want>,
+    /// Keys of the layers that are made.
+    seen: BTreeSet<Digest>,
+}
+
+impl Todo<'_> {
+    /// The layer at `at` is to be formed.
+    fn make(&mut self, work: usize, plan: &Plan, at: usize) {
+        let layer = &plan.layers[at];
+        let needs = needs(self.lock, plan, at, self.origins);
+        if self.seen.insert(layer.key) {
+            let sources = sources_of(plan, at);
+            match self.jobs.last_mut() {
+                // Both Debian layers come from one composition.
+                Some(before) if before.work == work && is_debian(plan, at) && before.is_debian(plan) => {
+                    before.add(at, sources);
+                }
+                _ => {
+                    let bytes: u64 = needs.values().filter_map(|want| want.size).sum();
+                    let wheels = matches!(layer.source, LayerSource::Wheels(_));
+                    let weight = if wheels { bytes } else { bytes * COMPRESSION };
+                    self.jobs.push(Job { work, layers: vec![at], sources, weight });
+                }
+            }
+        }
+        self.wants.extend(needs);
+        if takes_from_all(plan, at) {
+            self.want_wheels(plan);
+        }
+    }
+
+    /// All wheels of `plan` are to be compared with each other.
+    fn check(&mut self, work: usize, plan: &Plan) {
+        self.jobs.push(Job::check(work, plan));
+        self.want_wheels(plan);
+    }
+
+    fn want_wheels(&mut self, plan: &Plan) {
+        self.wants.extend(plan.wheels().map(|wheel| (wheel.sha256, sources::wheel(wheel))));
+    }
+}
+
+/// What the layer is made from, as downloads.
+fn needs(lock: &Lock, plan: &Plan, layer: usize, origins: &Origins) -> BTreeMap<Digest, Want> {
+    match &plan.layers[layer].source {
+        LayerSource::Debian(part) => {
+            plan.debs_of(*part).map(|deb| (deb.sha256, origins.deb(lock, deb))).collect()
+        }
+        LayerSource::Standalone(archive) => [(archive.sha256, sources::python(archive))].into(),
+        LayerSource::Wheels(wheels) => {
+            wheels.iter().map(|wheel| (wheel.sha256, sources::wheel(wheel))).collect()
+        }
+    }
+}
+
+/// What must be in the store before the layer can be formed.
+fn sources_of(plan: &Plan, layer: usize) -> BTreeSet<Digest> {
+    match &plan.layers[layer].source {
+        _ if takes_from_all(plan, layer) => all_wheels(plan),
+        LayerSource::Debian(part) => plan.debs_of(*part).map(|deb| deb.sha256).collect(),
+        LayerSource::Standalone(archive) => [archive.sha256].into(),
+        LayerSource::Wheels(wheels) => wheels.iter().map(|wheel| wheel.sha256).collect(),
+    }
+}
+
+/// A preference takes files from wheels, and which they are is known when all have been read.
+fn takes_from_all(plan: &Plan, layer: usize) -> bool {
+    matches!(plan.layers[layer].source, LayerSource::Wheels(_)) && !plan.prefer.is_empty()
 }
 
 /// Work that waits for its sources.
@@ -274,6 +375,10 @@ impl Job {
     fn add(&mut self, layer: usize, sources: BTreeSet<Digest>) {
         self.layers.push(layer);
         self.sources.extend(sources);
+    }
+
+    fn is_debian(&self, plan: &Plan) -> bool {
+        self.layers.iter().any(|layer| is_debian(plan, *layer))
     }
 }
 
@@ -296,8 +401,8 @@ fn order(wants: &mut [Want]) {
     wants[first..].reverse();
 }
 
-fn is_debian(layer: &LayerPlan) -> bool {
-    matches!(layer.source, LayerSource::Debian(_))
+fn is_debian(plan: &Plan, layer: usize) -> bool {
+    matches!(plan.layers[layer].source, LayerSource::Debian(_))
 }
 
 fn all_wheels(plan: &Plan) -> BTreeSet<Digest> {

@@ -150,7 +150,8 @@ fn tag(kind: char, of: &Digest) -> ManifestName {
 }
 
 impl Engine {
-    /// Learns what the layer store knows of layers that this machine does not know.
+    /// Learns what the layer store knows of layers that this machine does not know, or knows by their seals alone: the layer
+    /// store has the bytes, too.
     pub(super) fn look_up(&self, layers: &LayerStore, works: &mut [Work]) -> Result<(), EngineError> {
         let unknown: Vec<_> = works
             .iter()
@@ -158,7 +159,7 @@ impl Engine {
             .flat_map(|(w, work)| {
                 (0..work.plan.layers.len()).map(move |l| (w, l, &work.plan.layers[l], work))
             })
-            .filter(|(_, l, _, work)| work.known[*l].is_none())
+            .filter(|(_, l, _, work)| work.known[*l].is_none() || work.sealed[*l])
             .map(|(w, l, layer, _)| (w, l, layer.key))
             .collect();
         if unknown.is_empty() {
@@ -179,9 +180,15 @@ impl Engine {
                     break;
                 }
             };
+            if let Some(breach) = work.seals.breach(&work.plan, l, &facts)? {
+                let text = format!("the layer store {} is not believed:\n{breach}", layers.place);
+                self.reporter.event(Event::Warning(text));
+                continue;
+            }
             self.store.put_layer(&key, &LayerRecord { facts: facts.clone(), source: LayerSource::Blob })?;
             work.known[l] = Some(facts);
             work.reused[l] = true;
+            work.sealed[l] = false;
         }
         for work in works.iter() {
             let set = &work.plan.wheel_set;

@@ -20,6 +20,8 @@ use crate::store::Store;
 pub struct LockRequest {
     /// Which pins may move although the spec does not demand it: names of Python or of Debian packages.
     pub upgrade: Upgrade,
+    /// Write into the lock what its layers are.
+    pub seal: bool,
 }
 
 /// A lock that satisfies its project.
@@ -51,7 +53,11 @@ impl Engine {
 
     /// A lock for the project; the file is not written.
     pub fn lock(&self, project: &Project, request: &LockRequest) -> Result<Locked, EngineError> {
-        self.or_cancelled(self.make_lock(project, request))
+        let lock = || {
+            let locked = self.make_lock(project, request)?;
+            if request.seal { self.seal(project, locked) } else { Ok(locked) }
+        };
+        self.or_cancelled(lock())
     }
 
     fn make_lock(&self, project: &Project, request: &LockRequest) -> Result<Locked, EngineError> {
@@ -62,7 +68,11 @@ impl Engine {
             && lock.inputs == inputs
         {
             self.warn_of_unused(lock);
-            return Ok(Locked { lock: lock.clone(), text: text.clone(), diff: None, changed: false });
+            let mut kept = lock.clone();
+            kept.seals = self.kept_seals(project, lock, &kept, request.seal)?;
+            let changed = kept.seals != lock.seals;
+            let text = if changed { lock::write(&kept) } else { text.clone() };
+            return Ok(Locked { lock: kept, text, diff: None, changed });
         }
         let old = previous.as_ref().map(|(lock, _)| lock);
         let upgrade = &request.upgrade;
@@ -83,8 +93,12 @@ impl Engine {
             Some(packages) if python == guess => packages?,
             _ => self.lock_packages(project, &inputs, old, upgrade, python.as_ref())?,
         };
-        let mut lock = Lock { inputs, suites: base.suites, python, debs: base.debs, packages };
+        let seals = Vec::new();
+        let mut lock = Lock { inputs, suites: base.suites, python, debs: base.debs, packages, seals };
         lock.normalise();
+        if let Some(old) = old {
+            lock.seals = self.kept_seals(project, old, &lock, request.seal)?;
+        }
         self.warn_of_unused(&lock);
         let text = lock::write(&lock);
         Ok(Locked {

@@ -1,5 +1,8 @@
 //! What the layers below say about paths that the user's files go to: a link such as `/bin -> usr/bin` must not become
 //! a directory, and `/tmp` must keep its mode.
+//!
+//! These are few facts of a layer ([`passages`], and directories with another mode than 0755), since a seal of the lock
+//! has them too ([`crate::lock::seal`]): where files go must not depend on who says what is below.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +25,7 @@ pub(super) struct Lower {
 
 impl Lower {
     pub(super) fn add(&mut self, extra: &LayerExtra) {
-        self.links.extend(extra.links.iter().cloned());
+        self.links.extend(extra.passages.iter().cloned());
         let path = |(path, mode): &(String, u32)| Some((TreePath::new(path).ok()?, *mode));
         self.modes.extend(extra.directories.iter().filter_map(path));
     }
@@ -31,7 +34,7 @@ impl Lower {
     pub(super) fn settle(&mut self, tree: Tree) -> Result<Tree, EngineError> {
         let mut settled = Tree::new();
         for (path, node) in tree {
-            let place = self.place(&path)?;
+            let place = place(&self.links, &path)?;
             for parent in place.parents() {
                 if let Some(&mode) = self.modes.get(&parent) {
                     settled.entry(parent).or_insert(Node::Dir { mode });
@@ -50,39 +53,58 @@ impl Lower {
         }
         Ok(settled)
     }
+}
 
-    /// `path` with every link above it followed.
-    fn place(&self, path: &TreePath) -> Result<TreePath, EngineError> {
-        let mut path = path.clone();
-        for _ in 0..MOST_LINKS {
-            let Some((link, target)) =
-                path.parents().find_map(|parent| self.links.get_key_value(parent.as_str()))
-            else {
-                return Ok(path);
-            };
-            let rest = &path.as_str()[link.len()..];
-            let above = link.rsplit_once('/').map_or("", |(above, _)| above);
-            let whole = match target.strip_prefix('/') {
-                Some(absolute) => absolute.to_owned(),
-                None => format!("{above}/{target}"),
-            };
-            let mut parts = Vec::new();
-            for part in whole.split('/').filter(|part| !part.is_empty() && *part != ".") {
-                if part == ".." {
-                    parts.pop();
-                } else {
-                    parts.push(part);
-                }
+/// The symbolic links of a layer that a path may go through, with their targets: all but those that lead to a file of
+/// the layer, below which nothing can lie.
+pub(super) fn passages(tree: &Tree) -> Vec<(String, String)> {
+    let links: BTreeMap<String, String> = tree
+        .iter()
+        .filter_map(|(path, node)| match node {
+            Node::Symlink { target } => Some((path.to_string(), target.clone())),
+            Node::Dir { .. } | Node::File { .. } | Node::Hardlink { .. } => None,
+        })
+        .collect();
+    let leads_to_file = |link: &str| {
+        let below = TreePath::new(&format!("{link}/x")).ok().and_then(|below| place(&links, &below).ok());
+        let end = below.and_then(|below| below.parents().last());
+        end.is_some_and(|end| matches!(tree.get(&end), Some(Node::File { .. } | Node::Hardlink { .. })))
+    };
+    links.iter().filter(|(link, _)| !leads_to_file(link)).map(|(a, b)| (a.clone(), b.clone())).collect()
+}
+
+/// `path` with every link above it followed.
+fn place(links: &BTreeMap<String, String>, path: &TreePath) -> Result<TreePath, EngineError> {
+    let mut path = path.clone();
+    for _ in 0..MOST_LINKS {
+        let Some((link, target)) = path.parents().find_map(|parent| links.get_key_value(parent.as_str()))
+        else {
+            return Ok(path);
+        };
+        let rest = &path.as_str()[link.len()..];
+        let above = link.rsplit_once('/').map_or("", |(above, _)| above);
+        let whole = match target.strip_prefix('/') {
+            Some(absolute) => absolute.to_owned(),
+            None => format!("{above}/{target}"),
+        };
+        let mut parts = Vec::new();
+        for part in whole.split('/').filter(|part| !part.is_empty() && *part != ".") {
+            if part == ".." {
+                parts.pop();
+            } else {
+                parts.push(part);
             }
-            path = TreePath::new(format!("{}{rest}", parts.join("/")).trim_start_matches('/'))
-                .map_err(|error| EngineError::Usage(error.to_string()))?;
         }
-        Err(EngineError::Usage(format!("/{path} goes in circles through links of the base")))
+        path = TreePath::new(format!("{}{rest}", parts.join("/")).trim_start_matches('/'))
+            .map_err(|error| EngineError::Usage(error.to_string()))?;
     }
+    Err(EngineError::Usage(format!("/{path} goes in circles through links of the base")))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::tree::Content;
 
@@ -90,7 +112,7 @@ mod tests {
         let pair = |(a, b): (&str, &str)| (a.to_owned(), b.to_owned());
         let mut lower = Lower::default();
         lower.add(&LayerExtra {
-            links: [
+            passages: [
                 ("bin", "usr/bin"),
                 ("var/run", "/run"),
                 ("var/spool/mail", "../mail"),
@@ -136,6 +158,65 @@ mod tests {
         }
         let home = settled("home/nonroot", Node::Dir { mode: 0o755 });
         assert_eq!(home, [("home/nonroot".to_owned(), Some(0o1777))]);
+    }
+
+    #[test]
+    fn what_leads_to_a_file_is_no_passage() {
+        let link = |target: &str| Node::Symlink { target: target.to_owned() };
+        let file = || Node::File { mode: 0o644, content: Content::bytes(*b"x") };
+        let tree: Tree = [
+            ("bin", link("usr/bin")),
+            ("usr/bin/sh", file()),
+            ("usr/bin/dash", Node::Hardlink { target: TreePath::new("usr/bin/sh").unwrap() }),
+            ("usr/bin/awk", link("/etc/alternatives/awk")),
+            ("etc/alternatives/awk", link("/bin/sh")),
+            ("etc/alternatives/pager", link("/bin/dash")),
+            ("etc/rc", link("../usr/share/rc")),
+            ("usr/share/rc/0", file()),
+            ("var/run", link("/run")),
+            ("usr/share/gone", link("nowhere")),
+            ("up", link("/")),
+            ("round", link("round")),
+        ]
+        .into_iter()
+        .map(|(path, node)| (TreePath::new(path).unwrap(), node))
+        .collect();
+        let found: Vec<_> = passages(&tree).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(found, ["bin", "etc/rc", "round", "up", "usr/share/gone", "var/run"]);
+    }
+
+    proptest! {
+        /// Any tree, and any path that does not lie below a file: the passages lead where all links do.
+        #[test]
+        fn passages_are_all_that_is_needed(
+            nodes in prop::collection::btree_map("[ab](/[ab]){0,3}", "f|d|(\\.\\./|/)?[ab](/[ab]){0,2}", 1..12),
+            path in "[ab](/[ab]){0,3}/x",
+        ) {
+            let node = |text: &str| match text {
+                "f" => Node::File { mode: 0o644, content: Content::bytes(*b"x") },
+                "d" => Node::Dir { mode: 0o755 },
+                target => Node::Symlink { target: target.to_owned() },
+            };
+            // As in a composition: nothing lies below what is no directory.
+            let is_dir = |path: &TreePath| nodes.get(path.as_str()).is_none_or(|text| text == "d");
+            let tree: Tree = nodes
+                .iter()
+                .map(|(path, text)| (TreePath::new(path).unwrap(), node(text)))
+                .filter(|(path, _)| path.parents().all(|parent| is_dir(&parent)))
+                .collect();
+            let link = |(path, node): (&TreePath, &Node)| match node {
+                Node::Symlink { target } => Some((path.to_string(), target.clone())),
+                _ => None,
+            };
+            let all: BTreeMap<_, _> = tree.iter().filter_map(link).collect();
+            let few: BTreeMap<_, _> = passages(&tree).into_iter().collect();
+            let path = TreePath::new(&path).unwrap();
+            let (place, by_few) = (place(&all, &path).ok(), place(&few, &path).ok());
+            let below_file = |place: &TreePath| {
+                place.parents().any(|parent| matches!(tree.get(&parent), Some(Node::File { .. })))
+            };
+            prop_assert!(by_few == place || place.as_ref().is_some_and(below_file), "{place:?} {by_few:?} {tree:?}");
+        }
     }
 
     #[test]

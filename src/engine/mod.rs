@@ -1,6 +1,7 @@
 //! The engine: the only place where edges meet. It owns order, parallelism, cancellation and events.
 //!
-//! [`Engine::lock`] turns a [`Project`] into a lock; [`Engine::build`] turns a lock into images in the store. Network
+//! [`Engine::lock`] turns a [`Project`] into a lock, sealed when asked for; [`Engine::build`] turns a lock into images in
+//! the store; [`Engine::prove_seals`] and [`Engine::verify`] compare what is said of layers with their files. Network
 //! work runs on a small tokio runtime that is started when the first byte has to be fetched; hashing, inflating and
 //! encoding run on a rayon pool of `jobs` threads. Nothing here depends on the order in which work finishes: results are
 //! collected by key and assembled in the order of the plan.
@@ -22,10 +23,12 @@ mod lock_packages;
 mod lock_python;
 mod lower;
 mod project;
+mod prove;
 mod pull;
 mod push;
 mod registries;
 mod remote;
+mod seal;
 mod sources;
 mod trees;
 
@@ -36,10 +39,12 @@ pub use error::{EngineError, ErrorKind};
 pub use event::{Event, Phase, Reporter, Silent};
 pub use lock::{LockRequest, Locked};
 pub use project::Project;
+pub use prove::{Proof, Verified, VerifiedLayer, VerifyRequest};
 pub use pull::{PullRequest, Pulled};
 pub use push::{Outcome, PushRequest, Pushed, PushedBlob};
 pub use registries::{OpenRegistries, Place, Registries};
 pub use remote::RemoteImage;
+pub use seal::{Breach, Witness};
 pub use trees::LayeredImage;
 
 use std::sync::{Arc, OnceLock};

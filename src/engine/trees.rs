@@ -242,7 +242,7 @@ impl Engine {
         match &image.layout {
             _ if self.store.has(&layer.digest) => missing(Source::Blob(codec?), layer.size),
             Some(_) => missing(Source::Layout(codec?), layer.size),
-            None => Err(StoreError::Missing { digest: layer.digest }.into()),
+            None => Err(EngineError::LayerAway { layer: layer.digest }),
         }
     }
 

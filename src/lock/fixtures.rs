@@ -125,5 +125,6 @@ pub(super) fn lock() -> Lock {
             deb("libgomp1", LinuxArm64, &["libc6"]),
         ],
         packages: vec![package("numpy", "2.1.0", numpy), pandas, yaml],
+        seals: Vec::new(),
     }
 }

@@ -3,6 +3,7 @@
 //! A lock holds all platforms of the spec. Every list is sorted and free of duplicates; [`Lock`] values made by
 //! `lock::seal` keep that, and the reader refuses a text that does not.
 
+use super::seal::Seal;
 use crate::digest::Digest;
 use crate::oci::Platform;
 use crate::spec::model::{PythonProvider, Suite, WheelException};
@@ -19,6 +20,8 @@ pub struct Lock {
     pub debs: Vec<DebLock>,
     /// By name, then version.
     pub packages: Vec<PackageLock>,
+    /// By platform; empty for a lock that is not sealed.
+    pub seals: Vec<Seal>,
 }
 
 /// The part of the spec, and of the files it names, that decides what is locked.

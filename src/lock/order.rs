@@ -46,6 +46,11 @@ impl Lock {
             package.wheels.sort_by(|a, b| a.name.cmp(&b.name));
         }
         self.packages.sort_by(|a, b| package_key(a).cmp(&package_key(b)));
+        self.seals.sort_by_key(|seal| seal.platform);
+        for layer in self.seals.iter_mut().flat_map(|seal| &mut seal.layers) {
+            sort(&mut layer.links);
+            sort(&mut layer.directories);
+        }
     }
 }
 

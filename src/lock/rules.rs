@@ -50,6 +50,7 @@ pub(super) fn check(lock: &Lock, violations: &mut Vec<Violation>) {
     check.debs(lock);
     check.packages(lock);
     check.roots(lock);
+    check.seals(&lock.seals);
     violations.truncate(MAX_VIOLATIONS);
 }
 
@@ -66,7 +67,12 @@ impl Check<'_> {
         }
     }
 
-    fn sorted<T: Ord>(&mut self, list: &[T], item: impl Fn() -> String, name: impl Fn(&T) -> String) {
+    pub(super) fn sorted<T: Ord>(
+        &mut self,
+        list: &[T],
+        item: impl Fn() -> String,
+        name: impl Fn(&T) -> String,
+    ) {
         for pair in list.windows(2).filter(|pair| pair[0] >= pair[1]) {
             let (before, after) = (name(&pair[0]), name(&pair[1]));
             let rule = match pair[0] == pair[1] {
@@ -92,7 +98,7 @@ impl Check<'_> {
         }
     }
 
-    fn platforms(&mut self, list: &[Platform], item: impl Fn() -> String) {
+    pub(super) fn platforms(&mut self, list: &[Platform], item: impl Fn() -> String) {
         self.sorted(list, &item, |platform| format!("`{platform}`"));
         for platform in list {
             self.require(
@@ -391,7 +397,7 @@ impl Check<'_> {
         self.require(!has_credentials(url), item, "has a URL with credentials");
     }
 
-    fn size(&mut self, size: u64, item: impl Fn() -> String) {
+    pub(super) fn size(&mut self, size: u64, item: impl Fn() -> String) {
         self.require((1..=MAX_SIZE).contains(&size), item, format!("has a size of {size} bytes"));
     }
 }
@@ -399,7 +405,7 @@ impl Check<'_> {
 const FILE_NAME: &str = "has a name that is no plain file name";
 
 /// Printable, on one line, and not empty.
-fn is_line(text: &str) -> bool {
+pub(super) fn is_line(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(char::is_control)
 }
 

@@ -77,6 +77,7 @@ fn reading_undoes_writing() {
         python: None,
         debs: Vec::new(),
         packages: Vec::new(),
+        seals: Vec::new(),
     };
     assert_eq!(read(&write(&small)).unwrap(), small);
     // A checkout with DOS line ends is the same lock.

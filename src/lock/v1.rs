@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::model;
 use super::rules::Violation;
-use crate::digest::Digest;
+use super::seal;
+use crate::digest::{DiffId, Digest};
 use crate::oci::Platform;
 use crate::spec::model::{PythonProvider, WheelException, WheelRule};
 
@@ -32,6 +33,8 @@ pub struct Lock {
     pub deb: Vec<Deb>,
     #[serde(default)]
     pub package: Vec<Package>,
+    #[serde(default)]
+    pub seal: Vec<Seal>,
 }
 
 /// The part of the spec, and of the files it names, that decides what is locked.
@@ -205,6 +208,62 @@ pub struct Wheel {
     pub platforms: Vec<Platform>,
 }
 
+/// What the layers of one platform are, as `mlbuild lock --seal` found: who trusts this lock needs no wheel to know the
+/// image.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Seal {
+    pub platform: Platform,
+    /// Names the wheels of which it was found that no two write one path with different bytes.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub wheel_set: Option<String>,
+    /// In the order of the image.
+    pub layer: Vec<SealedLayer>,
+}
+
+/// One layer of what is locked; the user's files are not.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SealedLayer {
+    /// For people.
+    pub title: String,
+    /// Names everything that the layer is made from.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub key: String,
+    /// Of the blob.
+    #[schemars(regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub digest: String,
+    /// Of the blob, in bytes.
+    pub size: u64,
+    /// Digest of the tar.
+    #[schemars(regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub diff_id: String,
+    /// Of the tar, in bytes.
+    pub unpacked: u64,
+    /// Symbolic links that the user's files may go through.
+    #[serde(default)]
+    pub links: Vec<SealedLink>,
+    /// Directories whose mode is not 0755: the user's files may lie below them.
+    #[serde(default)]
+    pub directories: Vec<SealedDirectory>,
+}
+
+/// A symbolic link, without a leading slash.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SealedLink {
+    pub path: String,
+    pub target: String,
+}
+
+/// A directory, without a leading slash, and its permission bits.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SealedDirectory {
+    pub path: String,
+    pub mode: u32,
+}
+
 /// Collects digests that do not parse, so that all of them are reported at once.
 struct Digests<'a>(&'a mut Vec<Violation>);
 
@@ -212,6 +271,15 @@ impl Digests<'_> {
     fn parse(&mut self, hex: &str, item: impl FnOnce() -> String) -> Digest {
         Digest::from_hex(hex).unwrap_or_else(|_| {
             self.0.push(Violation::new(item(), "has a SHA-256 that is not 64 lower-case hexadecimal digits"));
+            Digest::from_bytes([0; 32])
+        })
+    }
+
+    /// As a registry writes it.
+    fn parse_oci(&mut self, text: &str, item: impl FnOnce() -> String) -> Digest {
+        text.parse().unwrap_or_else(|_| {
+            let rule = "has a digest that is not `sha256:` and 64 lower-case hexadecimal digits";
+            self.0.push(Violation::new(item(), rule));
             Digest::from_bytes([0; 32])
         })
     }
@@ -227,6 +295,7 @@ impl Lock {
             python: self.python.map(|python| python.into_model(&mut digests)),
             debs: self.deb.into_iter().map(|deb| deb.into_model(&mut digests)).collect(),
             packages: self.package.into_iter().map(|package| package.into_model(&mut digests)).collect(),
+            seals: self.seal.into_iter().map(|seal| seal.into_model(&mut digests)).collect(),
         }
     }
 }
@@ -341,6 +410,31 @@ impl Package {
             requested: self.requested,
             dependencies: self.dependencies.into_iter().map(dependency).collect(),
             wheels: self.wheels.into_iter().map(wheel).collect(),
+        }
+    }
+}
+
+impl Seal {
+    fn into_model(self, digests: &mut Digests<'_>) -> seal::Seal {
+        let platform = self.platform;
+        let wheel_set = self.wheel_set.map(|hex| digests.parse(&hex, || format!("the seal of {platform}")));
+        let layers = self.layer.into_iter().map(|layer| layer.into_model(digests)).collect();
+        seal::Seal { platform, wheel_set, layers }
+    }
+}
+
+impl SealedLayer {
+    fn into_model(self, digests: &mut Digests<'_>) -> seal::SealedLayer {
+        let item = || seal::item(&self.title);
+        seal::SealedLayer {
+            key: digests.parse(&self.key, item),
+            digest: digests.parse_oci(&self.digest, item),
+            size: self.size,
+            diff_id: DiffId(digests.parse_oci(&self.diff_id, item)),
+            unpacked: self.unpacked,
+            links: self.links.into_iter().map(|link| (link.path, link.target)).collect(),
+            directories: self.directories.into_iter().map(|at| (at.path, at.mode)).collect(),
+            title: self.title,
         }
     }
 }

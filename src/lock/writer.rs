@@ -9,6 +9,7 @@ use super::model::{
     DebLayer, DebLock, Dependency, InputLock, Inputs, Lock, PackageLock, PythonArchive, PythonLock,
     SuiteLock, WheelLock,
 };
+use super::seal::{Seal, SealedLayer};
 use super::wire::{LAYER_FORMAT, VERSION};
 use crate::oci::Platform;
 use crate::spec::model::{PythonProvider, WheelException};
@@ -37,6 +38,9 @@ pub(super) fn write(lock: &Lock) -> String {
     }
     for package in &lock.packages {
         text.package(package);
+    }
+    for seal in &lock.seals {
+        text.seal(seal);
     }
     text.0
 }
@@ -164,6 +168,32 @@ impl Text {
         if package.wheels.is_empty() {
             self.value("wheels", "[]");
         }
+    }
+
+    fn seal(&mut self, seal: &Seal) {
+        self.heading("[[seal]]");
+        self.text("platform", seal.platform.as_str());
+        self.maybe("wheel-set", seal.wheel_set.map(|digest| digest.hex()).as_deref());
+        for layer in &seal.layers {
+            self.sealed_layer(layer);
+        }
+    }
+
+    fn sealed_layer(&mut self, layer: &SealedLayer) {
+        self.heading("[[seal.layer]]");
+        self.text("title", &layer.title);
+        self.text("key", &layer.key.hex());
+        self.text("digest", &layer.digest.to_string());
+        self.value("size", layer.size);
+        self.text("diff-id", &layer.diff_id.to_string());
+        self.value("unpacked", layer.unpacked);
+        let link = |(path, target): &(String, String)| {
+            format!("{{ path = {}, target = {} }}", Quoted(path), Quoted(target))
+        };
+        self.lines("links", layer.links.iter().map(link));
+        let directory =
+            |(path, mode): &(String, u32)| format!("{{ path = {}, mode = 0o{mode:o} }}", Quoted(path));
+        self.lines("directories", layer.directories.iter().map(directory));
     }
 }
 

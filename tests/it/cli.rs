@@ -67,6 +67,9 @@ fn help_and_version() {
         "schema",
         "doctor",
         "login",
+        "verify",
+        "push",
+        "pull",
         "logout",
     ] {
         assert!(project.mlbuild(&[verb, "--help"]).ok().stdout().contains("Usage: mlbuild"), "{verb}");

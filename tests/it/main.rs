@@ -16,5 +16,6 @@ mod hostile;
 mod login;
 mod registry;
 mod sandbox;
+mod seals;
 mod support;
 mod trees;

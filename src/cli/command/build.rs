@@ -48,6 +48,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         targets,
         update_lock: args.update_lock,
         anonymous: false,
+        bytes: false,
     };
     let result = engine.build(&project, &request).map_err(Failure::from).and_then(|built| {
         attach_all(&engine, &built, &attach)?;
@@ -98,10 +99,11 @@ fn attach_all(engine: &Engine, built: &Built, files: &[(&PathBuf, &str)]) -> Res
 fn summary(built: &Built) -> String {
     let mut text = String::new();
     for image in &built.images {
-        let (mut size, mut made) = (0, 0);
+        let (mut size, mut made, mut sealed) = (0, 0, 0);
         for layer in &image.layers {
             size += layer.size;
             made += usize::from(!layer.reused);
+            sealed += usize::from(layer.sealed);
             let mark = if layer.reused { " " } else { "+" };
             text += &format!(
                 "{mark} {:<7} {:>8}  {}\n",
@@ -110,8 +112,10 @@ fn summary(built: &Built) -> String {
                 on_one_line(&layer.title)
             );
         }
+        let sealed =
+            if sealed > 0 { format!(", {sealed} known by their seals alone") } else { String::new() };
         text += &format!(
-            "{} {}: {} layers ({made} new), {}\n",
+            "{} {}: {} layers ({made} new{sealed}), {}\n",
             on_one_line(built.reference.as_deref().unwrap_or("image")),
             image.platform,
             image.layers.len(),
@@ -141,8 +145,9 @@ struct ImageReport<'a> {
     config: Digest,
     /// All layers, compressed, in bytes.
     size: u64,
-    pruned_files: u64,
-    pruned_bytes: u64,
+    /// Null where a layer is known by its seal alone.
+    pruned_files: Option<u64>,
+    pruned_bytes: Option<u64>,
     layers: Vec<LayerReport<'a>>,
 }
 
@@ -156,6 +161,7 @@ struct LayerReport<'a> {
     size: u64,
     unpacked: u64,
     reused: bool,
+    sealed: bool,
 }
 
 impl<'a> Report<'a> {
@@ -169,14 +175,15 @@ impl<'a> Report<'a> {
             size: layer.size,
             unpacked: layer.unpacked,
             reused: layer.reused,
+            sealed: layer.sealed,
         };
         let images = built.images.iter().map(|image| ImageReport {
             platform: image.platform.as_str(),
             manifest: image.manifest,
             config: image.config,
             size: image.layers.iter().map(|layer| layer.size).sum(),
-            pruned_files: image.pruned.files,
-            pruned_bytes: image.pruned.bytes,
+            pruned_files: image.pruned.map(|pruned| pruned.files),
+            pruned_bytes: image.pruned.map(|pruned| pruned.bytes),
             layers: image.layers.iter().map(layer).collect(),
         });
         Self {

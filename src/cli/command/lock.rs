@@ -7,16 +7,17 @@ use crate::cli::Exit;
 use crate::cli::args::Lock as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
+use crate::cli::progress::Progress;
 use crate::cli::text::on_one_line;
 use crate::diagnostic::did_you_mean;
-use crate::engine::{Engine, EngineError, LockRequest, Project, Upgrade};
+use crate::engine::{Breach, Engine, EngineError, LockRequest, Project, Proof, Upgrade};
 use crate::lock::LockDiff;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let project = session.project(&args.project)?;
     let (engine, progress) = session.engine(args.offline, None)?;
     if args.check {
-        return check(&engine, &project, args.json);
+        return check(&engine, &progress, &project, args.json);
     }
     check_names(&project, &args.upgrade_package)?;
     let upgrade = match (args.upgrade, &args.upgrade_package[..]) {
@@ -28,7 +29,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
             Upgrade::Packages(names.iter().flat_map(both).collect())
         }
     };
-    let result = engine.lock(&project, &LockRequest { upgrade });
+    let result = engine.lock(&project, &LockRequest { upgrade, seal: args.seal });
     progress.finish();
     let locked = result?;
     engine.write_lock(&project, &locked)?;
@@ -39,6 +40,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
             changed: locked.changed,
             packages: locked.lock.packages.len(),
             debs: locked.lock.debs.len(),
+            sealed: sealed(&locked.lock),
             diff: locked.diff.as_ref(),
         });
     } else if !locked.changed {
@@ -76,6 +78,8 @@ struct Report<'a> {
     changed: bool,
     packages: usize,
     debs: usize,
+    /// Layers of all platforms that have a seal.
+    sealed: usize,
     diff: Option<&'a LockDiff>,
 }
 
@@ -86,24 +90,91 @@ fn summary(lock: &crate::lock::Lock) -> String {
     }
     parts.push(format!("{} Python packages", lock.packages.len()));
     parts.push(format!("{} Debian packages", lock.debs.len()));
+    if sealed(lock) > 0 {
+        parts.push(format!("{} layers sealed", sealed(lock)));
+    }
     parts.join(", ")
+}
+
+fn sealed(lock: &crate::lock::Lock) -> usize {
+    lock.seals.iter().map(|seal| seal.layers.len()).sum()
 }
 
 #[derive(Serialize)]
 struct Check {
     satisfied: bool,
     drift: Vec<String>,
+    /// Of a sealed lock that satisfies the spec.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seals: Option<Seals>,
 }
 
-fn check(engine: &Engine, project: &Project, json: bool) -> Result<Exit, Failure> {
+#[derive(Serialize)]
+struct Seals {
+    /// Layers of all platforms.
+    layers: usize,
+    sealed: usize,
+    proved: usize,
+    unproved: usize,
+    stale: Vec<String>,
+    differences: Vec<Breach>,
+}
+
+fn check(engine: &Engine, progress: &Progress, project: &Project, json: bool) -> Result<Exit, Failure> {
     let drift = engine.check_lock(project)?;
-    let satisfied = drift.is_empty();
-    if json {
-        out::json(&Check { satisfied, drift: drift.iter().map(ToString::to_string).collect() });
-    } else if satisfied {
-        out::line(format_args!("{} satisfies the spec", project.lock_path().display()));
-    } else {
+    if !drift.is_empty() {
+        if json {
+            let drift = drift.iter().map(ToString::to_string).collect();
+            out::json(&Check { satisfied: false, drift, seals: None });
+            return Ok(Exit::LockOutOfDate);
+        }
         return Err(EngineError::OutOfDate { path: project.lock_path(), drift }.into());
     }
-    Ok(if satisfied { Exit::Success } else { Exit::LockOutOfDate })
+    let proof = engine.prove_seals(project);
+    progress.finish();
+    let proof = proof?;
+    if json {
+        let exit = match &proof {
+            Some(proof) if !proof.breaches.is_empty() => Exit::Integrity,
+            Some(proof) if !proof.stale.is_empty() => Exit::LockOutOfDate,
+            _ => Exit::Success,
+        };
+        let satisfied = exit != Exit::LockOutOfDate;
+        out::json(&Check { satisfied, drift: Vec::new(), seals: proof.map(Seals::from) });
+        return Ok(exit);
+    }
+    let summary = proof.as_ref().map(proved);
+    if let Some(Proof { stale, breaches, .. }) = proof {
+        if !breaches.is_empty() {
+            return Err(EngineError::Layers(breaches).into());
+        }
+        if !stale.is_empty() {
+            return Err(EngineError::Seals { path: project.lock_path(), stale }.into());
+        }
+    }
+    out::line(format_args!("{} satisfies the spec", project.lock_path().display()));
+    if let Some(summary) = summary {
+        out::line(format_args!("{summary}"));
+    }
+    Ok(Exit::Success)
+}
+
+impl From<Proof> for Seals {
+    fn from(proof: Proof) -> Self {
+        let Proof { layers, sealed, proved, unproved, stale, breaches } = proof;
+        Self { layers, sealed, proved, unproved, stale, differences: breaches }
+    }
+}
+
+/// `5 of 7 layers are sealed; 3 seals proved, 2 not: their files are not in the store`.
+fn proved(proof: &Proof) -> String {
+    let Proof { layers, sealed, proved, unproved, .. } = proof;
+    let mut text = match layers - sealed {
+        0 => format!("all {layers} layers are sealed; {proved} seals proved"),
+        _ => format!("{sealed} of {layers} layers are sealed; {proved} seals proved"),
+    };
+    if *unproved > 0 {
+        text += &format!(", {unproved} not: their files are not in the store");
+    }
+    text
 }

@@ -19,6 +19,7 @@ mod rmi;
 mod run;
 mod schema;
 mod tag;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
         Command::Init(args) => init::run(&session, &args),
         Command::Lock(args) => lock::run(&session, &args),
         Command::Build(args) => build::run(&session, &args),
+        Command::Verify(args) => verify::run(&session, &args),
         Command::Run(args) => {
             return run::run(&session, &args).map_or_else(as_runtimes_do, |status| Ok(status.into()));
         }

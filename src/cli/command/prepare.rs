@@ -32,7 +32,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
                 // The name stands for all platforms of the spec.
                 let anonymous = project.spec.image.platforms.len() > 1;
                 let platforms = vec![Platform::HOST];
-                let request = BuildRequest { platforms, anonymous, ..BuildRequest::default() };
+                let request = BuildRequest { platforms, anonymous, bytes: true, ..BuildRequest::default() };
                 Source::Image(engine.build(&project, &request)?.digest.to_string())
             }
             source => source,

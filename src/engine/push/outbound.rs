@@ -40,8 +40,7 @@ impl Outbound {
             if there {
                 first.add(parcel);
             } else {
-                works[w].known[l] = None;
-                works[w].reused[l] = false;
+                works[w].forget(l);
             }
         }
         Ok(Self { first: Mutex::new(first), others })

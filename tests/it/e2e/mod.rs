@@ -7,6 +7,7 @@ mod locking;
 mod oracles;
 mod readme;
 mod run;
+mod sealed;
 mod standalone;
 mod trees;
 

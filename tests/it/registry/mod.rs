@@ -7,6 +7,7 @@ pub mod peer;
 mod proxies;
 mod push;
 mod push_faults;
+mod sealed;
 mod verbs;
 
 use std::sync::Arc;

@@ -180,6 +180,7 @@ impl Tiny {
             }),
             debs: self.debs.clone(),
             packages: self.packages.clone(),
+            seals: Vec::new(),
         };
         change(&mut lock);
         lock.normalise();

@@ -1,0 +1,242 @@
+//! Proofs: layers made anew from their files, into nothing, and compared with what is said of them.
+//!
+//! [`Engine::prove_seals`] asks no network and proves what it can; [`Engine::verify`] downloads what it needs, and
+//! compares with the store's records as well. Neither believes a record: only files whose SHA-256 the lock pins count.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::build::Work;
+use super::seal::{self, Breach, Witness};
+use super::{Engine, EngineError, Project};
+use crate::digest::{DiffId, Digest};
+use crate::lock::{self, Lock};
+use crate::oci::Platform;
+use crate::plan::LayerKind;
+use crate::store::LayerFacts;
+
+/// What became of the seals of a lock. Layers are counted for each platform.
+#[derive(Debug, Clone, Default)]
+pub struct Proof {
+    /// Layers that the lock means.
+    pub layers: usize,
+    /// Those of them that have a seal.
+    pub sealed: usize,
+    /// Seals that their files were compared with.
+    pub proved: usize,
+    /// Seals of which not all files are in the store.
+    pub unproved: usize,
+    /// Sentences about seals that are not of this lock's layers.
+    pub stale: Vec<String>,
+    pub breaches: Vec<Breach>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct VerifyRequest {
+    /// So many layers, by chance; none: all.
+    pub sample: Option<usize>,
+    /// Decides which layers the sample has.
+    pub seed: u64,
+}
+
+/// What [`Engine::verify`] found.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// Layers of all platforms, one of several platforms once.
+    pub of: usize,
+    /// In the order of platforms and of the plan.
+    pub layers: Vec<VerifiedLayer>,
+    pub breaches: Vec<Breach>,
+}
+
+/// A layer as its files give it.
+#[derive(Debug, Clone)]
+pub struct VerifiedLayer {
+    /// The first that has it.
+    pub platform: Platform,
+    pub kind: LayerKind,
+    pub title: String,
+    pub key: Digest,
+    pub digest: Digest,
+    pub size: u64,
+    pub diff_id: DiffId,
+    /// Whether the lock's seal says the same; none without a seal.
+    pub as_sealed: Option<bool>,
+    /// Whether the store's record says the same; none without a record.
+    pub as_stored: Option<bool>,
+}
+
+impl Engine {
+    /// Compares the seals of the lock with the files that the store has. None where the lock has no seals. Whether the
+    /// lock satisfies the spec is [`Engine::check_lock`]'s to say.
+    pub fn prove_seals(&self, project: &Project) -> Result<Option<Proof>, EngineError> {
+        let lock = locked(project)?;
+        if lock.seals.is_empty() {
+            return Ok(None);
+        }
+        let prove = || self.repairing(|| self.proof(project, &lock));
+        self.or_cancelled(prove()).map(Some)
+    }
+
+    fn proof(&self, project: &Project, lock: &Lock) -> Result<Proof, EngineError> {
+        let works = self.unknown_works(project, lock)?;
+        let mut proof = Proof::default();
+        let mut anew = Vec::new();
+        for (w, work) in works.iter().enumerate() {
+            proof.stale.extend(seal::stale(lock, &work.plan));
+            proof.layers += work.plan.layers.len();
+            for l in (0..work.plan.layers.len()).filter(|l| work.seals.layer(*l).is_some()) {
+                proof.sealed += 1;
+                match self.is_at_hand(&work.plan, l) {
+                    true => anew.push((w, l)),
+                    false => proof.unproved += 1,
+                }
+            }
+        }
+        // What was said of all wheels together, where all are here.
+        let checked = |work: &Work| {
+            work.seals.wheels_agree && work.plan.wheels().all(|wheel| self.store.has(&wheel.sha256))
+        };
+        let checks: Vec<_> = (0..works.len()).filter(|w| checked(&works[*w])).collect();
+        let formed = by_key(&works, self.form_anew(project, lock, &works, &anew, &checks)?);
+        for (w, l) in anew {
+            let work = &works[w];
+            let facts = &formed[&work.plan.layers[l].key];
+            proof.proved += 1;
+            proof.breaches.extend(work.seals.breach(&work.plan, l, facts)?);
+        }
+        Ok(proof)
+    }
+
+    /// Makes layers of the lock anew, downloading what is missing, and compares them with the lock's seals and with the
+    /// store's records. A record that is found wrong is forgotten.
+    pub fn verify(&self, project: &Project, request: &VerifyRequest) -> Result<Verified, EngineError> {
+        let lock = locked(project)?;
+        let drift = lock::drift(&lock.inputs, &project.inputs());
+        if !drift.is_empty() {
+            return Err(EngineError::OutOfDate { path: project.lock_path(), drift });
+        }
+        let verify = || self.repairing(|| self.verify_lock(project, &lock, request));
+        self.or_cancelled(verify())
+    }
+
+    fn verify_lock(
+        &self,
+        project: &Project,
+        lock: &Lock,
+        request: &VerifyRequest,
+    ) -> Result<Verified, EngineError> {
+        let works = self.unknown_works(project, lock)?;
+        let mut seen = BTreeSet::new();
+        let all =
+            works.iter().enumerate().flat_map(|(w, work)| (0..work.plan.layers.len()).map(move |l| (w, l)));
+        let mut all: Vec<_> = all.filter(|(w, l)| seen.insert(works[*w].plan.layers[*l].key)).collect();
+        let of = all.len();
+        let checks: Vec<_> = match request.sample {
+            Some(count) => {
+                all = sample(all, count, request.seed);
+                Vec::new()
+            }
+            None => (0..works.len()).filter(|w| works[*w].plan.scheme.is_some()).collect(),
+        };
+        let formed = by_key(&works, self.form_anew(project, lock, &works, &all, &checks)?);
+        let mut verified = Verified { of, layers: Vec::new(), breaches: Vec::new() };
+        for (w, l) in all {
+            let work = &works[w];
+            let layer = &work.plan.layers[l];
+            let facts = &formed[&layer.key];
+            let mut compare = |witness, said: Option<_>| -> Result<Option<bool>, EngineError> {
+                let Some(said) = said else { return Ok(None) };
+                let breach = Breach::between(witness, &said, &work.plan, l, facts)?;
+                let same = breach.is_none();
+                verified.breaches.extend(breach);
+                Ok(Some(same))
+            };
+            let as_sealed = compare(Witness::Seal, work.seals.layer(l).cloned())?;
+            let stored = self.known(layer)?;
+            let said = stored.as_ref().map(|facts| seal::sealed(layer, facts)).transpose()?;
+            let as_stored = compare(Witness::Store, said)?;
+            if let (Some(false), Some(record)) = (as_stored, stored) {
+                self.store.forget_layer(&record.digest)?;
+            }
+            let LayerFacts { digest, size, diff_id, .. } = *facts;
+            verified.layers.push(VerifiedLayer {
+                platform: work.plan.platform,
+                kind: layer.kind,
+                title: layer.title.clone(),
+                key: layer.key,
+                digest,
+                size,
+                diff_id,
+                as_sealed,
+                as_stored,
+            });
+        }
+        Ok(verified)
+    }
+
+    /// The plans of all platforms of the lock, as if nothing were known of their layers.
+    fn unknown_works(&self, project: &Project, lock: &Lock) -> Result<Vec<Work>, EngineError> {
+        let platforms = lock.inputs.platforms.iter();
+        platforms.map(|platform| Ok(Work::new(lock, self.plan(project, lock, *platform)?))).collect()
+    }
+}
+
+fn locked(project: &Project) -> Result<Lock, EngineError> {
+    match project.read_lock()? {
+        Some((lock, _)) => Ok(lock),
+        None => Err(EngineError::NoLock { path: project.lock_path() }),
+    }
+}
+
+/// A layer of several platforms was formed once.
+fn by_key(works: &[Work], formed: Vec<(usize, usize, LayerFacts)>) -> BTreeMap<Digest, LayerFacts> {
+    formed.into_iter().map(|(w, l, facts)| (works[w].plan.layers[l].key, facts)).collect()
+}
+
+/// `count` of `all`, in their order. The same `seed` gives the same sample on every machine.
+fn sample<T>(all: Vec<T>, count: usize, seed: u64) -> Vec<T> {
+    let mut left = all.len() as u64;
+    let mut wanted = count as u64;
+    let mut state = seed;
+    all.into_iter()
+        .filter(|_| {
+            // Knuth's selection sampling: each subset of that size is as likely as any other.
+            let chosen = below(&mut state, left) < wanted;
+            left -= 1;
+            wanted -= u64::from(chosen);
+            chosen
+        })
+        .collect()
+}
+
+/// A number below `bound`: SplitMix64, whose bias for some hundred layers nobody can see.
+fn below(state: &mut u64, bound: u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) % bound
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_fair_and_repeat_themselves() {
+        let all = || (0..10).collect::<Vec<_>>();
+        assert_eq!(sample(all(), 3, 7), sample(all(), 3, 7));
+        assert_eq!(sample(all(), 10, 7), all());
+        assert_eq!(sample(all(), 99, 7), all());
+        assert!(sample(all(), 0, 7).is_empty());
+        assert!(sample(Vec::<u8>::new(), 3, 7).is_empty());
+        let mut counts = [0; 10];
+        for seed in 0..2_000 {
+            let sample = sample(all(), 3, seed);
+            assert!(sample.len() == 3 && sample.is_sorted());
+            sample.iter().for_each(|item| counts[*item] += 1);
+        }
+        // 600 each; five standard deviations are 102.
+        assert!(counts.iter().all(|count| (498..=702).contains(count)), "{counts:?}");
+    }
+}
