@@ -81,3 +81,27 @@ fn walk(directory: &std::path::Path) -> usize {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { walk(&path) } else { 1 }).sum()
 }
+
+#[test]
+fn a_layer_of_several_platforms_is_sealed_and_proved_for_each() {
+    let reference = or_skip!("sealed", Reference::get("hello"));
+    let project = Project::empty().with_store(&reference.store);
+    project.write(
+        "mlbuild.toml",
+        "[image]\nname = \"registry.example/two\"\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n\
+         [base]\ndebian = \"bookworm\"\n[python]\nversion = \"3.11\"\ndependencies = [\"idna\", \"markupsafe\"]\n",
+    );
+    let _ = project.mlbuild(&["lock", "--seal"]).ok();
+    let check = project.mlbuild(&["lock", "--check"]).ok();
+    assert!(check.stdout().contains("all 8 layers are sealed; 8 seals proved\n"), "{}", check.stdout());
+    let verified = project.mlbuild(&["verify", "--offline", "--sample", "99", "--json"]).ok().json();
+    assert_eq!(
+        (&verified["of"], verified["layers"].as_array().unwrap().len()),
+        (&7.into(), 7),
+        "idna is one layer"
+    );
+    let digest = project.mlbuild(&["build", "-o", "oci:out"]).ok().digest();
+    let empty = project.home().join("empty store");
+    let build = project.mlbuild(&["build", "--offline"]).env("MLBUILD_HOME", empty);
+    assert_eq!(build.ok().digest(), digest);
+}
