@@ -30,6 +30,7 @@ mod registries;
 mod remote;
 mod seal;
 mod sources;
+mod todo;
 mod trees;
 
 pub use crate::resolve::Upgrade;
