@@ -9,7 +9,7 @@ use mlbuild::digest::Digest;
 use mlbuild::registry::{Content, Settings};
 
 use crate::support::testregistry::{TestRegistry, refuse};
-use crate::support::testserver::{Reply, Request};
+use crate::support::testserver::{Reply, Request, TestServer};
 use crate::support::tiny::Tiny;
 use crate::support::wheels::file;
 
@@ -167,6 +167,34 @@ fn storms_and_cuts_are_waited_out() {
     });
     let name = format!("{}/team/app:1", registry.host());
     let _ = tiny.mlbuild(&["push", "--image", "image", &name]).ok();
+    assert!(complete(&registry));
+}
+
+/// One wheel is not served before the registry has a blob of the others.
+#[test]
+fn layers_are_sent_while_other_wheels_are_downloaded() {
+    let tiny = Tiny::new()
+        .wheel("one", "1.0", &[file("one/__init__.py", "x = 1\n")])
+        .wheel("slow", "2.0", &[file("slow/__init__.py", "y = 2\n")])
+        .locked();
+    let registry = TestRegistry::start(digest, |_| None);
+    let stored = Arc::clone(&registry.stored);
+    let wheel = std::fs::read(tiny.site("wheels/slow-2.0-py3-none-any.whl")).unwrap();
+    let index = TestServer::start(move |request| {
+        for _ in 0..2000 {
+            if !stored.lock().unwrap().blobs.is_empty() {
+                return Reply::file(request, wheel.clone());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Reply::status(404)
+    });
+    let url = index.url("/slow-2.0-py3-none-any.whl").to_string();
+    tiny.relock(|lock| {
+        let slow = lock.packages.iter_mut().find(|package| package.name == "slow").unwrap();
+        slow.wheels[0].url.clone_from(&url);
+    });
+    let _ = tiny.mlbuild(&["build", "--push", "-t", &format!("{}/team/app:1", registry.host())]).ok();
     assert!(complete(&registry));
 }
 
