@@ -14,13 +14,19 @@
 mod audit;
 mod loader_cache;
 mod parse;
+#[cfg(test)]
+mod samples;
 mod search;
 mod sniff;
+mod versions;
 
 pub use audit::{Missing, Verdict, audit};
 pub use loader_cache::{CacheEntry, cache_flags, read_cache, write_cache};
 pub use parse::{ElfFacts, MACHINE_AARCH64, MACHINE_X86_64, facts, machine};
 pub use sniff::{Sniffed, Sniffer};
+pub use versions::glibc;
 
 #[cfg(test)]
 pub(crate) use parse::tests::shared_object;
+#[cfg(test)]
+pub(crate) use samples::c_library;

@@ -80,7 +80,7 @@ pub(super) trait Bytes {
     fn get(&self, range: Range<u64>) -> Result<Cow<'_, [u8]>, Stop>;
 }
 
-struct Whole<'a>(&'a dyn ReadAt);
+pub(super) struct Whole<'a>(pub &'a dyn ReadAt);
 
 impl Bytes for Whole<'_> {
     fn size(&self) -> u64 {
@@ -95,31 +95,31 @@ impl Bytes for Whole<'_> {
 
 /// Byte order and word size of one file.
 #[derive(Clone, Copy)]
-struct Layout {
+pub(super) struct Layout {
     class64: bool,
     little: bool,
 }
 
 impl Layout {
-    fn number(self, bytes: &[u8], at: usize, len: usize) -> Option<u64> {
+    pub(super) fn number(self, bytes: &[u8], at: usize, len: usize) -> Option<u64> {
         let field = bytes.get(at..at.checked_add(len)?)?;
         let push = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
         Some(if self.little { field.iter().rev().fold(0, push) } else { field.iter().fold(0, push) })
     }
 
     /// A field that is as wide as an address.
-    fn word(self, bytes: &[u8], at: usize) -> Option<u64> {
+    pub(super) fn word(self, bytes: &[u8], at: usize) -> Option<u64> {
         self.number(bytes, at, if self.class64 { 8 } else { 4 })
     }
 
-    const fn select(self, for64: usize, for32: usize) -> usize {
+    pub(super) const fn select(self, for64: usize, for32: usize) -> usize {
         if self.class64 { for64 } else { for32 }
     }
 }
 
 /// The ELF header's part that is used.
 pub(super) struct Header {
-    layout: Layout,
+    pub(super) layout: Layout,
     machine: u16,
     /// Where the program header table lies.
     pub(super) table: Range<u64>,
@@ -132,7 +132,7 @@ pub(super) struct Segment {
     kind: u32,
     /// Where it lies in the file.
     pub(super) file: Range<u64>,
-    address: u64,
+    pub(super) address: u64,
 }
 
 impl Segment {
@@ -314,7 +314,12 @@ impl Dynamic {
     }
 }
 
-fn string_at(bytes: &impl Bytes, table: &Range<u64>, offset: u64, longest: u64) -> Result<String, Stop> {
+pub(super) fn string_at(
+    bytes: &impl Bytes,
+    table: &Range<u64>,
+    offset: u64,
+    longest: u64,
+) -> Result<String, Stop> {
     let start = table.start.checked_add(offset).filter(|start| *start < table.end).ok_or(Stop::NotElf)?;
     // Most names are short: ask for little first, so that a window's edge is met as seldom as possible.
     for len in [1024, longest] {
