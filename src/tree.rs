@@ -3,7 +3,7 @@
 //!
 //! A path is relative to the image's root: `usr/bin/python3`, never with a leading slash, `.` or `..`. A tree is
 //! made by inserting nodes; parents are added by the encoder. Owner is 0:0 and time is the epoch for all of them, so
-//! neither is said here.
+//! neither is said here, but for directories that somebody else has made and that are only named again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -104,6 +104,8 @@ impl fmt::Debug for TreePath {
 pub enum Node {
     /// `mode` is the permission bits; 0o755 unless Debian says otherwise (`tmp` is 0o1777).
     Dir { mode: u32 },
+    /// A directory of the layers below, with the mode and the owner that it has there: something is put into it.
+    Below { mode: u32, owner: (u32, u32) },
     /// `mode` is 0o644 or 0o755.
     File { mode: u32, content: Content },
     /// `target` as it stands in the link.

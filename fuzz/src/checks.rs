@@ -70,6 +70,7 @@ pub fn deb(deb: &Deb, limit: u64) {
         below_root(path);
         match node {
             Node::Dir { mode } => assert_eq!(mode & !0o1777, 0, "{path}"),
+            Node::Below { .. } => panic!("{path}: nothing is below"),
             Node::Symlink { target } => assert!(!target.is_empty() && !target.contains('\0'), "{path}"),
             Node::Hardlink { target } => {
                 assert!(matches!(deb.files.get(target), Some(Node::File { .. })), "{path} -> {target}");

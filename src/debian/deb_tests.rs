@@ -42,6 +42,7 @@ fn files_stand_where_a_merged_usr_has_them() {
             Node::File { mode, content } => format!("{path} {mode:o} {}", content.size()),
             Node::Symlink { target } => format!("{path} -> {target}"),
             Node::Hardlink { target } => format!("{path} = {target}"),
+            Node::Below { .. } => unreachable!("there is nothing below"),
         })
         .collect();
     assert_eq!(

@@ -121,6 +121,7 @@ fn say_node(node: &Node, cancel: &Cancel) -> io::Result<String> {
     let mut text = String::new();
     let written = match node {
         Node::Dir { mode } => write!(text, "dir {mode:o}"),
+        Node::Below { mode, owner: (uid, gid) } => write!(text, "below {mode:o} {uid}:{gid}"),
         Node::File { mode, content } => write!(text, "file {mode:o} {}", content_digest(content, cancel)?),
         Node::Symlink { target } => write!(text, "symlink {target}"),
         Node::Hardlink { target } => write!(text, "hardlink {target}"),

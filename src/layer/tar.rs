@@ -1,7 +1,7 @@
 //! The one canonical form of a layer's tar (POSIX ustar; pax records only where ustar cannot say it).
 //!
-//! Entries are sorted by their paths' bytes, every parent directory comes once and before its children, owner is 0:0
-//! without names, time is the epoch, device numbers are left empty, and the archive ends in two zero blocks with no
+//! Entries are sorted by their paths' bytes, every parent directory comes once and before its children, owner is 0:0 (but for
+//! directories of a foreign base, [`Node::Below`]) without names, time is the epoch, device numbers are left empty, and the archive ends in two zero blocks with no
 //! further padding. Of a group of hard-linked paths the first is the file, so that a link never precedes its target.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,8 @@ pub const BLOCK: u64 = 512;
 pub const END: [u8; 1024] = [0; 1024];
 /// The largest value of an 11-digit octal field.
 const MAX_OCTAL: u64 = 0o777_7777_7777;
+/// The largest value of a 7-digit one.
+const MAX_SHORT_OCTAL: u64 = 0o777_7777;
 /// Name of the pseudo-entry that holds pax records, as Python's tarfile writes it.
 const PAX_NAME: &str = "././@PaxHeader";
 
@@ -24,6 +26,8 @@ const PAX_NAME: &str = "././@PaxHeader";
 pub struct Entry<'a> {
     pub path: TreePath,
     pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
     pub kind: Kind<'a>,
 }
 
@@ -59,7 +63,7 @@ pub fn entries(tree: &Tree) -> Result<Vec<Entry<'_>>, LayerError> {
                 None => {
                     parents.insert(parent);
                 }
-                Some(Node::Dir { .. }) => {}
+                Some(Node::Dir { .. } | Node::Below { .. }) => {}
                 Some(_) => return Err(LayerError::NotADirectory { path: parent, below: path.clone() }),
             }
         }
@@ -67,11 +71,11 @@ pub fn entries(tree: &Tree) -> Result<Vec<Entry<'_>>, LayerError> {
     let links = hard_links(tree)?;
     let mut entries: BTreeMap<TreePath, Entry<'_>> = parents
         .into_iter()
-        .map(|path| (path.clone(), Entry { path, mode: 0o755, kind: Kind::Dir }))
+        .map(|path| (path.clone(), Entry { path, mode: 0o755, owner: (0, 0), kind: Kind::Dir }))
         .collect();
     for (path, node) in tree {
         let (mode, kind) = match node {
-            Node::Dir { mode } => (*mode, Kind::Dir),
+            Node::Dir { mode } | Node::Below { mode, .. } => (*mode, Kind::Dir),
             Node::Symlink { target } => {
                 if target.is_empty() || target.contains('\0') {
                     return Err(LayerError::LinkTarget { path: path.clone() });
@@ -91,7 +95,11 @@ pub fn entries(tree: &Tree) -> Result<Vec<Entry<'_>>, LayerError> {
         if mode & !0o7777 != 0 {
             return Err(LayerError::Mode { path: path.clone(), mode });
         }
-        entries.insert(path.clone(), Entry { path: path.clone(), mode, kind });
+        let owner = match node {
+            Node::Below { owner, .. } => *owner,
+            _ => (0, 0),
+        };
+        entries.insert(path.clone(), Entry { path: path.clone(), mode, owner, kind });
     }
     Ok(entries.into_values().collect())
 }
@@ -146,17 +154,19 @@ pub fn header(out: &mut Vec<u8>, entry: &Entry<'_>, epoch: Epoch) {
         pax_record(&mut pax, "linkpath", link);
         cut(link)
     };
-    let mut fits = |key: &str, value: u64| {
-        if value > MAX_OCTAL {
+    let mut fits = |key: &str, value: u64, max: u64| {
+        if value > max {
             pax_record(&mut pax, key, &value.to_string());
             return 0;
         }
         value
     };
-    let size = fits("size", entry.size());
-    let time = fits("mtime", epoch.0);
+    let size = fits("size", entry.size(), MAX_OCTAL);
+    let time = fits("mtime", epoch.0, MAX_OCTAL);
+    let (uid, gid) = entry.owner;
+    let owner = (fits("uid", uid.into(), MAX_SHORT_OCTAL), fits("gid", gid.into(), MAX_SHORT_OCTAL));
     if !pax.is_empty() {
-        raw(out, ("", PAX_NAME), 0o644, pax.len() as u64, time, b'x', "");
+        raw(out, ("", PAX_NAME), (0o644, (0, 0)), pax.len() as u64, time, b'x', "");
         out.extend_from_slice(pax.as_bytes());
         out.resize(out.len() + padding(pax.len() as u64), 0);
     }
@@ -166,13 +176,13 @@ pub fn header(out: &mut Vec<u8>, entry: &Entry<'_>, epoch: Epoch) {
         Kind::Symlink(_) => b'2',
         Kind::Dir => b'5',
     };
-    raw(out, (&prefix, &name), entry.mode, size, time, kind, &linkname);
+    raw(out, (&prefix, &name), (entry.mode, owner), size, time, kind, &linkname);
 }
 
 fn raw(
     out: &mut Vec<u8>,
     (prefix, name): (&str, &str),
-    mode: u32,
+    (mode, (uid, gid)): (u32, (u64, u64)),
     size: u64,
     time: u64,
     kind: u8,
@@ -183,8 +193,8 @@ fn raw(
     let block = &mut out[start..];
     block[..name.len()].copy_from_slice(name.as_bytes());
     octal(&mut block[100..108], u64::from(mode));
-    octal(&mut block[108..116], 0);
-    octal(&mut block[116..124], 0);
+    octal(&mut block[108..116], uid);
+    octal(&mut block[116..124], gid);
     octal(&mut block[124..136], size);
     octal(&mut block[136..148], time);
     block[156] = kind;
@@ -238,6 +248,33 @@ fn pax_record(out: &mut String, key: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A directory of somebody else's keeps its owner, whatever its number.
+    #[test]
+    fn owners_below_are_kept() {
+        for owner in [(1000, 100), (2_097_151, 0), (2_097_152, u32::MAX - 1)] {
+            let home = (path("home/ann"), Node::Below { mode: 0o750, owner });
+            let tree = Tree::from([
+                home,
+                (path("home/ann/x"), Node::File { mode: 0o644, content: Content::bytes(*b"") }),
+            ]);
+            let mut bytes = Vec::new();
+            for entry in entries(&tree).unwrap() {
+                header(&mut bytes, &entry, Epoch::default());
+            }
+            bytes.extend_from_slice(&END);
+            let mut archive = ::tar::Archive::new(&bytes[..]);
+            let found: Vec<_> = archive
+                .entries()
+                .unwrap()
+                .map(|entry| {
+                    let header = entry.unwrap().header().clone();
+                    (header.mode().unwrap(), header.uid().unwrap() as u32, header.gid().unwrap() as u32)
+                })
+                .collect();
+            assert_eq!(found, [(0o755, 0, 0), (0o750, owner.0, owner.1), (0o644, 0, 0)]);
+        }
+    }
 
     fn path(text: &str) -> TreePath {
         TreePath::new(text).unwrap()

@@ -192,6 +192,7 @@ fn an_archive_becomes_a_tree() {
             Node::File { mode, content } => format!("{path} {mode:o} {}", content.size()),
             Node::Symlink { target } => format!("{path} -> {target}"),
             Node::Hardlink { target } => format!("{path} = {target}"),
+            Node::Below { .. } => unreachable!("there is nothing below"),
         })
         .collect();
     assert_eq!(

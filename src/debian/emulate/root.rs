@@ -81,7 +81,7 @@ impl Root<'_> {
                 }
                 Some(Node::Hardlink { .. }) => return None,
                 // Directories need not be in the tree.
-                Some(Node::Dir { .. }) | None => {}
+                Some(Node::Dir { .. } | Node::Below { .. }) | None => {}
             }
         }
         None
