@@ -58,8 +58,15 @@ impl Fixture {
         let config = model::Image { cmd: vec!["/app.py".to_owned()], ..model::Image::default() };
         let image = |platform: &Platform| {
             let (platform, epoch, default_env) = (*platform, Epoch::default(), Vec::new());
-            let request =
-                ImageRequest { platform, epoch, config: &config, default_env, base: None, layers: &facts };
+            let request = ImageRequest {
+                platform,
+                epoch,
+                config: &config,
+                default_env,
+                base: None,
+                below: None,
+                layers: &facts,
+            };
             assemble(&request).unwrap()
         };
         let images: Vec<_> = platforms.iter().map(image).collect();

@@ -8,6 +8,10 @@
 pub const CREATED: &str = "org.opencontainers.image.created";
 /// Name for people: the last part of the spec's `image.name`.
 pub const TITLE: &str = "org.opencontainers.image.title";
+/// On a manifest: the image whose layers are the lowest, by name,
+pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+/// and by the digest of its manifest.
+pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 /// In the index of an OCI layout: the tag of an image.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// In the index of an OCI layout: the whole reference, as containerd reads it.

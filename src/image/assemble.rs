@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::annotation;
+use super::inherit::BaseImage;
 use crate::digest::{DiffId, Digest};
 use crate::epoch::Epoch;
 use crate::oci::config::{History, ImageConfig, Nothing, RootFs, RunConfig};
@@ -11,7 +12,7 @@ use crate::plan::LayerKind;
 use crate::spec::model;
 
 /// Where programs are looked for, in the order of Debian and of Docker's images.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// UTF-8 without a locale package.
 const LANG: &str = "C.UTF-8";
 /// Longest list in a history entry, in bytes; tools print it as one line.
@@ -27,6 +28,8 @@ pub struct ImageRequest<'a> {
     pub default_env: Vec<(String, String)>,
     /// `debian:bookworm`, for the manifest's annotation; none for scratch.
     pub base: Option<String>,
+    /// The image of somebody else below; then the lowest layers are its own, and what it says of a run holds.
+    pub below: Option<&'a BaseImage>,
     /// Lowest first.
     pub layers: &'a [ImageLayer],
 }
@@ -84,7 +87,10 @@ pub fn assemble(request: &ImageRequest<'_>) -> Result<Image, ImageError> {
     check_layers(request)?;
     let config = document("config", &config(request))?;
     let config_descriptor = Descriptor::of(MediaType::Config, &config);
-    let layers: Vec<_> = request.layers.iter().map(layer_descriptor).collect();
+    let below = request.below.map(|below| below.annotations.as_slice()).unwrap_or_default();
+    let below = below.iter().cloned().chain(std::iter::repeat_with(BTreeMap::new));
+    let layers: Vec<_> =
+        request.layers.iter().zip(below).map(|(layer, below)| layer_descriptor(layer, below)).collect();
     let manifest =
         ImageManifest::new(config_descriptor.clone(), layers.clone(), manifest_annotations(request));
     let manifest = document("manifest", &manifest)?;
@@ -124,7 +130,10 @@ fn check_layers(request: &ImageRequest<'_>) -> Result<(), ImageError> {
             let (title, media_type) = (layer.title.clone(), layer.media_type.clone());
             return Err(ImageError::MediaType { title, media_type });
         }
-        if let Some(first) = seen.insert(layer.diff_id, &layer.title) {
+        // What is in the base is not ours to put right.
+        if let Some(first) = seen.insert(layer.diff_id, &layer.title)
+            && !(request.below.is_some() && layer.kind == LayerKind::Base)
+        {
             return Err(ImageError::SameContent { first: first.clone(), second: layer.title.clone() });
         }
     }
@@ -140,33 +149,44 @@ fn config(request: &ImageRequest<'_>) -> ImageConfig {
         comment: None,
         empty_layer: false,
     };
+    let own = RunConfig {
+        user: spec.user.clone(),
+        exposed_ports: spec.ports.iter().map(|port| (port.clone(), Nothing {})).collect(),
+        env: env(request),
+        entrypoint: spec.entrypoint.clone(),
+        cmd: spec.cmd.clone(),
+        volumes: BTreeMap::new(),
+        working_dir: spec.workdir.clone(),
+        labels: spec.labels.clone(),
+        stop_signal: spec.stop_signal.clone(),
+        healthcheck: None,
+    };
+    let of_base =
+        layers.iter().filter(|layer| request.below.is_some() && layer.kind == LayerKind::Base).count();
+    let below = request.below.map(|below| below.history(of_base)).unwrap_or_default();
     ImageConfig {
         created: created.clone(),
         architecture: platform.architecture().to_owned(),
         os: platform.os().to_owned(),
         variant: platform.variant().map(str::to_owned),
-        config: RunConfig {
-            user: spec.user.clone(),
-            exposed_ports: spec.ports.iter().map(|port| (port.clone(), Nothing {})).collect(),
-            env: env(request),
-            entrypoint: spec.entrypoint.clone(),
-            cmd: spec.cmd.clone(),
-            volumes: BTreeMap::new(),
-            working_dir: spec.workdir.clone(),
-            labels: spec.labels.clone(),
-            stop_signal: spec.stop_signal.clone(),
+        config: match request.below {
+            Some(below) => below.settings(own, PATH),
+            None => own,
         },
         rootfs: RootFs {
             kind: "layers".to_owned(),
             diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
         },
-        history: layers.iter().map(history).collect(),
+        history: below.into_iter().chain(layers[of_base..].iter().map(history)).collect(),
     }
 }
 
-/// Sorted by name: ours, over them the content's, over them the spec's.
+/// Sorted by name: ours, over them the content's, over them the spec's. An image below has its own word on the first.
 fn env(request: &ImageRequest<'_>) -> Vec<String> {
-    let mut env = BTreeMap::from([("PATH", PATH), ("LANG", LANG)]);
+    let mut env = match request.below {
+        Some(_) => BTreeMap::new(),
+        None => BTreeMap::from([("PATH", PATH), ("LANG", LANG)]),
+    };
     env.extend(request.default_env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     env.extend(request.config.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
@@ -182,13 +202,15 @@ fn created_by(layer: &ImageLayer) -> String {
     }
 }
 
-fn layer_descriptor(layer: &ImageLayer) -> Descriptor {
+/// With annotations of ours over those that the layer had `below`.
+fn layer_descriptor(layer: &ImageLayer, below: BTreeMap<String, String>) -> Descriptor {
     let mut descriptor = Descriptor::new(layer.media_type.clone(), layer.digest, layer.size);
     let content = match layer.contents.is_empty() {
         true => layer.title.clone(),
         false => annotation::join(&layer.contents, annotation::CONTENT_MAX),
     };
-    descriptor.annotations = BTreeMap::from([
+    descriptor.annotations = below;
+    descriptor.annotations.extend([
         (annotation::LAYER_KIND.to_owned(), layer.kind.as_str().to_owned()),
         (annotation::LAYER_CONTENT.to_owned(), content),
     ]);
@@ -203,6 +225,10 @@ fn manifest_annotations(request: &ImageRequest<'_>) -> BTreeMap<String, String> 
     }
     if let Some(base) = &request.base {
         annotations.insert(annotation::BASE.to_owned(), base.clone());
+    }
+    if let Some(below) = request.below {
+        annotations.insert(annotation::BASE_NAME.to_owned(), below.name());
+        annotations.insert(annotation::BASE_DIGEST.to_owned(), below.manifest.to_string());
     }
     annotations.extend(request.config.annotations.clone());
     annotations

@@ -6,10 +6,13 @@
 
 pub mod annotation;
 pub mod assemble;
+mod inherit;
 pub mod inspect;
 
 #[cfg(test)]
 mod tests;
+
+pub use inherit::{BaseImage, search_path};
 
 pub use assemble::{Image, ImageError, ImageLayer, ImageRequest, Index, assemble, index};
 pub use inspect::{InspectError, Inspection, inspect};

@@ -56,6 +56,7 @@ fn request<'a>(platform: Platform, config: &'a model::Image, layers: &'a [ImageL
         config,
         default_env: vec![("PATH".to_owned(), "/opt/python/bin:/usr/bin".to_owned())],
         base: Some("debian:bookworm".to_owned()),
+        below: None,
         layers,
     }
 }
@@ -220,4 +221,50 @@ size         8.60 GB in 5 layers
     assert!(matches!(inspect(&image.descriptor, &documents, None), Err(inspect::InspectError::Corrupt(_))));
     let layer = Descriptor::of(MediaType::LayerTar, b"");
     assert!(matches!(inspect(&layer, &documents, None), Err(inspect::InspectError::NoImage { .. })));
+}
+
+#[test]
+fn an_image_below_comes_first_in_everything() {
+    let mut layers = layers();
+    layers.remove(1);
+    layers[0].media_type = MediaType::LayerTarZstd;
+    // Another builder's empty layer, twice.
+    layers.insert(1, layers[0].clone());
+    let plain = model::Image::default();
+    let base = assemble(&request(Platform::LinuxAmd64, &plain, &layers[2..3])).unwrap();
+    let below = BaseImage {
+        reference: "registry.example/team/base:1".parse().unwrap(),
+        manifest: Digest::of("manifest"),
+        config: ImageConfig::parse(&base.config).unwrap(),
+        annotations: vec![BTreeMap::from([("toc".to_owned(), "x".to_owned())]), BTreeMap::new()],
+        scripts: Some("/opt/venv/bin".to_owned()),
+    };
+    let config = settings();
+    let asked = ImageRequest {
+        below: Some(&below),
+        base: None,
+        default_env: Vec::new(),
+        ..request(Platform::LinuxAmd64, &config, &layers)
+    };
+    let image = assemble(&asked).unwrap();
+    let manifest = ImageManifest::parse(&image.manifest).unwrap();
+    let digests: Vec<_> = manifest.layers.iter().map(|layer| layer.digest).collect();
+    assert_eq!(digests, layers.iter().map(|layer| layer.digest).collect::<Vec<_>>());
+    assert_eq!(manifest.layers[0].media_type, MediaType::LayerTarZstd);
+    assert_eq!(manifest.layers[0].annotation("toc"), Some("x"));
+    assert_eq!(manifest.layers[0].annotation(annotation::LAYER_KIND), Some("base"));
+    assert_eq!(manifest.layers[1].annotation("toc"), None);
+    assert_eq!(manifest.annotations[annotation::BASE_NAME], "registry.example/team/base:1");
+    assert_eq!(manifest.annotations[annotation::BASE_DIGEST], Digest::of("manifest").to_string());
+    assert!(!manifest.annotations.contains_key(annotation::BASE));
+    let config = ImageConfig::parse(&image.config).unwrap();
+    // Its history does not fit its layers here, so it is told anew.
+    let history: Vec<_> = config.history.iter().map(|entry| entry.created_by.clone().unwrap()).collect();
+    assert_eq!(history[0], "registry.example/team/base:1, layer 1 of 2");
+    assert_eq!(history[2], "mlbuild layer wheel: torch 2.9.1");
+    assert_eq!((history.len(), config.rootfs.diff_ids.len()), (5, 5));
+    assert_eq!(
+        config.config.env,
+        ["LANG=C", "PATH=/opt/venv/bin:/opt/python/bin:/usr/bin", "HF_HOME=/models"]
+    );
 }
