@@ -194,6 +194,9 @@ impl Failure {
                     hint("somebody else may have pushed at the same moment: look, and push again")
                 }
                 EngineError::Registry(error) => error.hints(),
+                EngineError::Base { source, .. } | EngineError::BasePython { source, .. } => {
+                    source.hint().into_iter().collect()
+                }
                 _ => hint_of_the_system(error).into_iter().collect(),
             },
             Self::Request { hint, .. } => hint.iter().cloned().collect(),

@@ -6,7 +6,7 @@ use super::build::{BuiltImage, BuiltLayer, Work};
 use super::files::FilesLayer;
 use super::{Engine, EngineError, Event, Project};
 use crate::digest::Digest;
-use crate::image::{self, Image, ImageLayer, ImageRequest};
+use crate::image::{self, BaseImage, Image, ImageLayer, ImageRequest};
 use crate::lock::model::Lock;
 use crate::oci::{Descriptor, Platform, Reference};
 use crate::store::ImageRecord;
@@ -18,6 +18,8 @@ pub(super) struct Assembled {
     pub image: Image,
     pub layers: Vec<BuiltLayer>,
     pub pruned: Option<Pruned>,
+    /// Documents of the image below, kept for as long as this one: a build reads them.
+    below: Vec<Digest>,
 }
 
 impl Assembled {
@@ -25,6 +27,7 @@ impl Assembled {
         project: &Project,
         lock: &Lock,
         work: Work,
+        below: Option<&BaseImage>,
         files: &[FilesLayer],
         pruned: Option<Pruned>,
     ) -> Result<Self, EngineError> {
@@ -45,9 +48,12 @@ impl Assembled {
             config: &project.spec.image,
             default_env: Vec::new(),
             base: plan.suite.map(|_| lock.inputs.base.clone()),
+            below,
             layers: &of_image,
         };
-        Ok(Self { platform: plan.platform, image: image::assemble(&request)?, layers, pruned })
+        let of_base = lock.bases.iter().filter(|base| base.platform == plan.platform);
+        let below = of_base.flat_map(|base| [base.manifest, base.config]).collect();
+        Ok(Self { platform: plan.platform, image: image::assemble(&request)?, layers, pruned, below })
     }
 
     pub(super) fn built(&self) -> BuiltImage {
@@ -126,7 +132,12 @@ impl Engine {
                 platforms: images.iter().map(|image| image.platform.to_string()).collect(),
                 spec: project.spec_path.canonicalize().ok().map(|path| path.display().to_string()),
                 layers: documents.layers.keys().copied().collect(),
-                blobs: documents.by_digest.keys().copied().collect(),
+                blobs: images
+                    .iter()
+                    .flat_map(|image| &image.below)
+                    .chain(documents.by_digest.keys())
+                    .copied()
+                    .collect(),
                 size: documents.layers.values().sum(),
             };
             self.name(&record, elsewhere)?;

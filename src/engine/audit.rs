@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::base_look::BaseLibraries;
 use super::build::Work;
 use super::files::FilesLayer;
 use super::form::LayerExtra;
@@ -26,6 +27,20 @@ impl Engine {
         let mut elf: Vec<(TreePath, ElfFacts)> = Vec::new();
         let mut links = BTreeMap::new();
         let mut pruned = Pruned::default();
+        let mut directories: Vec<String> = CONF_DIRS.iter().map(|&directory| directory.to_owned()).collect();
+        let base: Vec<_> = work.plan.base_layers().collect();
+        // What nobody has looked at here cannot be said to lack anything.
+        let mut is_known = true;
+        if !base.is_empty() {
+            let found = self.base_libraries(&base)?;
+            is_known = found.is_some();
+            let BaseLibraries { elf: libraries, links: of_base, directories: more } =
+                found.unwrap_or_default();
+            let path = |text: &str| TreePath::new(text).ok();
+            elf.extend(libraries.into_iter().filter_map(|(at, facts)| Some((path(&at)?, facts))));
+            links.extend(of_base.into_iter().filter_map(|(at, target)| Some((path(&at)?, target))));
+            directories.extend(more);
+        }
         let layers = work.known.iter().flatten().chain(files.iter().map(|layer| &layer.facts));
         for facts in layers {
             let extra = LayerExtra::parse(facts)?;
@@ -43,8 +58,10 @@ impl Engine {
             self.reporter.event(Event::Note(text));
         }
         let multiarch = work.plan.platform.multiarch();
-        let mut directories: Vec<String> = CONF_DIRS.iter().map(|&directory| directory.to_owned()).collect();
         directories.push(format!("usr/local/lib/{multiarch}"));
+        if !is_known {
+            return Ok(pruned);
+        }
         for missing in elf::audit(&elf, &links, &directories, work.plan.platform) {
             if missing.verdict == Verdict::Absent {
                 self.reporter.event(Event::Warning(text(&missing, work)));
@@ -64,7 +81,9 @@ fn text(missing: &Missing, work: &Work) -> String {
         "{}: nothing in the image provides {}, which /{first}{others} needs",
         work.plan.platform, missing.library
     );
-    if let Some(package) = missing.hint {
+    if !work.plan.debs.is_empty()
+        && let Some(package) = missing.hint
+    {
         // Debian 13 renamed libraries whose interface changed with 64-bit times.
         let renamed = work.plan.suite == Some(Suite::Trixie) && RENAMED_IN_TRIXIE.contains(&package);
         let package = format!("{package}{}", if renamed { "t64" } else { "" });

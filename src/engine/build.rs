@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::assemble::{Assembled, Documents};
+use super::base::BaseName;
 use super::form::LayerExtra;
 use super::layer_store::{Known, LayerStore};
 use super::lower::Lower;
@@ -23,7 +24,7 @@ use crate::export::{ExportError, Format, Target};
 use crate::lock;
 use crate::lock::model::Lock;
 use crate::oci::{MediaType, Platform, Reference};
-use crate::plan::{self, LARGE_LAYER, LayerKind, LayerPlan, Plan, PlanOptions, PlannedWheel};
+use crate::plan::{self, LARGE_LAYER, LayerKind, LayerPlan, LayerSource, Plan, PlanOptions, PlannedWheel};
 use crate::size;
 use crate::store::{LayerFacts, StoreError, corrupt_blob};
 use crate::wheel::{self, Installed, Pruned};
@@ -293,6 +294,11 @@ impl Engine {
             (layers, image, Known::of(&works), sets)
         });
         let mut lower = Lower::default();
+        if project.puts_files() {
+            for base in lock.bases.iter().filter(|base| platforms.contains(&base.platform)) {
+                lower.add_base(&self.base_paths(lock, base)?);
+            }
+        }
         for facts in works.iter().flat_map(|work| &work.known).flatten() {
             lower.add(&LayerExtra::parse(facts)?);
         }
@@ -304,7 +310,9 @@ impl Engine {
                 true => None,
                 false => Some(self.audit(&work, &files)?),
             };
-            images.push(Assembled::new(project, lock, work, &files, pruned)?);
+            let scripts = work.plan.scheme.as_ref().map(|scheme| format!("/{}", scheme.scripts));
+            let below = self.base_image(lock, work.plan.platform, scripts)?;
+            images.push(Assembled::new(project, lock, work, below.as_ref(), &files, pruned)?);
         }
         let documents = Documents::new(&images)?;
         let elsewhere = request.push || !request.targets.is_empty();
@@ -380,7 +388,14 @@ impl Engine {
             self.reporter.event(Event::Warning(text));
         }
         let mut work = Work { trust, ..Work::new(lock, plan) };
+        let base = BaseName::of(&lock.inputs)?;
         for at in 0..work.plan.layers.len() {
+            let layer = &work.plan.layers[at];
+            if let (LayerSource::Oci(of_base), Some(base)) = (&layer.source, &base) {
+                work.known[at] = Some(self.base_layer(&base.place, of_base, &layer.key)?);
+                work.reused[at] = true;
+                continue;
+            }
             let mut known = self.known(&work.plan.layers[at])?;
             if let Some(facts) = known.as_ref().filter(|facts| !facts.origins.is_empty())
                 && (trust == Trust::Own || work.seals.breach(&work.plan, at, facts)?.is_some())

@@ -56,6 +56,10 @@ pub enum EngineError {
     NoPlatform(Platform),
     #[error("no Debian base could be resolved")]
     Archive(#[source] crate::archive::ArchiveError),
+    #[error("the base {reference} cannot be used")]
+    Base { reference: String, source: crate::base::BaseError },
+    #[error("Python {request} was not found in the base {reference}")]
+    BasePython { request: String, reference: String, source: crate::base::BaseError },
     #[error("cannot resolve the Python packages for {platform}")]
     Resolve { platform: Platform, source: ResolveError },
     #[error("{file} was replaced: the lock has {before}, the index now says {now}")]
@@ -179,6 +183,8 @@ impl EngineError {
                 ResolveError::Hash { .. } | ResolveError::Foul { .. } => ErrorKind::Integrity,
                 _ => ErrorKind::Request,
             },
+            Self::Base { source, .. } if source.is_integrity() => ErrorKind::Integrity,
+            Self::Base { .. } | Self::BasePython { .. } => ErrorKind::Request,
             Self::Python { source, .. } => of_chain(&**source, ErrorKind::Request),
             Self::Fetch(errors) => {
                 let integrity = errors.iter().any(FetchError::is_integrity);

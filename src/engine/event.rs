@@ -71,8 +71,10 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Debian's indexes and the closure of packages.
+    /// Debian's indexes and the closure of packages, or what a registry has under a name.
     ResolveBase,
+    /// Layers of a registry's image, for the Python and the links in it.
+    LookAtBase,
     ResolvePython,
     /// Python packages of one platform after the other.
     ResolvePackages,
@@ -94,7 +96,8 @@ impl Phase {
     /// What a person reads while it lasts.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::ResolveBase => "resolving the Debian base",
+            Self::ResolveBase => "resolving the base",
+            Self::LookAtBase => "looking at the base",
             Self::ResolvePython => "resolving Python",
             Self::ResolvePackages => "resolving Python packages",
             Self::Assemble => "assembling layers",
@@ -111,6 +114,7 @@ impl Phase {
     pub const fn key(self) -> &'static str {
         match self {
             Self::ResolveBase => "resolve-base",
+            Self::LookAtBase => "look-at-base",
             Self::ResolvePython => "resolve-python",
             Self::ResolvePackages => "resolve-packages",
             Self::Assemble => "assemble",

@@ -170,6 +170,15 @@ impl Engine {
             }
             record.extend(installed.record.iter().map(|(path, digest)| (path.clone(), *digest)));
         }
+        for directory in &work.plan.directories {
+            let below = format!("{}/", directory.path);
+            let is_used = tree.keys().any(|path| path.as_str().starts_with(&below));
+            if let Ok(path) = TreePath::new(&directory.path)
+                && is_used
+            {
+                tree.entry(path).or_insert(directory.node());
+            }
+        }
         let scheme = work.plan.scheme.as_ref().expect("a plan with wheels has a scheme");
         let failed = |source| self.blame(&work.plan, scheme, layer, wheels, source);
         let recipe = Recipe::build(&tree, work.plan.epoch).map_err(failed)?;
@@ -317,7 +326,7 @@ fn links(tree: &Tree) -> Vec<(String, String)> {
     let link = |(path, node): (&TreePath, &Node)| match node {
         Node::Symlink { target } => Some((path.to_string(), target.clone())),
         Node::Hardlink { target } => Some((path.to_string(), format!("/{target}"))),
-        Node::Dir { .. } | Node::File { .. } => None,
+        Node::Dir { .. } | Node::Below { .. } | Node::File { .. } => None,
     };
     tree.iter().filter_map(link).collect()
 }

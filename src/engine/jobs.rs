@@ -237,7 +237,7 @@ impl Engine {
         };
         let composed = match &plan.layers[last].source {
             LayerSource::Debian(part) => Some(self.compose(plan, *part)?),
-            LayerSource::Standalone(_) | LayerSource::Wheels(_) => None,
+            LayerSource::Oci(_) | LayerSource::Standalone(_) | LayerSource::Wheels(_) => None,
         };
         let mut made = Vec::new();
         for &at in &job.layers {
@@ -246,6 +246,7 @@ impl Engine {
                 (LayerSource::Debian(part), Some(composed)) => {
                     self.form_debian(plan, layer, *part, composed, keep)?
                 }
+                (LayerSource::Oci(_), _) => unreachable!("a layer of the base is there, or in its registry"),
                 (LayerSource::Debian(_), None) => {
                     unreachable!("a job has the Debian layers of one composition")
                 }

@@ -262,7 +262,8 @@ impl Known {
     pub fn of(works: &[Work]) -> Vec<Self> {
         let mut known: Vec<Self> = Vec::new();
         for work in works {
-            for (layer, facts) in work.plan.layers.iter().zip(&work.known) {
+            let ours = work.plan.layers.iter().zip(&work.known).filter(|(layer, _)| !layer.is_given());
+            for (layer, facts) in ours {
                 if let Some(facts) = facts.as_ref().filter(|_| known.iter().all(|one| one.key != layer.key)) {
                     known.push(Self { key: layer.key, title: layer.title.clone(), facts: facts.clone() });
                 }

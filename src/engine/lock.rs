@@ -76,25 +76,30 @@ impl Engine {
         }
         let old = previous.as_ref().map(|(lock, _)| lock);
         let upgrade = &request.upgrade;
-        let guess = guess(project, &inputs);
+        let bases = self.lock_image(project, &inputs, old, request)?;
+        let (bases, of_base) = self.look_at_bases(project, &inputs, old, bases)?;
+        let guess = guess(project, &inputs).or_else(|| of_base.clone());
         // The Debian base and the Python packages come from different servers, and a guess of the base's Python is nearly
         // always right: so both are resolved at once.
         let (base, guessed) = std::thread::scope(|threads| {
             let packages = guess.as_ref().map(|python| {
-                threads.spawn(|| self.lock_packages(project, &inputs, old, upgrade, Some(python)))
+                threads.spawn(|| self.lock_packages(project, &inputs, old, upgrade, Some(python), &bases))
             });
             let base = self.lock_base(project, &inputs, old, upgrade);
             let packages = packages.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
             (base, packages)
         });
         let base = base?;
-        let python = self.lock_python(project, &inputs, old, upgrade, &base)?;
+        let python = match of_base {
+            Some(python) => Some(python),
+            None => self.lock_python(project, &inputs, old, upgrade, &base)?,
+        };
         let packages = match guessed {
             Some(packages) if python == guess => packages?,
-            _ => self.lock_packages(project, &inputs, old, upgrade, python.as_ref())?,
+            _ => self.lock_packages(project, &inputs, old, upgrade, python.as_ref(), &bases)?,
         };
         let seals = Vec::new();
-        let mut lock = Lock { inputs, suites: base.suites, python, debs: base.debs, packages, seals };
+        let mut lock = Lock { inputs, suites: base.suites, bases, python, debs: base.debs, packages, seals };
         lock.normalise();
         if let Some(old) = old {
             lock.seals = self.kept_seals(project, old, &lock, request.seal)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Engine, EngineError, Event, Phase, Project, Upgrade};
-use crate::lock::model::{Dependency, Inputs, Lock, PackageLock, PythonLock, WheelLock};
+use crate::lock::model::{BaseLock, Dependency, Inputs, Lock, PackageLock, PythonLock, WheelLock};
 use crate::oci::Platform;
 use crate::resolve::{self, Pin, Request, Resolution, Resolved};
 use crate::spec::model::Base;
@@ -19,12 +19,14 @@ impl Engine {
         old: Option<&Lock>,
         upgrade: &Upgrade,
         python: Option<&PythonLock>,
+        bases: &[BaseLock],
     ) -> Result<Vec<PackageLock>, EngineError> {
         let Some(python) = python else { return Ok(Vec::new()) };
         if let Some(old) = old
             && !touches(upgrade, old)
             && same_packages(&old.inputs, inputs)
             && old.python.as_ref().is_some_and(|old| old.version == python.version)
+            && same_libc(&old.bases, bases)
         {
             return Ok(old.packages.clone());
         }
@@ -36,7 +38,8 @@ impl Engine {
         };
         let mut merged = Merged::default();
         for &platform in &inputs.platforms {
-            let resolution = self.resolve_platform(project, inputs, python, platform, &pins, upgrade)?;
+            let resolution =
+                self.resolve_platform(project, inputs, python, (platform, bases), &pins, upgrade)?;
             for warning in &resolution.warnings {
                 self.reporter.event(Event::Warning(format!("{platform}: {warning}")));
             }
@@ -60,19 +63,24 @@ impl Engine {
         project: &Project,
         inputs: &Inputs,
         python: &PythonLock,
-        platform: Platform,
+        (platform, bases): (Platform, &[BaseLock]),
         pins: &[Pin],
         upgrade: &Upgrade,
     ) -> Result<Resolution, EngineError> {
         let asked = project.python.as_ref().expect("a locked Python comes from the spec's [python]");
         let spec = project.spec.python.as_ref().expect("a locked Python comes from the spec's [python]");
-        let Base::Debian(debian) = &project.spec.base else {
-            return Err(EngineError::Usage("a scratch base has no C library, which Python needs".into()));
+        let glibc = match &project.spec.base {
+            Base::Debian(debian) => Some(debian.suite.glibc()),
+            Base::Oci(_) => bases.iter().find(|base| base.platform == platform).and_then(BaseLock::glibc),
+            Base::Scratch => None,
+        };
+        let Some(glibc) = glibc else {
+            return Err(EngineError::Usage("a base without a C library cannot have Python".into()));
         };
         let request = Request {
             platform,
             python: python.version.clone(),
-            glibc: debian.suite.glibc(),
+            glibc,
             requirements: asked.requirements.clone(),
             constraints: asked.constraints.clone(),
             indexes: project.indexes(),
@@ -172,6 +180,13 @@ fn same_packages(old: &Inputs, new: &Inputs) -> bool {
         ..inputs.clone()
     };
     part(old) == part(new)
+}
+
+/// Another C library may load other wheels.
+fn same_libc(old: &[BaseLock], new: &[BaseLock]) -> bool {
+    let of =
+        |bases: &[BaseLock]| bases.iter().map(|base| (base.platform, base.glibc.clone())).collect::<Vec<_>>();
+    of(old) == of(new)
 }
 
 /// Packages of all platforms, by name and version.

@@ -32,6 +32,7 @@ impl Engine {
         let Some(python) = &project.spec.python else { return Ok(None) };
         match python.provider {
             PythonProvider::Debian => Ok(Some(debian(python, base)?)),
+            PythonProvider::Base => unreachable!("what the base brings was found when it was looked at"),
             PythonProvider::Standalone => {
                 if let Some(old) = old
                     && *upgrade != Upgrade::All

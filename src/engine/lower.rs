@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::EngineError;
 use super::form::LayerExtra;
+use crate::lock::model::{BaseDirectory, BasePaths};
 use crate::tree::{Node, Tree, TreePath};
 
 /// Links followed before a path counts as one that leads in circles.
@@ -17,8 +18,8 @@ const MOST_LINKS: usize = 16;
 #[derive(Default)]
 pub(super) struct Lower {
     links: BTreeMap<String, String>,
-    /// Directories whose mode is not 0755.
-    modes: BTreeMap<TreePath, u32>,
+    /// Directories whose mode is not 0755, or whose owner is not root, as they are to be named again.
+    directories: BTreeMap<TreePath, Node>,
     /// Where user files went so far.
     taken: BTreeSet<TreePath>,
 }
@@ -26,8 +27,16 @@ pub(super) struct Lower {
 impl Lower {
     pub(super) fn add(&mut self, extra: &LayerExtra) {
         self.links.extend(extra.passages.iter().cloned());
-        let path = |(path, mode): &(String, u32)| Some((TreePath::new(path).ok()?, *mode));
-        self.modes.extend(extra.directories.iter().filter_map(path));
+        let path =
+            |(path, mode): &(String, u32)| Some((TreePath::new(path).ok()?, Node::Dir { mode: *mode }));
+        self.directories.extend(extra.directories.iter().filter_map(path));
+    }
+
+    /// A base that somebody else has made.
+    pub(super) fn add_base(&mut self, paths: &BasePaths) {
+        self.links.extend(paths.links.iter().cloned());
+        let path = |directory: &BaseDirectory| Some((TreePath::new(&directory.path).ok()?, directory.node()));
+        self.directories.extend(paths.directories.iter().filter_map(path));
     }
 
     /// `tree` with every path where it really goes, and the directories above it as they are below.
@@ -36,12 +45,12 @@ impl Lower {
         for (path, node) in tree {
             let place = place(&self.links, &path)?;
             for parent in place.parents() {
-                if let Some(&mode) = self.modes.get(&parent) {
-                    settled.entry(parent).or_insert(Node::Dir { mode });
+                if let Some(directory) = self.directories.get(&parent) {
+                    settled.entry(parent).or_insert_with(|| directory.clone());
                 }
             }
-            let node = match (node, self.modes.get(&place)) {
-                (Node::Dir { .. }, Some(&mode)) => Node::Dir { mode },
+            let node = match (node, self.directories.get(&place)) {
+                (Node::Dir { .. }, Some(directory)) => directory.clone(),
                 (node, _) => node,
             };
             if !self.taken.insert(place.clone()) {
@@ -62,7 +71,7 @@ pub(super) fn passages(tree: &Tree) -> Vec<(String, String)> {
         .iter()
         .filter_map(|(path, node)| match node {
             Node::Symlink { target } => Some((path.to_string(), target.clone())),
-            Node::Dir { .. } | Node::File { .. } | Node::Hardlink { .. } => None,
+            Node::Dir { .. } | Node::Below { .. } | Node::File { .. } | Node::Hardlink { .. } => None,
         })
         .collect();
     let leads_to_file = |link: &str| {
@@ -158,6 +167,26 @@ mod tests {
         }
         let home = settled("home/nonroot", Node::Dir { mode: 0o755 });
         assert_eq!(home, [("home/nonroot".to_owned(), Some(0o1777))]);
+    }
+
+    #[test]
+    fn what_a_base_has_is_left_as_it_is() {
+        let mut lower = Lower::default();
+        let directory = |path: &str, mode, owner| BaseDirectory { path: path.to_owned(), mode, owner };
+        lower.add_base(&BasePaths {
+            links: vec![("srv/app".to_owned(), "/home/ann".to_owned())],
+            directories: vec![directory("home/ann", 0o755, (1000, 100)), directory("tmp", 0o1777, (0, 0))],
+        });
+        let mut settled = |path: &str| {
+            let tree = Tree::from([(TreePath::new(path).unwrap(), Node::Dir { mode: 0o755 })]);
+            format!("{:?}", lower.settle(tree).unwrap())
+        };
+        assert_eq!(
+            settled("srv/app/x"),
+            "{\"home/ann\": Below { mode: 493, owner: (1000, 100) }, \"home/ann/x\": Dir { mode: 493 }}"
+        );
+        assert_eq!(settled("home/ann"), "{\"home/ann\": Below { mode: 493, owner: (1000, 100) }}");
+        assert_eq!(settled("tmp"), "{\"tmp\": Dir { mode: 1023 }}");
     }
 
     #[test]

@@ -8,6 +8,8 @@
 
 mod assemble;
 mod audit;
+mod base;
+mod base_look;
 mod bring;
 mod build;
 mod cancel;

@@ -90,17 +90,23 @@ impl Project {
         indexes
     }
 
+    /// Whether files of the project, or a directory of their own, go upon the layers below.
+    pub(super) fn puts_files(&self) -> bool {
+        let workdir = self.spec.image.workdir.as_deref().is_some_and(|workdir| workdir != "/");
+        workdir || !self.spec.copies.is_empty()
+    }
+
     /// What a lock for this project has to be made from.
     pub fn inputs(&self) -> Inputs {
         let spec = &self.spec;
         let mut inputs = Inputs { platforms: spec.image.platforms.clone(), ..Inputs::default() };
+        inputs.base = base_text(&spec.base);
         match &spec.base {
             Base::Debian(debian) => {
-                inputs.base = base_text(Some(debian.suite));
                 inputs.snapshot = debian.snapshot.clone();
                 inputs.debian_packages = debian.packages.clone();
             }
-            Base::Scratch => inputs.base = base_text(None),
+            Base::Oci(_) | Base::Scratch => {}
         }
         inputs.prune = prune_rules(spec.prune);
         if let (Some(python), Some(asked)) = (&spec.python, &self.python) {

@@ -83,7 +83,7 @@ impl Engine {
         let mut anew = Vec::new();
         for (w, work) in works.iter().enumerate() {
             proof.stale.extend(seal::stale(lock, &work.plan));
-            proof.layers += work.plan.layers.len();
+            proof.layers += work.plan.layers.iter().filter(|layer| !layer.is_given()).count();
             for l in (0..work.plan.layers.len()).filter(|l| work.seals.layer(*l).is_some()) {
                 proof.sealed += 1;
                 match self.is_at_hand(&work.plan, l) {
@@ -129,6 +129,7 @@ impl Engine {
         let mut seen = BTreeSet::new();
         let all =
             works.iter().enumerate().flat_map(|(w, work)| (0..work.plan.layers.len()).map(move |l| (w, l)));
+        let all = all.filter(|(w, l)| !works[*w].plan.layers[*l].is_given());
         let mut all: Vec<_> = all.filter(|(w, l)| seen.insert(works[*w].plan.layers[*l].key)).collect();
         let of = all.len();
         let checks: Vec<_> = match request.sample {

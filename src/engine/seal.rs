@@ -31,7 +31,8 @@ impl Seals {
     pub(super) fn of(lock: &Lock, plan: &Plan) -> Self {
         let seal = lock.seals.iter().find(|seal| seal.platform == plan.platform);
         let of = |layer: &LayerPlan| {
-            let sealed = seal?.layers.iter().find(|sealed| sealed.key == layer.key)?.clone();
+            let seal = seal.filter(|_| !layer.is_given())?;
+            let sealed = seal.layers.iter().find(|sealed| sealed.key == layer.key)?.clone();
             // Whatever is said: wheels bring no links.
             let plain = SealedLayer { links: Vec::new(), directories: Vec::new(), ..sealed.clone() };
             Some(if is_of_wheels(layer) { plain } else { sealed })
@@ -215,6 +216,10 @@ pub(super) fn stale(lock: &Lock, plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
     for sealed in &seal.layers {
         match place(sealed).map(|at| &plan.layers[at]) {
+            Some(layer) if layer.is_given() => {
+                found
+                    .push(format!("`{}` of {platform} is the base's, and sealed all the same", sealed.title));
+            }
             None => found
                 .push(format!("`{}` of {platform} is sealed, but is no layer of this lock", sealed.title)),
             Some(layer) if layer.title != sealed.title => {
@@ -264,7 +269,8 @@ impl Engine {
             let Work { plan, known, .. } = work;
             let known =
                 known.iter().map(|facts| facts.as_ref().expect("every layer of the plan has been formed"));
-            let layers = plan.layers.iter().zip(known).map(|(layer, facts)| sealed(layer, facts));
+            let ours = plan.layers.iter().zip(known).filter(|(layer, _)| !layer.is_given());
+            let layers = ours.map(|(layer, facts)| sealed(layer, facts));
             let layers = layers.collect::<Result<Vec<_>, _>>()?;
             if !layers.is_empty() {
                 let wheel_set = plan.scheme.as_ref().map(|_| plan.wheel_set);
@@ -293,7 +299,7 @@ impl Engine {
                 Some(SealedLayer { title: layer.title.clone(), ..sealed? })
             };
             let layers: Vec<_> = of.layers.into_iter().zip(&plan.layers).filter_map(titled).collect();
-            all += plan.layers.len();
+            all += plan.layers.iter().filter(|layer| !layer.is_given()).count();
             kept += layers.len();
             if !layers.is_empty() {
                 let wheel_set = of.wheels_agree.then_some(plan.wheel_set);

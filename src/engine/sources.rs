@@ -30,7 +30,7 @@ impl Origins {
     pub(super) fn of(project: &Project) -> Result<Self, EngineError> {
         let spec_mirrors: &[String] = match &project.spec.base {
             Base::Debian(debian) => &debian.mirrors,
-            Base::Scratch => &[],
+            Base::Oci(_) | Base::Scratch => &[],
         };
         let python = project.spec.python.as_ref().and_then(|python| python.mirror.as_ref());
         Ok(Self {

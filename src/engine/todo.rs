@@ -70,6 +70,7 @@ impl<'a> Todo<'a> {
 /// What the layer is made from, as downloads.
 fn needs(lock: &Lock, plan: &Plan, layer: usize, origins: &Origins) -> BTreeMap<Digest, Want> {
     match &plan.layers[layer].source {
+        LayerSource::Oci(_) => BTreeMap::new(),
         LayerSource::Debian(part) => {
             plan.debs_of(*part).map(|deb| (deb.sha256, origins.deb(lock, deb))).collect()
         }
@@ -84,6 +85,7 @@ fn needs(lock: &Lock, plan: &Plan, layer: usize, origins: &Origins) -> BTreeMap<
 pub(super) fn sources_of(plan: &Plan, layer: usize) -> BTreeSet<Digest> {
     match &plan.layers[layer].source {
         _ if takes_from_all(plan, layer) => all_wheels(plan),
+        LayerSource::Oci(_) => BTreeSet::new(),
         LayerSource::Debian(part) => plan.debs_of(*part).map(|deb| deb.sha256).collect(),
         LayerSource::Standalone(archive) => [archive.sha256].into(),
         LayerSource::Wheels(wheels) => wheels.iter().map(|wheel| wheel.sha256).collect(),

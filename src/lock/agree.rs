@@ -76,6 +76,13 @@ impl Check<'_> {
                 self.places(python, &policy);
                 self.debian_interpreter(python, &minor, &lock.debs);
             }
+            PythonProvider::Base => {
+                // Where it lies is the base's affair; the rest follows from that, in one of two ways.
+                let layout = PythonLock::of_base(&python.version, &python.executable, &python.prefix);
+                let is_debian = python.site_packages.ends_with("/dist-packages");
+                let expected = if is_debian { PythonLock::debian(&python.version) } else { layout };
+                self.places(python, &PythonLock { executable: python.executable.clone(), ..expected });
+            }
             PythonProvider::Standalone => {
                 // The interpreter itself says where below its own place it installs to, and how it calls the directory.
                 let program = format!("/bin/python{minor}");

@@ -3,12 +3,13 @@
 //! A file that keeps its name and changes its bytes is the mark of a tampered index or a rebuilt release: it is
 //! listed first among the changes of its package and begins with `!`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
-use super::model::Lock;
+use super::model::{Lock, OCI};
 use super::satisfies::{self, Drift, EXCEPTION};
 use crate::digest::Digest;
 use crate::oci::Platform;
@@ -36,6 +37,7 @@ pub struct Change {
 #[serde(rename_all = "kebab-case")]
 pub enum What {
     Suite,
+    Base,
     Python,
     Deb,
     Package,
@@ -122,7 +124,7 @@ fn with_file_name(mut drift: Drift, locks: [&Lock; 2]) -> Drift {
 struct Facts<'a>(BTreeMap<(What, &'a str, Option<Platform>), Fact<'a>>);
 
 struct Fact<'a> {
-    version: &'a str,
+    version: Cow<'a, str>,
     file: &'a str,
     digest: Digest,
 }
@@ -131,12 +133,19 @@ impl<'a> Facts<'a> {
     fn of(lock: &'a Lock) -> Self {
         let mut facts = BTreeMap::new();
         for suite in &lock.suites {
-            let fact = Fact { version: &suite.date, file: "InRelease", digest: suite.inrelease };
+            let fact =
+                Fact { version: suite.date.as_str().into(), file: "InRelease", digest: suite.inrelease };
             facts.insert((What::Suite, suite.suite.as_str(), None), fact);
+        }
+        for base in &lock.bases {
+            // An image has no version but its digest.
+            let fact = Fact { version: base.manifest.to_string().into(), file: "", digest: base.manifest };
+            let name = lock.inputs.base.strip_prefix(OCI).unwrap_or(&lock.inputs.base);
+            facts.insert((What::Base, name, Some(base.platform)), fact);
         }
         if let Some(python) = &lock.python {
             let none = Digest::from_bytes([0; 32]);
-            let fact = |file, digest| Fact { version: &python.version, file, digest };
+            let fact = |file, digest| Fact { version: python.version.as_str().into(), file, digest };
             if python.archives.is_empty() {
                 facts.insert((What::Python, "python", None), fact("", none));
             }
@@ -147,13 +156,14 @@ impl<'a> Facts<'a> {
         }
         for deb in &lock.debs {
             let file = deb.filename.rsplit('/').next().unwrap_or_default();
-            let fact = Fact { version: &deb.version, file, digest: deb.sha256 };
+            let fact = Fact { version: deb.version.as_str().into(), file, digest: deb.sha256 };
             facts.insert((What::Deb, deb.name.as_str(), Some(deb.platform)), fact);
         }
         for package in &lock.packages {
             for wheel in &package.wheels {
                 for platform in &wheel.platforms {
-                    let fact = Fact { version: &package.version, file: &wheel.name, digest: wheel.sha256 };
+                    let version = package.version.as_str().into();
+                    let fact = Fact { version, file: &wheel.name, digest: wheel.sha256 };
                     facts.insert((What::Package, package.name.as_str(), Some(*platform)), fact);
                 }
             }
@@ -165,18 +175,18 @@ impl<'a> Facts<'a> {
 fn compare(old: Option<&Fact<'_>>, new: Option<&Fact<'_>>) -> Option<How> {
     match (old, new) {
         (None, None) => None,
-        (None, Some(new)) => Some(How::Added { version: new.version.to_owned() }),
-        (Some(old), None) => Some(How::Removed { version: old.version.to_owned() }),
+        (None, Some(new)) => Some(How::Added { version: new.version.to_string() }),
+        (Some(old), None) => Some(How::Removed { version: old.version.to_string() }),
         (Some(old), Some(new)) if old.version != new.version => {
-            Some(How::Changed { from: old.version.to_owned(), to: new.version.to_owned() })
+            Some(How::Changed { from: old.version.to_string(), to: new.version.to_string() })
         }
         (Some(old), Some(new)) if old.file != new.file => Some(How::Refiled {
-            version: new.version.to_owned(),
+            version: new.version.to_string(),
             from: old.file.to_owned(),
             to: new.file.to_owned(),
         }),
         (Some(old), Some(new)) if old.digest != new.digest => Some(How::Replaced {
-            version: new.version.to_owned(),
+            version: new.version.to_string(),
             file: new.file.to_owned(),
             from: old.digest,
             to: new.digest,
@@ -216,6 +226,7 @@ impl fmt::Display for Change {
         };
         let what = match self.what {
             What::Suite => "suite ",
+            What::Base => "base ",
             What::Python => "",
             What::Deb => "deb ",
             What::Package => "",

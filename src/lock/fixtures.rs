@@ -101,6 +101,7 @@ pub(super) fn lock() -> Lock {
                 groups: Vec::new(),
             }],
         },
+        bases: Vec::new(),
         suites: vec![SuiteLock {
             archive: "debian".to_owned(),
             suite: "bookworm".to_owned(),

@@ -5,6 +5,7 @@
 //! [`satisfies`] compares a lock with a spec, [`diff`] a lock with an older one. All of it is pure: who finds and writes the file is the engine.
 
 mod agree;
+mod bases;
 pub mod diff;
 pub mod model;
 mod order;
@@ -15,6 +16,8 @@ pub mod v1;
 pub mod wire;
 mod writer;
 
+#[cfg(test)]
+mod base_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]

@@ -3,10 +3,14 @@
 //! A lock holds all platforms of the spec. Every list is sorted and free of duplicates; [`Lock`] values made by
 //! `lock::seal` keep that, and the reader refuses a text that does not.
 
+mod base;
+
+pub use base::{BaseDirectory, BaseLayer, BaseLock, BasePaths, MAX_PATHS, OCI};
+
 use super::seal::Seal;
 use crate::digest::Digest;
 use crate::oci::Platform;
-use crate::spec::model::{PythonProvider, Suite, WheelException};
+use crate::spec::model::{Base, PythonProvider, WheelException};
 
 /// One `mlbuild.lock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Lock {
     pub inputs: Inputs,
     /// Provenance of the Debian packages; a build does not read it.
     pub suites: Vec<SuiteLock>,
+    /// One a platform where the base is an image of a registry, by platform.
+    pub bases: Vec<BaseLock>,
     pub python: Option<PythonLock>,
     /// By name, then platform.
     pub debs: Vec<DebLock>,
@@ -28,7 +34,7 @@ pub struct Lock {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inputs {
     pub platforms: Vec<Platform>,
-    /// `debian:bookworm`, `scratch`.
+    /// `debian:bookworm`, `oci:` and a reference, `scratch`.
     pub base: String,
     pub snapshot: Option<String>,
     /// Debian packages asked for.
@@ -191,6 +197,21 @@ impl PythonLock {
         }
     }
 
+    /// The interpreter of a base that is no distribution's own: packages lie below its prefix.
+    pub fn of_base(version: &str, executable: &str, prefix: &str) -> Self {
+        let at = |below: &str| format!("{}/{below}", prefix.trim_end_matches('/'));
+        Self {
+            provider: PythonProvider::Base,
+            version: version.to_owned(),
+            build: None,
+            executable: executable.to_owned(),
+            site_packages: at(&format!("lib/python{}/site-packages", minor(version))),
+            scripts: at("bin"),
+            prefix: prefix.to_owned(),
+            archives: Vec::new(),
+        }
+    }
+
     /// `3.11` of `3.11.2`.
     pub fn minor(&self) -> String {
         minor(&self.version)
@@ -208,7 +229,11 @@ impl PackageLock {
     }
 }
 
-/// Suite of a Debian base as [`Inputs::base`] writes it.
-pub fn base_text(suite: Option<Suite>) -> String {
-    suite.map_or_else(|| "scratch".to_owned(), |suite| format!("debian:{}", suite.as_str()))
+/// A base as [`Inputs::base`] writes it.
+pub fn base_text(base: &Base) -> String {
+    match base {
+        Base::Debian(debian) => format!("debian:{}", debian.suite.as_str()),
+        Base::Oci(reference) => format!("{OCI}{reference}"),
+        Base::Scratch => "scratch".to_owned(),
+    }
 }

@@ -31,6 +31,11 @@ impl Lock {
         if let Some(python) = &mut self.python {
             python.archives.sort_by_key(|archive| archive.platform);
         }
+        self.bases.sort_by_key(|base| base.platform);
+        for paths in self.bases.iter_mut().filter_map(|base| base.paths.as_mut()) {
+            sort(&mut paths.links);
+            sort(&mut paths.directories);
+        }
         for deb in &mut self.debs {
             sort(&mut deb.depends);
         }

@@ -43,8 +43,9 @@ pub(super) fn check(lock: &Lock, violations: &mut Vec<Violation>) {
     let mut check = Check { platforms: &lock.inputs.platforms, violations };
     check.inputs(lock);
     check.suites(lock);
+    check.bases(lock);
     if let Some(python) = &lock.python {
-        check.python(python);
+        check.python(python, lock);
         check.interpreter(python, lock);
     }
     check.debs(lock);
@@ -117,13 +118,13 @@ impl Check<'_> {
         let known =
             suite.is_some_and(|name| [Suite::Bookworm, Suite::Trixie].iter().any(|s| s.as_str() == name));
         self.require(
-            known || inputs.base == "scratch",
+            known || inputs.base == "scratch" || super::bases::reference(&inputs.base).is_some(),
             || format!("`inputs.base` `{}`", inputs.base),
-            "is none of `debian:bookworm`, `debian:trixie`, `scratch`",
+            "is none of `debian:bookworm`, `debian:trixie`, `oci:` and a reference, `scratch`",
         );
         self.require(
             suite.is_some() || (lock.debs.is_empty() && lock.suites.is_empty()),
-            || "base `scratch`".into(),
+            || format!("base `{}`", inputs.base),
             "has Debian packages or suites",
         );
         self.require(
@@ -207,7 +208,7 @@ impl Check<'_> {
         }
     }
 
-    fn python(&mut self, python: &PythonLock) {
+    fn python(&mut self, python: &PythonLock, lock: &Lock) {
         let item = || "`python`".to_owned();
         self.require(
             is_version(&python.version) && python.version.starts_with(|c: char| c.is_ascii_digit()),
@@ -235,6 +236,15 @@ impl Check<'_> {
                 self.require(platforms == self.platforms, item, "has not one archive for each platform");
                 let dated = python.build.as_deref().is_some_and(|build| is_word(build, b""));
                 self.require(dated, item, "is standalone and has no build");
+            }
+            PythonProvider::Base => {
+                let none = python.archives.is_empty() && python.build.is_none();
+                self.require(none, item, "is the base's and has archives or a build");
+                self.require(
+                    !lock.bases.is_empty(),
+                    item,
+                    "is the base's, and the base is no image of a registry",
+                );
             }
         }
         for PythonArchive { name, url, size, .. } in &python.archives {

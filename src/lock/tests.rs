@@ -74,6 +74,7 @@ fn reading_undoes_writing() {
     let small = Lock {
         inputs: Inputs { platforms: vec![LinuxAmd64], base: "scratch".into(), ..Inputs::default() },
         suites: Vec::new(),
+        bases: Vec::new(),
         python: None,
         debs: Vec::new(),
         packages: Vec::new(),
@@ -193,7 +194,7 @@ fn broken_rules_are_named() {
         ),
         (
             |l| l.inputs.base = "debian:sid".into(),
-            "`inputs.base` `debian:sid` is none of `debian:bookworm`, `debian:trixie`, `scratch`",
+            "`inputs.base` `debian:sid` is none of `debian:bookworm`, `debian:trixie`, `oci:` and a reference, `scratch`",
         ),
         (|l| l.inputs.base = "scratch".into(), "base `scratch` has Debian packages or suites"),
         (

@@ -30,6 +30,8 @@ pub struct Lock {
     #[serde(default)]
     pub suite: Vec<Suite>,
     #[serde(default)]
+    pub base: Vec<Base>,
+    #[serde(default)]
     pub deb: Vec<Deb>,
     #[serde(default)]
     pub package: Vec<Package>,
@@ -42,7 +44,7 @@ pub struct Lock {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Inputs {
     pub platforms: Vec<Platform>,
-    /// `debian:SUITE` or `scratch`.
+    /// `debian:SUITE`, `oci:REFERENCE` or `scratch`.
     pub base: String,
     pub snapshot: Option<String>,
     #[serde(default)]
@@ -108,6 +110,67 @@ pub struct Suite {
     pub inrelease: String,
     /// Fingerprints of the keys whose signatures were good.
     pub signed_by: Vec<String>,
+}
+
+/// The image of a registry that is the base of one platform.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Base {
+    pub platform: Platform,
+    /// SHA-256 of the index that names the manifest.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub index: Option<String>,
+    pub manifest: Document,
+    pub config: Document,
+    /// Version of its C library, where Python is asked for: `2.36`.
+    pub glibc: Option<String>,
+    /// Lowest first.
+    pub layers: Vec<BaseLayer>,
+    /// Links that lead to a directory or to nothing. With `directories`, or neither.
+    pub links: Option<Vec<Link>>,
+    /// Directories that are not 0755 or not root's.
+    pub directories: Option<Vec<Directory>>,
+}
+
+/// A manifest or a config.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Document {
+    pub size: u64,
+    pub hashes: Hashes,
+}
+
+/// A layer of the base.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BaseLayer {
+    pub media_type: String,
+    pub size: u64,
+    pub hashes: Hashes,
+    /// SHA-256 of the tar in it.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub diff_id: String,
+}
+
+/// A symbolic link of the base.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Link {
+    pub path: String,
+    pub target: String,
+}
+
+/// A directory of the base.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Directory {
+    pub path: String,
+    /// Octal.
+    #[schemars(regex(pattern = "^[0-7]{4}$"))]
+    pub mode: String,
+    /// User and group, by number, if not root.
+    #[schemars(regex(pattern = "^[0-9]+:[0-9]+$"))]
+    pub owner: Option<String>,
 }
 
 /// The interpreter, and where wheels are installed.
@@ -292,6 +355,7 @@ impl Lock {
         model::Lock {
             inputs: self.inputs.into_model(&mut digests),
             suites: self.suite.into_iter().map(|suite| suite.into_model(&mut digests)).collect(),
+            bases: self.base.into_iter().map(|base| base.into_model(&mut digests)).collect(),
             python: self.python.map(|python| python.into_model(&mut digests)),
             debs: self.deb.into_iter().map(|deb| deb.into_model(&mut digests)).collect(),
             packages: self.package.into_iter().map(|package| package.into_model(&mut digests)).collect(),
@@ -341,6 +405,46 @@ impl Suite {
             suite: self.suite,
             date: self.date,
             signed_by: self.signed_by,
+        }
+    }
+}
+
+impl Base {
+    fn into_model(self, digests: &mut Digests<'_>) -> model::BaseLock {
+        let item = || format!("the base for {}", self.platform);
+        let layer = |layer: BaseLayer| model::BaseLayer {
+            media_type: layer.media_type.as_str().into(),
+            digest: digests.parse(&layer.hashes.sha256, item),
+            size: layer.size,
+            diff_id: DiffId(digests.parse(&layer.diff_id, item)),
+        };
+        let layers = self.layers.into_iter().map(layer).collect();
+        // Without the slash that a reader is shown; one that lacks it, or one of the two lists, is no path then.
+        let relative = |path: String| path.strip_prefix('/').map(str::to_owned).unwrap_or_default();
+        let directory = |directory: Directory| {
+            // What cannot be read is no mode and no owner to the rules.
+            let mode = u32::from_str_radix(&directory.mode, 8).unwrap_or(u32::MAX);
+            let owner = |text: &str| {
+                let (uid, gid) = text.split_once(':')?;
+                Some((uid.parse().ok()?, gid.parse().ok()?))
+            };
+            let owner = directory.owner.map_or((0, 0), |text| owner(&text).unwrap_or((u32::MAX, u32::MAX)));
+            model::BaseDirectory { path: relative(directory.path), mode, owner }
+        };
+        let paths = (self.links.is_some() || self.directories.is_some()).then(|| model::BasePaths {
+            links: self.links.into_iter().flatten().map(|link| (relative(link.path), link.target)).collect(),
+            directories: self.directories.into_iter().flatten().map(directory).collect(),
+        });
+        model::BaseLock {
+            platform: self.platform,
+            index: self.index.map(|index| digests.parse(&index, item)),
+            manifest: digests.parse(&self.manifest.hashes.sha256, item),
+            manifest_size: self.manifest.size,
+            config: digests.parse(&self.config.hashes.sha256, item),
+            config_size: self.config.size,
+            glibc: self.glibc,
+            layers,
+            paths,
         }
     }
 }

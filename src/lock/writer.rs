@@ -6,8 +6,8 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::model::{
-    DebLayer, DebLock, Dependency, InputLock, Inputs, Lock, PackageLock, PythonArchive, PythonLock,
-    SuiteLock, WheelLock,
+    BaseDirectory, BaseLayer, BaseLock, DebLayer, DebLock, Dependency, InputLock, Inputs, Lock, PackageLock,
+    PythonArchive, PythonLock, SuiteLock, WheelLock,
 };
 use super::seal::{Seal, SealedLayer};
 use super::wire::{LAYER_FORMAT, VERSION};
@@ -32,6 +32,9 @@ pub(super) fn write(lock: &Lock) -> String {
     }
     for suite in &lock.suites {
         text.suite(suite);
+    }
+    for base in &lock.bases {
+        text.base(base);
     }
     for deb in &lock.debs {
         text.deb(deb);
@@ -93,6 +96,14 @@ impl Text {
         self.0.push_str("]\n");
     }
 
+    /// The same, and an empty list as such.
+    fn lines_or_none<T: Display>(&mut self, key: &str, values: impl ExactSizeIterator<Item = T>) {
+        if values.len() == 0 {
+            return self.value(key, "[]");
+        }
+        self.lines(key, values);
+    }
+
     fn inputs(&mut self, inputs: &Inputs) {
         self.heading("[inputs]");
         self.value("platforms", Texts(&platforms(&inputs.platforms)));
@@ -134,6 +145,31 @@ impl Text {
         if suite.signed_by.is_empty() {
             self.value("signed-by", "[]");
         }
+    }
+
+    fn base(&mut self, base: &BaseLock) {
+        self.heading("[[base]]");
+        self.text("platform", base.platform.as_str());
+        if let Some(index) = base.index {
+            self.text("index", &index.hex());
+        }
+        for (key, size, digest) in
+            [("manifest", base.manifest_size, base.manifest), ("config", base.config_size, base.config)]
+        {
+            self.value(
+                key,
+                format_args!("{{ size = {size}, hashes = {{ sha256 = \"{}\" }} }}", digest.hex()),
+            );
+        }
+        self.maybe("glibc", base.glibc.as_deref());
+        self.lines_or_none("layers", base.layers.iter().map(Inline));
+        let Some(paths) = &base.paths else { return };
+        let links = paths.links.iter().map(|(path, target)| {
+            format!("{{ path = {}, target = {} }}", Quoted(&format!("/{path}")), Quoted(target))
+        });
+        self.lines_or_none("links", links);
+        let directories = paths.directories.iter().map(Inline);
+        self.lines_or_none("directories", directories);
     }
 
     fn deb(&mut self, deb: &DebLock) {
@@ -201,6 +237,7 @@ fn provider(provider: PythonProvider) -> &'static str {
     match provider {
         PythonProvider::Debian => "debian",
         PythonProvider::Standalone => "standalone",
+        PythonProvider::Base => "base",
     }
 }
 
@@ -243,6 +280,33 @@ impl Display for Inline<'_, PythonArchive> {
             Quoted(&archive.url),
             archive.size,
             archive.sha256.hex()
+        )
+    }
+}
+
+impl Display for Inline<'_, BaseDirectory> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BaseDirectory { path, mode, owner } = self.0;
+        write!(f, "{{ path = {}, mode = \"{mode:04o}\"", Quoted(&format!("/{path}")))?;
+        if let (uid, gid) = *owner
+            && (uid, gid) != (0, 0)
+        {
+            write!(f, ", owner = \"{uid}:{gid}\"")?;
+        }
+        f.write_str(" }")
+    }
+}
+
+impl Display for Inline<'_, BaseLayer> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layer = self.0;
+        write!(
+            f,
+            "{{ media-type = {}, size = {}, hashes = {{ sha256 = \"{}\" }}, diff-id = \"{}\" }}",
+            Quoted(layer.media_type.as_str()),
+            layer.size,
+            layer.digest.hex(),
+            layer.diff_id.0.hex()
         )
     }
 }

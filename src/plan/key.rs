@@ -5,7 +5,7 @@ use super::{Plan, PlannedWheel};
 use crate::debian::EMULATION;
 use crate::digest::Digest;
 use crate::layer::key::KeyBuilder;
-use crate::lock::model::{DebLayer, PythonArchive};
+use crate::lock::model::{BaseDirectory, BaseLayer, DebLayer, PythonArchive};
 use crate::spec::model::{Prune, Suite};
 use crate::wheel::{INSTALL, Scheme};
 
@@ -29,6 +29,16 @@ pub(super) fn debian(plan: &Plan, suite: Suite, layer: DebLayer) -> Digest {
     key.finish()
 }
 
+/// A layer that is there: its own digest says all, and the rest is what the lock says of it.
+pub fn oci(layer: &BaseLayer) -> Digest {
+    KeyBuilder::new("oci")
+        .field("layer", layer.digest)
+        .field("size", layer.size)
+        .field("diff-id", layer.diff_id)
+        .field("media-type", layer.media_type.as_str())
+        .finish()
+}
+
 pub(super) fn standalone(plan: &Plan, archive: &PythonArchive) -> Digest {
     KeyBuilder::new("standalone")
         .field("epoch", plan.epoch.0)
@@ -50,6 +60,12 @@ fn rules(kind: &str, plan: &Plan) -> KeyBuilder {
             .field("prefix", prefix)
             .field("executable", executable)
             .field("python", format!("{}.{}", python.0, python.1));
+    }
+    for BaseDirectory { path, mode, owner } in &plan.directories {
+        key = key
+            .field("directory", path)
+            .field("mode", mode)
+            .field("owner", format!("{}:{}", owner.0, owner.1));
     }
     key
 }

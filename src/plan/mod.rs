@@ -5,7 +5,7 @@
 //! layers on top.
 //!
 //! **Order** is a fixed rank, never by size, because container stores share unpacked layers by chain ID, that is, only
-//! a common prefix: Debian base, Python, `nvidia-*` wheels by name, other large wheels by name, frameworks, groups of
+//! a common prefix: base, Python, `nvidia-*` wheels by name, other large wheels by name, frameworks, groups of
 //! small wheels.
 //! **Grouping**: a wheel of [`OWN_LAYER`] bytes or more has a layer to itself; the others fall into [`GROUPS`] groups by
 //! a hash of their normalised name, so that one wheel added or upgraded changes one layer.
@@ -13,13 +13,14 @@
 mod key;
 mod partition;
 
+pub use key::oci as base_key;
 pub use partition::{GROUPS, OWN_LAYER};
 
 use std::fmt;
 
 use crate::digest::Digest;
 use crate::epoch::Epoch;
-use crate::lock::model::{DebLayer, DebLock, Lock, PythonArchive};
+use crate::lock::model::{BaseDirectory, BaseLayer, DebLayer, DebLock, Lock, OCI, PythonArchive};
 use crate::oci::Platform;
 use crate::spec::model::{Prune, PythonProvider, Suite, WheelRule};
 use crate::tree::{PathError, TreePath};
@@ -39,6 +40,8 @@ pub struct Plan {
     pub prefer: Vec<String>,
     /// Names all wheels of the platform and how they are installed: what a check over all of them depends on.
     pub wheel_set: Digest,
+    /// Directories of a foreign base above those that wheels install to, as they are there.
+    pub directories: Vec<BaseDirectory>,
     pub layers: Vec<LayerPlan>,
     /// Every .deb of the platform, of both Debian layers.
     pub debs: Vec<DebLock>,
@@ -50,11 +53,19 @@ impl Plan {
         self.debs.iter().filter(move |deb| part == DebLayer::Python || deb.layer == DebLayer::Base)
     }
 
+    /// Those of the image that is the base, the lowest first.
+    pub fn base_layers(&self) -> impl Iterator<Item = &BaseLayer> {
+        self.layers.iter().filter_map(|layer| match &layer.source {
+            LayerSource::Oci(layer) => Some(layer),
+            _ => None,
+        })
+    }
+
     /// All wheels, in the order of their layers.
     pub fn wheels(&self) -> impl Iterator<Item = &PlannedWheel> {
         let wheels = self.layers.iter().filter_map(|layer| match &layer.source {
             LayerSource::Wheels(wheels) => Some(wheels),
-            LayerSource::Debian(_) | LayerSource::Standalone(_) => None,
+            LayerSource::Oci(_) | LayerSource::Debian(_) | LayerSource::Standalone(_) => None,
         });
         wheels.flatten()
     }
@@ -77,10 +88,16 @@ pub struct LayerPlan {
 pub const LARGE_LAYER: u64 = 5_000_000_000;
 
 impl LayerPlan {
+    /// It is a layer of the base, which nobody forms: the lock pins it itself, so that it needs no seal and no layer store.
+    pub const fn is_given(&self) -> bool {
+        matches!(self.source, LayerSource::Oci(_))
+    }
+
     /// About how many bytes the layer has: a wheel's layer weighs what the wheel weighs. None where the lock cannot tell.
     pub fn weight(&self) -> Option<u64> {
         match &self.source {
             LayerSource::Wheels(wheels) => Some(wheels.iter().map(|wheel| wheel.size).sum()),
+            LayerSource::Oci(layer) => Some(layer.size),
             LayerSource::Debian(_) | LayerSource::Standalone(_) => None,
         }
     }
@@ -89,6 +106,8 @@ impl LayerPlan {
 /// What a layer is made from.
 #[derive(Debug, Clone)]
 pub enum LayerSource {
+    /// A layer of the image that is the base, taken as it is.
+    Oci(BaseLayer),
     /// The base or the Python part of the composed .debs: [`Plan::debs`].
     Debian(DebLayer),
     /// A python-build-standalone archive.
@@ -160,6 +179,8 @@ pub struct PlanOptions {
 pub enum PlanError {
     #[error("the lock has no platform {0}")]
     Platform(Platform),
+    #[error("the base has {base} layers: with {others} more the image would have more than {max}")]
+    Layers { base: usize, others: usize, max: usize },
     #[error("the lock's base `{0}` is not known")]
     Base(String),
     #[error("the lock has wheels but no Python")]
@@ -181,6 +202,7 @@ pub fn plan(lock: &Lock, options: &PlanOptions) -> Result<Plan, PlanError> {
     let suite = suite(&lock.inputs.base)?;
     let scheme = scheme(lock)?;
     let prune = prune(&lock.inputs.prune)?;
+    let directories = directories(lock, platform, scheme.as_ref());
     let debs: Vec<_> = lock.debs.iter().filter(|deb| deb.platform == platform).cloned().collect();
     let wheels = wheels(lock, platform);
     let mut plan = Plan {
@@ -191,10 +213,13 @@ pub fn plan(lock: &Lock, options: &PlanOptions) -> Result<Plan, PlanError> {
         prune,
         prefer: lock.inputs.prefer.clone(),
         wheel_set: Digest::of(""),
+        directories,
         layers: Vec::new(),
         debs,
     };
     plan.wheel_set = key::wheel_set(&plan, &wheels);
+    plan.layers.extend(base_layers(lock, platform));
+    let base = plan.layers.len();
     for (layer, kind) in [(DebLayer::Base, LayerKind::Base), (DebLayer::Python, LayerKind::Python)] {
         plan.layers.extend(debian_layer(&plan, lock, layer, kind));
     }
@@ -209,6 +234,10 @@ pub fn plan(lock: &Lock, options: &PlanOptions) -> Result<Plan, PlanError> {
             plan.layers.push(wheel_layer(&plan, group));
         }
     }
+    let others = plan.layers.len() - base;
+    if base > 0 && plan.layers.len() > options.max_layers {
+        return Err(PlanError::Layers { base, others, max: options.max_layers });
+    }
     Ok(plan)
 }
 
@@ -217,6 +246,7 @@ fn suite(base: &str) -> Result<Option<Suite>, PlanError> {
         "scratch" => Ok(None),
         "debian:bookworm" => Ok(Some(Suite::Bookworm)),
         "debian:trixie" => Ok(Some(Suite::Trixie)),
+        base if base.starts_with(OCI) => Ok(None),
         other => Err(PlanError::Base(other.to_owned())),
     }
 }
@@ -238,6 +268,20 @@ fn scheme(lock: &Lock) -> Result<Option<Scheme>, PlanError> {
     }))
 }
 
+/// What wheels put their files into has to be named again, and must stay what it is.
+fn directories(lock: &Lock, platform: Platform, scheme: Option<&Scheme>) -> Vec<BaseDirectory> {
+    let base = lock.bases.iter().find(|base| base.platform == platform);
+    let Some((paths, scheme)) = base.and_then(|base| base.paths.as_ref()).zip(scheme) else {
+        return Vec::new();
+    };
+    let installed = [&scheme.site_packages, &scheme.scripts, &scheme.prefix];
+    let is_above = |directory: &&BaseDirectory| {
+        let below = format!("{}/", directory.path);
+        installed.iter().any(|path| path.as_str() == directory.path || path.as_str().starts_with(&below))
+    };
+    paths.directories.iter().filter(is_above).cloned().collect()
+}
+
 fn prune(rules: &[String]) -> Result<Prune, PlanError> {
     let mut prune = Prune::default();
     for rule in rules {
@@ -250,6 +294,21 @@ fn prune(rules: &[String]) -> Result<Prune, PlanError> {
         }
     }
     Ok(prune)
+}
+
+fn base_layers(lock: &Lock, platform: Platform) -> Vec<LayerPlan> {
+    let Some(base) = lock.bases.iter().find(|base| base.platform == platform) else { return Vec::new() };
+    let name = lock.inputs.base.strip_prefix(OCI).unwrap_or(&lock.inputs.base);
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let count = base.layers.len();
+    let layers = base.layers.iter().enumerate().map(|(at, layer)| LayerPlan {
+        kind: LayerKind::Base,
+        title: format!("{name}, layer {} of {count}", at + 1),
+        contents: Vec::new(),
+        key: key::oci(layer),
+        source: LayerSource::Oci(layer.clone()),
+    });
+    layers.collect()
 }
 
 fn debian_layer(plan: &Plan, lock: &Lock, layer: DebLayer, kind: LayerKind) -> Option<LayerPlan> {

@@ -1,5 +1,8 @@
 use super::partition::partition;
 use super::*;
+use crate::digest::DiffId;
+use crate::lock::model::{BaseLock, BasePaths, Inputs, PackageLock, PythonLock, WheelLock};
+use crate::oci::MediaType;
 
 fn wheel(package: &str, mib: u64, dependencies: &[&str]) -> PlannedWheel {
     PlannedWheel {
@@ -80,6 +83,7 @@ fn an_exception_is_part_of_the_key() {
         prune: Prune::default(),
         prefer: Vec::new(),
         wheel_set: Digest::of(""),
+        directories: Vec::new(),
         layers: Vec::new(),
         debs: Vec::new(),
     };
@@ -90,4 +94,99 @@ fn an_exception_is_part_of_the_key() {
     };
     let (plain, allowed) = (keys(&plain), keys(&allowed));
     assert!(plain.0 != allowed.0 && plain.1 != allowed.1);
+}
+
+/// A lock whose base is an image of so many layers.
+fn upon(layers: usize) -> Lock {
+    let layer = |at: usize| BaseLayer {
+        media_type: MediaType::LayerTarZstd,
+        digest: Digest::of(format!("layer {at}")),
+        size: 1000,
+        diff_id: DiffId(Digest::of(format!("tar {at}"))),
+    };
+    let directory = |path: &str| BaseDirectory { path: path.to_owned(), mode: 0o700, owner: (0, 0) };
+    let base = BaseLock {
+        platform: Platform::LinuxAmd64,
+        index: None,
+        manifest: Digest::of("manifest"),
+        manifest_size: 1,
+        config: Digest::of("config"),
+        config_size: 1,
+        glibc: Some("2.36".to_owned()),
+        layers: (0..layers).map(layer).collect(),
+        paths: Some(BasePaths {
+            links: Vec::new(),
+            directories: ["opt", "opt/venv", "root"].map(directory).into(),
+        }),
+    };
+    let wheel = WheelLock {
+        name: "idna-1-py3-none-any.whl".to_owned(),
+        url: "https://files.example/idna-1-py3-none-any.whl".to_owned(),
+        size: 1,
+        sha256: Digest::of("idna"),
+        hashed_by_us: false,
+        platforms: vec![Platform::LinuxAmd64],
+    };
+    let package = PackageLock {
+        name: "idna".to_owned(),
+        version: "1".to_owned(),
+        index: None,
+        requested: true,
+        dependencies: Vec::new(),
+        wheels: vec![wheel],
+    };
+    Lock {
+        inputs: Inputs {
+            platforms: vec![Platform::LinuxAmd64],
+            base: "oci:registry.example/team/base:1@sha256:00".to_owned(),
+            ..Inputs::default()
+        },
+        suites: Vec::new(),
+        bases: vec![base],
+        python: Some(PythonLock::of_base("3.12.4", "/opt/venv/bin/python3", "/opt/venv")),
+        debs: Vec::new(),
+        packages: vec![package],
+        seals: Vec::new(),
+    }
+}
+
+#[test]
+fn the_layers_of_a_base_come_first_and_as_they_are() {
+    let options = PlanOptions { platform: Platform::LinuxAmd64, epoch: Epoch::default(), max_layers: 96 };
+    let lock = upon(2);
+    let planned = plan(&lock, &options).unwrap();
+    let titles: Vec<_> = planned.layers.iter().map(|layer| layer.title.as_str()).collect();
+    assert_eq!(
+        titles,
+        ["registry.example/team/base:1, layer 1 of 2", "registry.example/team/base:1, layer 2 of 2", "idna"]
+    );
+    let base: Vec<_> = planned.base_layers().cloned().collect();
+    assert_eq!(base, lock.bases[0].layers);
+    assert!(
+        planned.layers[..2].iter().all(|layer| layer.kind == LayerKind::Base && layer.weight() == Some(1000))
+    );
+    // Whatever is said of a layer decides its key; what lies elsewhere does not.
+    let keys = |lock: &Lock| {
+        plan(lock, &options).unwrap().layers.into_iter().map(|layer| layer.key).collect::<Vec<_>>()
+    };
+    let before = keys(&lock);
+    let mut other = lock.clone();
+    other.bases[0].layers[0].diff_id = other.bases[0].layers[1].diff_id;
+    let after = keys(&other);
+    assert!(before[0] != after[0] && before[1..] == after[1..]);
+    // Wheels are named together with the directories that they lie in.
+    let named: Vec<_> = planned.directories.iter().map(|directory| directory.path.as_str()).collect();
+    assert_eq!(named, ["opt", "opt/venv"]);
+    let mut other = lock.clone();
+    other.bases[0].paths.as_mut().unwrap().directories.remove(1);
+    assert!(keys(&other)[2] != before[2] && keys(&other)[..2] == before[..2]);
+}
+
+#[test]
+fn a_base_leaves_room() {
+    let options =
+        |max_layers| PlanOptions { platform: Platform::LinuxAmd64, epoch: Epoch::default(), max_layers };
+    assert_eq!(plan(&upon(90), &options(91)).unwrap().layers.len(), 91);
+    let error = plan(&upon(90), &options(90)).unwrap_err().to_string();
+    assert_eq!(error, "the base has 90 layers: with 1 more the image would have more than 90");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::digest::Digest;
-use crate::oci::Platform;
+use crate::oci::{Platform, Reference};
 
 /// One `mlbuild.toml`, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Image {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
     Debian(Debian),
+    /// An image of a registry, which the reference names.
+    Oci(Reference),
     /// No file at all. Python then is `standalone`.
     Scratch,
 }
@@ -132,6 +134,8 @@ pub enum PythonProvider {
     Debian,
     /// python-build-standalone's `install_only_stripped` archives.
     Standalone,
+    /// The image of a registry that is the base.
+    Base,
 }
 
 /// `[python]`.
@@ -140,7 +144,7 @@ pub struct Python {
     /// `3.11` or `3.11.9`.
     pub version: String,
     /// As written, or the default for version and base: `debian` where the suite's own Python satisfies `version`
-    /// (which a three-part version never asks for), else `standalone`.
+    /// (which a three-part version never asks for), else `standalone`; with an OCI base, `base`.
     pub provider: PythonProvider,
     /// For `standalone`: python-build-standalone's release tag, `20261101`; none: the newest when locked.
     pub build: Option<String>,

@@ -98,7 +98,7 @@ pub enum Platform {
 pub struct Base {
     /// A minimal root of this Debian suite, made of exact packages.
     pub debian: Option<Suite>,
-    /// A registry's image by digest. Not yet supported.
+    /// An image of a registry, by tag or digest: `registry.example/team/base:1.0`. The lock pins its digest.
     #[schemars(length(min = 1))]
     pub oci: Option<String>,
     /// `true`: no file at all.
@@ -127,7 +127,8 @@ pub enum Suite {
 pub struct Python {
     /// `3.11` or `3.11.9`; the exact build is locked.
     pub version: String,
-    /// Who brings the interpreter. Default: `debian` where the suite's own version satisfies `version`, else `standalone`.
+    /// Who brings the interpreter. Default: `debian` where the suite's own version satisfies `version`, else `standalone`;
+    /// with an `oci` base, `base`.
     pub provider: Option<Provider>,
     /// For `standalone`: release tag of python-build-standalone, `20261101`. Default: the newest at lock time.
     pub build: Option<String>,
@@ -166,6 +167,8 @@ pub enum Provider {
     Debian,
     /// An archive of python-build-standalone: any exact version.
     Standalone,
+    /// The image that `oci` in [base] names.
+    Base,
 }
 
 /// Which pre-releases may be chosen.

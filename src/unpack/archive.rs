@@ -1,5 +1,5 @@
-//! A layer as it lies in a blob: decompressed, read as a tar, written. Both digests are found on the way; the tree counts
-//! only if both are right, which is for the caller to see to.
+//! A layer as it lies in a blob: decompressed, read as a tar, and written or looked at. Both digests are found on the way; what
+//! was made of it counts only if both are right, which is for the caller to see to.
 
 use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -33,6 +33,22 @@ pub fn unpack(
     limits: Limits,
     context: Context<'_>,
 ) -> Result<Summary, UnpackError> {
+    verified(packed, limits, context, |reader| {
+        let mut writer = Writer::new(root, below, limits)?;
+        while let Some(entry) = reader.next()? {
+            writer.entry(&entry, reader, context)?;
+        }
+        writer.finish()
+    })
+}
+
+/// What `read` makes of the layer's tar.
+pub(super) fn verified<T>(
+    packed: Packed<'_>,
+    limits: Limits,
+    context: Context<'_>,
+    read: impl FnOnce(&mut TarReader<&mut dyn Read>) -> Result<T, UnpackError>,
+) -> Result<T, UnpackError> {
     let Packed { blob, codec, digest, size, diff_id } = packed;
     let mut blob = Hashed { inner: Progress { inner: blob, context }, hasher: Hasher::new() };
     let limit = limits.free.saturating_add(size.saturating_mul(limits.ratio));
@@ -45,15 +61,10 @@ pub fn unpack(
         };
         let mut tar =
             Hashed { inner: Limited { inner: unpacked, left: limit, limit }, hasher: Hasher::new() };
-        let mut reader = TarReader::new(&mut tar);
-        let mut writer = Writer::new(root, below, limits)?;
-        while let Some(entry) = reader.next()? {
-            writer.entry(&entry, &mut reader, context)?;
-        }
-        let summary = writer.finish()?;
+        let made = read(&mut TarReader::new(&mut tar))?;
         // What follows the end of the tar is part of its digest.
         io::copy(&mut tar, &mut io::sink())?;
-        Ok((summary, tar.hasher))
+        Ok((made, tar.hasher))
     })();
     let readable = !matches!(done, Err(UnpackError::File { .. } | UnpackError::Limit { .. }));
     // A damaged blob fails somewhere in the middle; that it is damaged says more than where.
@@ -65,13 +76,13 @@ pub fn unpack(
             return Err(UnpackError::Mismatch { what: "blob", source });
         }
     }
-    let (summary, tar) = done?;
+    let (made, tar) = done?;
     let (actual_size, actual) = (tar.bytes(), tar.finish());
     if actual != diff_id.0 {
         let source = Mismatch { expected: diff_id.0, expected_size: actual_size, actual, actual_size };
         return Err(UnpackError::Mismatch { what: "diff ID", source });
     }
-    Ok(summary)
+    Ok(made)
 }
 
 /// Hashes what is read.

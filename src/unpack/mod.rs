@@ -35,6 +35,7 @@
 mod archive;
 mod below;
 mod facts;
+mod look;
 mod passthrough;
 mod place;
 mod remove;
@@ -51,6 +52,7 @@ use crate::layer::LayerError;
 pub use archive::{Packed, unpack};
 pub use below::{Below, Nothing, Seen, Stack};
 pub use facts::{Survey, survey};
+pub use look::look;
 pub use passthrough::{Job, Passthrough};
 pub use remove::remove_tree;
 

@@ -529,7 +529,7 @@ fn failed(action: &'static str, path: &[u8], source: io::Error) -> UnpackError {
 }
 
 /// The parts of a name; none for the root.
-fn parts(name: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
+pub(super) fn parts(name: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
     if name.len() > PATH_MAX {
         return Err("its name is longer than 4095 bytes");
     }

@@ -5,20 +5,11 @@ use super::super::source::Place;
 use super::super::{model, wire};
 use super::words;
 use crate::diagnostic::Diagnostic;
+use crate::oci::Reference;
 
 pub(super) fn base(base: wire::Base, place: &Place<'_>, found: &mut Vec<Diagnostic>) -> model::Base {
     exactly_one(&base, place, found);
-    if let Some(reference) = &base.oci {
-        let place = place.get("oci");
-        found.push(if reference.contains("@sha256:") {
-            Diagnostic::error("`oci` in [base] is not yet supported", place.key_span())
-                .hint("compose the base from Debian packages: debian = \"bookworm\"")
-        } else {
-            Diagnostic::error(format!("{} names no digest", quoted(reference)), place.span())
-                .hint("a base is named by digest, `registry.example/base@sha256:…`")
-                .hint("`oci` is not yet supported: compose the base from Debian packages, debian = \"bookworm\"")
-        });
-    }
+    let reference = base.oci.as_ref().and_then(|text| reference(text, &place.get("oci"), found));
     if let Some(snapshot) = &base.snapshot {
         check_snapshot(snapshot, &place.get("snapshot"), found);
     }
@@ -31,12 +22,17 @@ pub(super) fn base(base: wire::Base, place: &Place<'_>, found: &mut Vec<Diagnost
         for key in ["snapshot", "packages", "mirrors"] {
             if place.has(key) {
                 let message = format!("`{key}` in [base] is for `debian` only");
-                found.push(Diagnostic::error(message, place.get(key).key_span()));
+                let diagnostic = Diagnostic::error(message, place.get(key).key_span());
+                found.push(match base.oci {
+                    Some(_) => diagnostic
+                        .hint("an image of a registry is taken as it is: what it lacks is added to it there"),
+                    None => diagnostic,
+                });
             }
         }
     }
-    match base.debian {
-        Some(suite) => model::Base::Debian(model::Debian {
+    match (base.debian, reference) {
+        (Some(suite), _) => model::Base::Debian(model::Debian {
             suite: match suite {
                 wire::Suite::Bookworm => model::Suite::Bookworm,
                 wire::Suite::Trixie => model::Suite::Trixie,
@@ -45,7 +41,31 @@ pub(super) fn base(base: wire::Base, place: &Place<'_>, found: &mut Vec<Diagnost
             packages,
             mirrors: base.mirrors.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
         }),
-        None => model::Base::Scratch,
+        (None, Some(reference)) => model::Base::Oci(reference),
+        (None, None) => model::Base::Scratch,
+    }
+}
+
+/// A reference names its registry: there is none that goes without saying.
+fn reference(text: &str, place: &Place<'_>, found: &mut Vec<Diagnostic>) -> Option<Reference> {
+    let refuse = |rule: &str| Diagnostic::error(format!("base {} {rule}", quoted(text)), place.span());
+    if text.contains("://") {
+        found.push(refuse("has a scheme").hint("write host and path only: `registry.example/team/base:1.0`"));
+        return None;
+    }
+    match text.parse::<Reference>() {
+        Ok(reference) if reference.registry().is_some() => Some(reference),
+        Ok(reference) => {
+            found.push(
+                refuse("names no registry")
+                    .hint(format!("write the registry's host before it: `registry.example/{reference}`")),
+            );
+            None
+        }
+        Err(error) => {
+            found.push(refuse(&format!("is not the name of an image: {}", error.rule)));
+            None
+        }
     }
 }
 

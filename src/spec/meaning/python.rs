@@ -21,12 +21,13 @@ pub(super) fn python(
 ) -> model::Python {
     let version = version(&python.version, &place.get("version"), found);
     let provider = provider(python.provider, version, base, place, found);
-    if provider == model::PythonProvider::Debian {
+    if provider != model::PythonProvider::Standalone {
+        let who = if provider == model::PythonProvider::Base { "the base" } else { "Debian" };
         for key in ["mirror", "build"] {
             if place.has(key) {
                 found.push(
                     Diagnostic::error(
-                        format!("`{key}` in [python] is for `standalone`, and Debian brings this Python"),
+                        format!("`{key}` in [python] is for `standalone`, and {who} brings this Python"),
                         place.get(key).key_span(),
                     )
                     .hint("add `provider = \"standalone\"`, or leave it out"),
@@ -142,12 +143,16 @@ fn provider(
     place: &Place<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> model::PythonProvider {
-    let model::Base::Debian(debian) = base else {
-        found.push(
-            Diagnostic::error("Python needs a C library, and a scratch base has none", place.span())
-                .hint("use `debian = \"bookworm\"` in [base]"),
-        );
-        return model::PythonProvider::Standalone;
+    let debian = match base {
+        model::Base::Debian(debian) => debian,
+        model::Base::Oci(_) => return of_image(named, place, found),
+        model::Base::Scratch => {
+            found.push(
+                Diagnostic::error("Python needs a C library, and a scratch base has none", place.span())
+                    .hint("use `debian = \"bookworm\"` in [base]"),
+            );
+            return model::PythonProvider::Standalone;
+        }
     };
     let (major, minor) = debian.suite.python();
     let (suite, own) = (debian.suite.as_str(), (u16::from(major), u16::from(minor), None));
@@ -155,6 +160,18 @@ fn provider(
         Some(wire::Provider::Standalone) => model::PythonProvider::Standalone,
         None if version == Some(own) => model::PythonProvider::Debian,
         None => model::PythonProvider::Standalone,
+        Some(wire::Provider::Base) => {
+            found.push(
+                Diagnostic::error(
+                    "a composed base brings no Python of its own",
+                    place.get("provider").span(),
+                )
+                .hint(
+                    "`base` is the Python of the image that `oci` in [base] names; Debian's own is `debian`",
+                ),
+            );
+            model::PythonProvider::Debian
+        }
         Some(wire::Provider::Debian) => {
             let span = place.get("provider").span();
             if let Some(version) = version
@@ -174,6 +191,29 @@ fn provider(
                 );
             }
             model::PythonProvider::Debian
+        }
+    }
+}
+
+/// With an image of a registry below. What Python it has is found when the lock is made.
+fn of_image(
+    named: Option<wire::Provider>,
+    place: &Place<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> model::PythonProvider {
+    match named {
+        None | Some(wire::Provider::Base) => model::PythonProvider::Base,
+        Some(wire::Provider::Standalone) => model::PythonProvider::Standalone,
+        Some(wire::Provider::Debian) => {
+            found.push(
+                Diagnostic::error(
+                    "Debian's Python is for a base that is composed of Debian packages",
+                    place.get("provider").span(),
+                )
+                .hint("use `provider = \"base\"` for the Python of the image that `oci` names")
+                .hint("use `provider = \"standalone\"` for any other version"),
+            );
+            model::PythonProvider::Base
         }
     }
 }

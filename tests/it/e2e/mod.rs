@@ -1,5 +1,6 @@
 //! Real images from the real index and the real Debian archive, under the eyes of other tools.
 
+mod base;
 mod build;
 mod determinism;
 mod installers;

@@ -1,6 +1,7 @@
 //! The registry client against registries that work: one contract, Debian's registry in each of its ways to let somebody in, and
 //! the registry in memory that the unit tests rely on. What hostile ones do is in `src/registry/hostile_tests.rs`.
 
+mod base;
 mod contract;
 mod engines;
 pub mod peer;

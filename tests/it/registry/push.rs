@@ -38,7 +38,7 @@ fn skopeo_digest(name: &str) -> String {
     mlbuild::digest::Digest::of(raw).to_string()
 }
 
-fn skopeo(arguments: &[&str]) -> Vec<u8> {
+pub(super) fn skopeo(arguments: &[&str]) -> Vec<u8> {
     let done = std::process::Command::new(tool("skopeo").unwrap()).args(arguments).output().unwrap();
     assert!(done.status.success(), "skopeo {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     done.stdout

@@ -2,6 +2,8 @@
 
 #[path = "../../../src/debian/testing.rs"]
 pub mod debs;
+#[path = "../../../src/elf/samples.rs"]
+pub mod elfs;
 pub mod gpu;
 pub mod loopback;
 pub mod mlbuild;

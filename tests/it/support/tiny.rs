@@ -161,6 +161,7 @@ impl Tiny {
         };
         let mut lock = Lock {
             inputs: project.inputs(),
+            bases: Vec::new(),
             suites: vec![SuiteLock {
                 archive: "debian".to_owned(),
                 suite: "bookworm".to_owned(),
