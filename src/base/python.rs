@@ -31,7 +31,7 @@ pub fn find(
             let executable = format!("{}/{name}", directory.trim_end_matches('/'));
             let Some((real, facts)) = program(root, &executable) else { continue };
             let Some(minor) = python_minor(real.rsplit('/').next().unwrap_or_default()) else { continue };
-            if !facts.elf.as_ref().is_some_and(|elf| elf.machine == elf::machine(platform)) {
+            if facts.elf.as_ref().is_none_or(|elf| elf.machine != elf::machine(platform)) {
                 continue;
             }
             let version = version(root, &real, facts, minor, platform);

@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_version_stands_between_nuls() {
-        let text = b"x\03.11.2\0y\03.40.1\0\03.11\0\03.11.x\0 3.11.9\03.11.2\0\x003.11.10";
+        let text = b"x\x003.11.2\0y\x003.40.1\0\x003.11\0\x003.11.x\0 3.11.9\x003.11.2\0\x003.11.10";
         for (path, expected) in [
             ("usr/bin/python3.11", vec!["3.11.2"]),
             ("usr/lib/libpython3.11.so.1.0", vec!["3.11.2"]),
@@ -192,7 +192,7 @@ mod tests {
         {
             assert_eq!(scan(path, text), None, "{path}");
         }
-        let two = b"\03.11.2\0\03.11.4\0";
+        let two = b"\x003.11.2\0\x003.11.4\0";
         assert_eq!(scan("bin/python3.11", two).unwrap().python, ["3.11.2", "3.11.4"]);
     }
 

@@ -192,7 +192,7 @@ mod tests {
         assert_eq!((found.entrypoint, found.cmd), (texts(&["python"]), Vec::new()));
         assert_eq!(found.exposed_ports.keys().collect::<Vec<_>>(), ["80/tcp", "8080/tcp"]);
         assert_eq!(found.volumes.keys().collect::<Vec<_>>(), ["/data"]);
-        assert_eq!(found.labels.into_iter().map(|(_, value)| value).collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(found.labels.into_values().collect::<Vec<_>>(), ["1", "2"]);
         let rest = (found.user.unwrap(), found.working_dir.unwrap(), found.stop_signal.unwrap());
         assert_eq!(rest, ("nobody".to_owned(), "/app".to_owned(), "SIGINT".to_owned()));
     }

@@ -19,6 +19,9 @@ use crate::support::testserver::{Reply, TestServer};
 use crate::support::tool::tool;
 use crate::support::wheels::{file, wheel_files, zip};
 
+/// A tar, and how it is to be packed.
+type Layer = (Vec<u8>, Codec);
+
 /// `e_machine` of a platform.
 fn machine(platform: Platform) -> u16 {
     if platform == Platform::LinuxAmd64 { 62 } else { 183 }
@@ -144,7 +147,7 @@ impl Layout<'_> {
         descriptor
     }
 
-    fn image(&self, platform: Platform, layers: &[(Vec<u8>, Codec)]) -> Descriptor {
+    fn image(&self, platform: Platform, layers: &[Layer]) -> Descriptor {
         let history = |text: &str, empty_layer| History {
             created: Some("2020-01-01T00:00:00Z".to_owned()),
             created_by: Some(text.to_owned()),
@@ -165,7 +168,7 @@ impl Layout<'_> {
             },
             history: entries,
         };
-        let put = |(tar, codec): &(Vec<u8>, Codec)| {
+        let put = |(tar, codec): &Layer| {
             let media_type = match codec {
                 Codec::None => MediaType::LayerTar,
                 Codec::Gzip => MediaType::LayerTarGzip,
@@ -205,7 +208,7 @@ impl Bases {
     }
 
     /// Pushes an image for one platform, or an index of several; `form` is for skopeo.
-    fn push(&self, name: &str, images: &[(Platform, &[(Vec<u8>, Codec)])], form: &[&str]) -> String {
+    fn push(&self, name: &str, images: &[(Platform, &[Layer])], form: &[&str]) -> String {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout { directory: directory.path() };
         let manifests: Vec<_> =
