@@ -17,7 +17,16 @@ pub type OpenRegistries = Box<dyn Fn() -> Result<Registries, ConfigurationError>
 pub struct Registries {
     settings: AllSettings,
     keychain: Arc<dyn Keychain>,
-    open: Mutex<BTreeMap<Host, Registry>>,
+    open: Mutex<BTreeMap<(Host, Use), Registry>>,
+    /// What is known of their mirrors outlives one question.
+    read: Mutex<BTreeMap<Place, Mirrored>>,
+}
+
+/// How long a registry is waited for: there is another place to read from than a mirror.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    Itself,
+    Mirror,
 }
 
 /// A repository and, if the reference has one, a tag.
@@ -29,7 +38,7 @@ pub struct Place {
 
 impl Registries {
     pub fn new(settings: AllSettings, keychain: Arc<dyn Keychain>) -> Self {
-        Self { settings, keychain, open: Mutex::default() }
+        Self { settings, keychain, open: Mutex::default(), read: Mutex::default() }
     }
 
     /// What the user has set for a registry.
@@ -38,14 +47,23 @@ impl Registries {
     }
 
     pub fn registry(&self, host: &Host) -> Result<Registry, RegistryError> {
+        self.open(host, Use::Itself)
+    }
+
+    fn open(&self, host: &Host, purpose: Use) -> Result<Registry, RegistryError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(registry) = open.get(host) {
+        let key = (host.clone(), purpose);
+        if let Some(registry) = open.get(&key) {
             return Ok(registry.clone());
         }
-        let settings = self.settings(host);
+        let usual = ClientOptions::default();
+        let options = match purpose {
+            Use::Itself => usual,
+            Use::Mirror => ClientOptions { retries: 1, read_timeout: usual.connect_timeout, ..usual },
+        };
         let keychain = Arc::clone(&self.keychain);
-        let registry = Registry::new(host.clone(), settings, keychain, &ClientOptions::default())?;
-        open.insert(host.clone(), registry.clone());
+        let registry = Registry::new(host.clone(), self.settings(host), keychain, &options)?;
+        open.insert(key, registry.clone());
         Ok(registry)
     }
 
@@ -56,11 +74,17 @@ impl Registries {
 
     /// For reading, through the mirrors that the user has named for the host.
     pub fn reading(&self, place: &Place) -> Result<Mirrored, RegistryError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = read.get(place) {
+            return Ok(known.clone());
+        }
         let home = self.repository(place)?;
         let mirrors = home.registry().settings().mirrors.iter();
-        let mirrors = mirrors.map(|host| self.registry(host)?.repository(&place.repository));
+        let mirrors = mirrors.map(|host| self.open(host, Use::Mirror)?.repository(&place.repository));
         let mirrors = mirrors.collect::<Result<_, _>>()?;
-        Ok(Mirrored::new(home, mirrors))
+        let mirrored = Mirrored::new(home, mirrors);
+        read.insert(place.clone(), mirrored.clone());
+        Ok(mirrored)
     }
 }
 

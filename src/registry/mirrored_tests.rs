@@ -125,6 +125,12 @@ async fn mirrors_stand_in_for_a_registry_that_is_away() {
             assert!(error.to_string().contains(&home.host()), "{error}");
         }
     }
+    // One that is not there at all.
+    let (gone, full) = (filled("it", |_| None), filled("it", |_| None));
+    let source = mirrored(&gone, &[&full]);
+    drop(gone);
+    assert_eq!(source.manifest(&tag()).await.unwrap().unwrap().bytes, manifest("it"));
+    assert_eq!(blob(&source).await.unwrap(), BLOB);
     // One that says no is not away.
     let home =
         TestRegistry::start(digest_of, |request| (request.path != "/v2/").then(|| refuse(403, "DENIED")));
