@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::build::{BuiltImage, BuiltLayer, Work};
+use super::build::{BuiltImage, BuiltLayer};
 use super::files::FilesLayer;
+use super::work::Work;
 use super::{Engine, EngineError, Event, Project};
 use crate::digest::Digest;
 use crate::image::{self, BaseImage, Image, ImageLayer, ImageRequest};

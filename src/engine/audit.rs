@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::base_look::BaseLibraries;
-use super::build::Work;
 use super::files::FilesLayer;
 use super::form::LayerExtra;
+use super::work::Work;
 use super::{Engine, EngineError, Event};
 use crate::elf::{self, ElfFacts, Missing, Verdict};
 use crate::size;

@@ -6,8 +6,7 @@
 //!
 //! A damaged blob of the store is moved away when it is found, fetched or made again, and the build goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
 
 use super::assemble::{Assembled, Documents};
 use super::base::BaseName;
@@ -15,7 +14,8 @@ use super::form::LayerExtra;
 use super::layer_store::{Known, LayerStore};
 use super::lower::Lower;
 use super::push::{Outbound, Pushed};
-use super::seal::{self, Seals};
+use super::seal;
+use super::work::{Trust, Work};
 use super::{Engine, EngineError, Event, LockRequest, Place, Project};
 use crate::context;
 use crate::digest::{DiffId, Digest};
@@ -24,16 +24,13 @@ use crate::export::{ExportError, Format, Target};
 use crate::lock;
 use crate::lock::model::Lock;
 use crate::oci::{MediaType, Platform, Reference};
-use crate::plan::{self, LARGE_LAYER, LayerKind, LayerPlan, LayerSource, Plan, PlanOptions, PlannedWheel};
+use crate::plan::{self, LARGE_LAYER, LayerKind, LayerPlan, LayerSource, Plan, PlanOptions};
 use crate::size;
 use crate::store::{LayerFacts, StoreError, corrupt_blob};
-use crate::wheel::{self, Installed, Pruned};
+use crate::wheel::Pruned;
 
 /// The most layers of an image: some runtimes stop at 125, and users build upon images.
 const MAX_LAYERS: usize = 96;
-
-/// Installed wheels by their digest.
-pub(super) type Wheels = BTreeMap<Digest, Arc<Installed>>;
 
 #[derive(Debug, Clone, Default)]
 pub struct BuildRequest {
@@ -97,37 +94,6 @@ pub struct BuiltLayer {
     pub sealed: bool,
 }
 
-/// Whose word is enough for a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// The store's, whose records lead to the bytes.
-    Bytes,
-    /// The lock's seal, too, which does not.
-    Seals,
-    /// The lock's seal, and what this machine has formed; no registry's.
-    Own,
-}
-
-/// What is remembered of a set of wheels that agree.
-pub(super) const NO_COLLISION: &[u8] = b"no collision";
-
-/// A plan with what is known of its layers.
-pub(super) struct Work {
-    pub plan: Plan,
-    pub trust: Trust,
-    /// What is known of each layer of the plan, in its order.
-    pub known: Vec<Option<LayerFacts>>,
-    pub reused: Vec<bool>,
-    /// Which of them are known by their seals alone.
-    pub sealed: Vec<bool>,
-    /// What the lock says of the layers.
-    pub seals: Seals,
-    /// Wheels as they are installed, by their digest: each is read once, for its layer and for the check of them all.
-    installed: Mutex<Wheels>,
-    /// The wheels after preferences have taken files from them; made when the first layer needs it.
-    merged: Mutex<Option<Arc<Wheels>>>,
-}
-
 impl BuiltLayer {
     pub(super) fn new(
         kind: LayerKind,
@@ -139,76 +105,6 @@ impl BuiltLayer {
         let LayerFacts { digest, size, diff_id, unpacked, .. } = *facts;
         let media_type = facts.media_type.clone();
         Self { kind, title, contents, digest, diff_id, media_type, size, unpacked, reused, sealed: false }
-    }
-}
-
-impl Work {
-    /// The work of a plan of which nothing is known yet.
-    pub(super) fn new(lock: &Lock, plan: Plan) -> Self {
-        let layers = plan.layers.len();
-        let seals = Seals::of(lock, &plan);
-        let (known, reused, sealed) = (vec![None; layers], vec![false; layers], vec![false; layers]);
-        let (installed, merged) = (Mutex::default(), Mutex::default());
-        Self { plan, trust: Trust::Own, known, reused, sealed, seals, installed, merged }
-    }
-
-    /// The layer at `at` is to be formed, whatever is known of it.
-    pub(super) fn forget(&mut self, at: usize) {
-        self.known[at] = None;
-        self.reused[at] = false;
-        self.sealed[at] = false;
-    }
-
-    /// What `wheel` puts into the image.
-    pub(super) fn installed(
-        &self,
-        engine: &Engine,
-        wheel: &PlannedWheel,
-    ) -> Result<Arc<Installed>, EngineError> {
-        if !self.plan.prefer.is_empty() {
-            return Ok(Arc::clone(&self.merged(engine)?[&wheel.sha256]));
-        }
-        self.whole(engine, wheel)
-    }
-
-    /// All files of `wheel`, whatever is preferred.
-    fn whole(&self, engine: &Engine, wheel: &PlannedWheel) -> Result<Arc<Installed>, EngineError> {
-        let scheme = self.plan.scheme.as_ref().expect("a plan with wheels has a scheme");
-        let known = || self.installed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(installed) = known().get(&wheel.sha256) {
-            return Ok(Arc::clone(installed));
-        }
-        // Two threads may both come here; then both find the same.
-        let installed = Arc::new(engine.install(&self.plan, scheme, wheel)?);
-        known().insert(wheel.sha256, Arc::clone(&installed));
-        Ok(installed)
-    }
-
-    /// Refuses two wheels that write one path with different bytes. Gives the installed wheels, less what preferences
-    /// took from them.
-    pub(super) fn check_wheels(&self, engine: &Engine) -> Result<Wheels, EngineError> {
-        let wheels: Vec<_> = self.plan.wheels().collect();
-        let merged = || {
-            let mut installed = Vec::new();
-            for wheel in &wheels {
-                installed.push((wheel.file.clone(), self.whole(engine, wheel)?));
-            }
-            let merged = wheel::merge(installed, &self.plan.prefer)?;
-            engine.store.memo_put(&self.plan.wheel_set, NO_COLLISION)?;
-            Ok(wheels.iter().map(|wheel| wheel.sha256).zip(merged).collect())
-        };
-        engine.or_damaged(wheels.iter().copied(), merged())
-    }
-
-    /// Made once; whoever comes meanwhile waits.
-    fn merged(&self, engine: &Engine) -> Result<Arc<Wheels>, EngineError> {
-        let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(merged) = &*merged {
-            return Ok(Arc::clone(merged));
-        }
-        let made = Arc::new(self.check_wheels(engine)?);
-        *merged = Some(Arc::clone(&made));
-        Ok(made)
     }
 }
 
@@ -387,7 +283,8 @@ impl Engine {
                 format!("layer `{}` has {weight}: some registries refuse layers of 10 GB", layer.title);
             self.reporter.event(Event::Warning(text));
         }
-        let mut work = Work { trust, ..Work::new(lock, plan) };
+        let mut work = Work::new(lock, plan);
+        work.trust = trust;
         let base = BaseName::of(&lock.inputs)?;
         for at in 0..work.plan.layers.len() {
             let layer = &work.plan.layers[at];

@@ -6,9 +6,9 @@ use std::io::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use super::build::Work;
 use super::cancel::{CancellableBlobs, CancellableWriter};
 use super::lower::passages;
+use super::work::Work;
 use super::{Engine, EngineError};
 use crate::blob::BlobSource as _;
 use crate::debian::{self, Composition};

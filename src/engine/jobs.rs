@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
-use super::build::{NO_COLLISION, Trust, Work};
 use super::form::Keep;
 use super::sources::Origins;
 use super::todo::{Job, Todo, order, sources_of, take_heaviest};
+use super::work::{NO_COLLISION, Trust, Work};
 use super::{Cancel, DOWNLOADS, Engine, EngineError, Event, Phase, Project};
 use crate::digest::Digest;
 use crate::fetch::Want;

@@ -15,9 +15,9 @@
 use futures::stream::{StreamExt as _, iter};
 use serde::{Deserialize, Serialize};
 
-use super::build::Work;
 use super::form::LayerExtra;
 use super::push::Delivery;
+use super::work::Work;
 use super::{Engine, EngineError, Event, Place};
 use crate::diagnostic::chain;
 use crate::digest::{DiffId, Digest};

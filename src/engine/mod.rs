@@ -34,6 +34,7 @@ mod seal;
 mod sources;
 mod todo;
 mod trees;
+mod work;
 
 pub use crate::resolve::Upgrade;
 pub use build::{BuildRequest, Built, BuiltImage, BuiltLayer};

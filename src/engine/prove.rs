@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::build::Work;
 use super::seal::{self, Breach, Witness};
+use super::work::Work;
 use super::{Engine, EngineError, Project};
 use crate::digest::{DiffId, Digest};
 use crate::lock::{self, Lock};

@@ -9,8 +9,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::build::{Trust, Work};
 use super::form::LayerExtra;
+use super::work::{Trust, Work};
 use super::{Engine, EngineError, Event, Locked, Project};
 use crate::lock::seal::{Seal, SealedLayer};
 use crate::lock::{self, Lock};

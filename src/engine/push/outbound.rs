@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::parcel::Source;
 use super::{Parcel, PushImage, Pushed, Shipment, by_repository};
 use crate::engine::assemble::Documents;
-use crate::engine::build::Work;
+use crate::engine::work::Work;
 use crate::engine::{Engine, EngineError, Event, Phase, Place};
 use crate::oci::Reference;
 use crate::store::LayerFacts;

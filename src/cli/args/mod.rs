@@ -1,8 +1,14 @@
 //! What can be typed. Types only: what it means is decided in `command/`.
 
+mod registry;
+mod sandbox;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use registry::{Attach, Login, Logout, Pull, Push, Referrers, Rmi, Tag};
+pub use sandbox::{NetworkWhich, Prepare, Run, Sandbox, Shell};
 
 use crate::engine::layer_store;
 use crate::oci::Platform;
@@ -207,57 +213,6 @@ pub struct Build {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  mlbuild push                                     the image of the spec in this directory, under its name
-  mlbuild push registry.example/app:1.2 --tag latest
-  mlbuild push --image app:dev registry.example/team/app:dev
-  mlbuild push --dry-run --json                    what would be sent, and why
-
-Blobs that the registry has are not sent; those that it has in another repository are mounted. The tag appears
-when everything below it is there, and the registry is asked what it serves then. `mlbuild login` lets you in.")]
-pub struct Push {
-    /// Where to: registry, repository and tag. An image of the store that has this name is pushed, else that of the spec
-    #[arg(value_name = "REF")]
-    pub references: Vec<String>,
-    /// Push this image of the store, by name or digest
-    #[arg(long, value_name = "IMAGE")]
-    pub image: Option<String>,
-    /// A further tag in the repository of the first REF (may be given several times)
-    #[arg(long, value_name = "TAG")]
-    pub tag: Vec<String>,
-    #[command(flatten)]
-    pub project: Project,
-    /// Only say what would be sent
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Print what became of each blob as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  mlbuild pull registry.example/app:1.2
-  mlbuild pull registry.example/app@sha256:...       exactly this one
-  mlbuild pull --platform linux/arm64 registry.example/app:1.2
-
-Documents of all platforms are kept, so that the image can be pushed elsewhere as it is; layers of other platforms
-are downloaded when somebody needs them. The last line of standard output is the digest.")]
-pub struct Pull {
-    #[arg(value_name = "REF")]
-    pub image: String,
-    /// Download the layers of this platform (may be given several times) [default: this machine's]
-    #[arg(long, value_name = "P")]
-    pub platform: Vec<Platform>,
-    /// Download no layer yet
-    #[arg(long, conflicts_with = "platform")]
-    pub no_layers: bool,
-    /// Print what was pulled as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
   mlbuild verify                          all layers, from their wheels and packages
   mlbuild verify --sample 2               two of them, by chance
   mlbuild verify --sample 2 --seed 7      the same two on every machine
@@ -312,146 +267,6 @@ pub struct Inspect {
     pub json: bool,
 }
 
-/// What is run, and what it may see and use.
-#[derive(Debug, Args)]
-pub struct Sandbox {
-    /// A name or digest in the store, oci:DIR[:TAG], or a spec [default: the spec in this directory, built when needed]
-    pub image: Option<String>,
-    /// Run in this directory tree instead of an image; it is not written to
-    #[arg(long, value_name = "DIR", conflicts_with = "image")]
-    pub rootfs: Option<PathBuf>,
-    /// The spec; its directory is the project
-    #[arg(long = "file", short = 'f', value_name = "SPEC", conflicts_with_all = ["image", "rootfs"])]
-    pub spec: Option<PathBuf>,
-    /// Set a variable, or hand the caller's own on (may be given several times)
-    #[arg(long, short = 'e', value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Set the variables of a file of NAME=VALUE lines (may be given several times)
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
-    /// Show a file or directory of this host inside (may be given several times)
-    #[arg(long, short = 'v', value_name = "SRC:DST[:ro]")]
-    pub volume: Vec<String>,
-    /// The same in many words: type=bind,source=S,target=T[,readonly] or type=tmpfs,target=T[,size=S][,mode=M]
-    #[arg(long, value_name = "KEY=VALUE,...")]
-    pub mount: Vec<String>,
-    /// An empty directory in memory (may be given several times)
-    #[arg(long, value_name = "DST[:size=S,mode=M]")]
-    pub tmpfs: Vec<String>,
-    /// Working directory, made if it is not there
-    #[arg(long, short = 'w', value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// User and group, by name or number
-    #[arg(long, short = 'u', value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
-    /// Publish a port of the sandbox, on 127.0.0.1 unless said otherwise (may be given several times)
-    #[arg(long, short = 'p', value_name = "[ADDRESS:][HOST:]PORT")]
-    pub publish: Vec<String>,
-    /// none, host, or private: a loopback of its own, published ports, and the world through pasta where that is installed
-    #[arg(long, value_enum, default_value = "private", value_name = "MODE")]
-    pub network: NetworkWhich,
-    /// Most memory, swap included: 512m, 8GiB
-    #[arg(long, short = 'm', value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// Most processor time: 1.5 processors
-    #[arg(long, value_name = "N")]
-    pub cpus: Option<String>,
-    /// Most processes and threads
-    #[arg(long, value_name = "N")]
-    pub pids_limit: Option<u64>,
-    /// Go on with a warning where a limit cannot be enforced
-    #[arg(long)]
-    pub best_effort_limits: bool,
-    /// Size of /dev/shm
-    #[arg(long, value_name = "SIZE", default_value = "64m")]
-    pub shm_size: String,
-    /// A limit of setrlimit: nofile=1024:4096 (may be given several times)
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
-    pub ulimit: Vec<String>,
-    /// GPUs: all, none, or a list of indexes, UUIDs, MIG devices (0:1) and CDI devices (nvidia.com/gpu=NAME)
-    #[arg(long, value_name = "GPUS")]
-    pub gpus: Option<String>,
-    /// Go on with a warning where the driver will not do for the GPUs or the image
-    #[arg(long, requires = "gpus")]
-    pub ignore_gpu_check: bool,
-    /// A device node of this host (may be given several times)
-    #[arg(long, value_name = "SRC[:DST[:rwm]]")]
-    pub device: Vec<String>,
-    /// Nothing but volumes and memory can be written to
-    #[arg(long)]
-    pub read_only: bool,
-    /// Host name inside, and name of what --keep keeps
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Keep what is written, and go on from it in the next run of that name
-    #[arg(long, requires = "name")]
-    pub keep: bool,
-    /// Whether a small process of mlbuild's is the first inside, which reaps orphans and passes signals on
-    #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
-    pub init: bool,
-    /// Ask the program to end after this many seconds, kill it ten seconds later; exit status 124
-    #[arg(long, value_name = "SECONDS")]
-    pub timeout: Option<u64>,
-    /// Print what would be done, and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// With --dry-run: as JSON
-    #[arg(long, requires = "dry_run")]
-    pub json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum NetworkWhich {
-    None,
-    Host,
-    Private,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  mlbuild run                                     the spec in this directory, built first when needed
-  mlbuild run -- python -c 'import torch; print(torch.ones(2) @ torch.ones(2))'
-  mlbuild run -it registry.example/app:1.2 -- python
-  mlbuild run -v ./data:/data:ro -p 8000:8000 -e TOKEN oci:out
-  mlbuild run --memory 8g --pids-limit 500 --network none -- python train.py
-  mlbuild run --dry-run
-
-The exit status is the program's own, 128 and the number of the signal that ended it, 124 after --timeout; 125 when the
-sandbox could not be made, 126 when the program cannot be executed, 127 when it is not there.")]
-pub struct Run {
-    #[command(flatten)]
-    pub sandbox: Sandbox,
-    /// Hand standard input on
-    #[arg(long, short = 'i')]
-    pub interactive: bool,
-    /// Give the program a terminal
-    #[arg(long, short = 't')]
-    pub tty: bool,
-    /// In place of the image's entrypoint
-    #[arg(long, value_name = "PROGRAM")]
-    pub entrypoint: Option<String>,
-    /// In place of the image's command
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Prepare {
-    pub image: Option<String>,
-    #[arg(long = "file")]
-    pub spec: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  mlbuild shell
-  mlbuild shell registry.example/app:1.2
-  mlbuild shell -v .:/src -w /src")]
-pub struct Shell {
-    #[command(flatten)]
-    pub sandbox: Sandbox,
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mlbuild images
@@ -466,86 +281,6 @@ pub struct Images {
     #[arg(long, visible_alias = "no-trunc")]
     pub digests: bool,
     /// Print all that is known of them as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  mlbuild tag registry.example/app:1.2 registry.example/app:latest
-  mlbuild tag 60a9aeccdc20 app:good app:today
-
-An image that had one of the new names before loses it.")]
-pub struct Tag {
-    /// A name or digest in the store; the beginning of a digest will do
-    #[arg(value_name = "SOURCE")]
-    pub source: String,
-    #[arg(value_name = "TARGET", required = true)]
-    pub targets: Vec<String>,
-    /// Print the digest and the new names as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  mlbuild rmi registry.example/app:1.2
-  mlbuild rmi --force 60a9aeccdc20                all names of this image
-  mlbuild rmi --force $(mlbuild images --quiet)
-
-What was built stays in the store until `mlbuild cache prune`. Exit status 2, and nothing is removed,
-when one of them is not there.")]
-pub struct Rmi {
-    /// Names, digests or beginnings of digests
-    #[arg(value_name = "REF", required = true)]
-    pub images: Vec<String>,
-    /// Remove all names of a digest, and pass over what is not there
-    #[arg(long, short = 'f')]
-    pub force: bool,
-    /// Print what was removed as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  mlbuild attach registry.example/app:1.2 mlbuild.lock
-  mlbuild attach registry.example/app:1.2 app.spdx.json
-  mlbuild attach registry.example/app:1.2 eval.json --artifact-type application/vnd.example.eval+json -a model=7b
-
-It becomes an artifact with the image as its subject, in the image's repository: other tools find it by the
-registry's referrers API, or by the tag sha256-DIGEST where there is none. The last line of standard output is
-the digest of its manifest. What is attached already is not sent again.")]
-pub struct Attach {
-    /// An image or an index in a registry, by tag or digest
-    #[arg(value_name = "REF")]
-    pub image: String,
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// What it is [default: by the name, of mlbuild.lock, *.spdx.json and *.cdx.json]
-    #[arg(long, visible_alias = "type", value_name = "TYPE/SUBTYPE")]
-    pub artifact_type: Option<String>,
-    /// Say something of it (may be given several times)
-    #[arg(long, short = 'a', value_name = "KEY=VALUE")]
-    pub annotation: Vec<String>,
-    /// Print digests and what was done as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  mlbuild referrers registry.example/app:1.2
-  mlbuild referrers registry.example/app:1.2 --artifact-type application/spdx+json --quiet
-  mlbuild inspect --raw registry.example/app@DIGEST       the manifest of one of them")]
-pub struct Referrers {
-    /// An image or an index in a registry, by tag or digest
-    #[arg(value_name = "REF")]
-    pub image: String,
-    /// Only those of this type
-    #[arg(long, visible_alias = "type", value_name = "TYPE/SUBTYPE")]
-    pub artifact_type: Option<String>,
-    /// Print their descriptors as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -628,58 +363,6 @@ impl DoctorPart {
             Self::Proc => "proc",
         }
     }
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  mlbuild login registry.example                        asks for both
-  printf %s \"$TOKEN\" | mlbuild login -u robot --password-stdin registry.example:5000
-
-The registry is asked whether it lets them in. What it refuses is not kept (exit status 2), nor is
-anything kept when it cannot be reached (5).
-
-They are kept where other tools find them too: by the credential helper (credHelpers,
-credsStore) of the file that has the registry, or else in that file, in plain text. The files:
-$REGISTRY_AUTH_FILE alone, or else $XDG_RUNTIME_DIR/containers/auth.json,
-$XDG_CONFIG_HOME/containers/auth.json and $DOCKER_CONFIG/config.json (~/.docker/config.json),
-to which a new registry goes. $DOCKER_AUTH_CONFIG, the text of such a file, goes before all.")]
-pub struct Login {
-    /// Host and port [default: the registry that the spec in this directory names]
-    #[arg(value_name = "REGISTRY")]
-    pub registry: Option<String>,
-    /// User name
-    #[arg(long, short = 'u', value_name = "USER")]
-    pub username: Option<String>,
-    /// Take the password from standard input, without the line break at its end
-    #[arg(long)]
-    pub password_stdin: bool,
-    /// Keep them without asking the registry
-    #[arg(long)]
-    pub no_verify: bool,
-    /// Refused, in our words
-    #[arg(long, short = 'p', hide = true, num_args = 0..=1, value_name = "PASSWORD")]
-    pub password: Option<Option<String>>,
-    #[command(flatten)]
-    pub project: Project,
-    /// Print what was done as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  mlbuild logout registry.example
-
-Every file that `mlbuild login --help` names forgets the registry, and so do their credential helpers.")]
-pub struct Logout {
-    /// Host and port [default: the registry that the spec in this directory names]
-    #[arg(value_name = "REGISTRY")]
-    pub registry: Option<String>,
-    #[command(flatten)]
-    pub project: Project,
-    /// Print what was done as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Args)]
