@@ -7,6 +7,7 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::build::BuiltLayer;
 use super::cancel::CancellableReader;
+use super::form::LayerExtra;
 use super::lower::Lower;
 use super::{Cancel, Engine, EngineError, Event, Phase, Project};
 use crate::blob::RangeReader;
@@ -89,7 +90,9 @@ impl Engine {
             key = key.field("path", path).field("node", text);
         }
         let key = key.finish();
-        let known = self.store.formed_layer(&key)?.filter(|facts| self.store.has(&facts.digest));
+        // One that an older program wrote in another form is made again.
+        let usable = |facts: &LayerFacts| self.store.has(&facts.digest) && LayerExtra::parse(facts).is_ok();
+        let known = self.store.formed_layer(&key)?.filter(usable);
         let reused = known.is_some();
         let facts = match known {
             Some(facts) => facts,

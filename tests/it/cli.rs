@@ -6,7 +6,9 @@ use std::os::unix::fs::symlink;
 use crate::support::mlbuild::{Project, Run};
 use crate::support::project;
 use crate::support::skip::or_skip;
+use crate::support::tiny::Tiny;
 use crate::support::tool::tool;
+use crate::support::wheels::file;
 
 const SPEC: &str = "[image]\nname = \"registry.example/files\"\nentrypoint = [\"/app/run\"]\n[base]\nscratch = true\n\
                     [[copy]]\nfrom = \"app/\"\nto = \"/app/\"\n";
@@ -337,4 +339,29 @@ fn exports_and_the_lock_are_no_part_of_what_is_copied() {
     project.write("mlbuild.toml", "[base]\nscratch = true\n\n[[copy]]\nfrom = \".\"\nto = \"/src\"\n");
     let build = || project.mlbuild(&["build", "-o", "oci:out", "-o", "oci-archive:out.tar"]).ok().digest();
     assert_eq!(build(), build());
+}
+
+/// What an older program remembered of layers in another form is no reason to fail.
+#[test]
+fn records_of_an_older_form_are_made_again() {
+    let tiny = Tiny::new()
+        .wheel("one", "1.0", &[file("one/__init__.py", "x = 1\n")])
+        .spec("[[copy]]\nfrom = \"app\"\nto = \"/app\"\n");
+    tiny.project.write("app/main.py", "print(1)\n");
+    let tiny = tiny.locked();
+    let built = tiny.mlbuild(&["build", "--json"]).ok().json();
+    let layers = built["images"][0]["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 4);
+    let store = mlbuild::store::Store::open(tiny.project.store()).unwrap();
+    for layer in layers {
+        let digest = layer["digest"].as_str().unwrap().parse().unwrap();
+        let mut record = store.layer_by_digest(&digest).unwrap().unwrap();
+        record.facts.extra = "{\"elf\":[],\"links\":[]}".to_owned();
+        store.put_layer(&store.layer_key(&digest).unwrap().unwrap(), &record).unwrap();
+    }
+    let again = tiny.mlbuild(&["build", "--json"]).ok().json();
+    assert_eq!(again["digest"], built["digest"]);
+    let reused =
+        again["images"][0]["layers"].as_array().unwrap().iter().filter(|layer| layer["reused"] == true);
+    assert_eq!(reused.count(), 0);
 }
