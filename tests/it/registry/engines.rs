@@ -62,6 +62,8 @@ impl Docker {
         // Its socket has a short name, wherever the tests lie.
         let directory = tempfile::Builder::new().prefix("d").rand_bytes(8).tempdir_in("/tmp").unwrap();
         let path = |name: &str| directory.path().join(name);
+        // The machine's own settings are not ours.
+        std::fs::write(path("daemon.json"), "{}").unwrap();
         let log = std::fs::File::create(path("log")).unwrap();
         let mut daemon = Command::new(program);
         daemon
@@ -72,7 +74,7 @@ impl Docker {
                 "--storage-driver=vfs",
                 "--config-file",
             ])
-            .arg(path("none.json"))
+            .arg(path("daemon.json"))
             .args([PathBuf::from("--data-root"), path("data"), "--exec-root".into(), path("exec")])
             .args([PathBuf::from("--pidfile"), path("pid"), "-H".into()])
             .arg(format!("unix://{}", path("sock").display()))
