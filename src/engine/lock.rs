@@ -43,12 +43,11 @@ pub(super) struct BasePart {
 }
 
 impl Engine {
-    /// The differences between the lock on disk and the spec: empty when the lock satisfies it.
-    pub fn check_lock(&self, project: &Project) -> Result<Vec<Drift>, EngineError> {
-        let Some((lock, _)) = project.read_lock()? else {
-            return Err(EngineError::NoLock { path: project.lock_path() });
-        };
-        Ok(lock::drift(&lock.inputs, &project.inputs()))
+    /// The lock on disk, and its differences from the spec: none when it satisfies it.
+    pub fn check_lock(&self, project: &Project) -> Result<(Lock, Vec<Drift>), EngineError> {
+        let lock = super::prove::locked(project)?;
+        let drift = lock::drift(&lock.inputs, &project.inputs());
+        Ok((lock, drift))
     }
 
     /// A lock for the project; the file is not written.

@@ -68,12 +68,11 @@ pub struct VerifiedLayer {
 impl Engine {
     /// Compares the seals of the lock with the files that the store has. None where the lock has no seals. Whether the
     /// lock satisfies the spec is [`Engine::check_lock`]'s to say.
-    pub fn prove_seals(&self, project: &Project) -> Result<Option<Proof>, EngineError> {
-        let lock = locked(project)?;
+    pub fn prove_seals(&self, project: &Project, lock: &Lock) -> Result<Option<Proof>, EngineError> {
         if lock.seals.is_empty() {
             return Ok(None);
         }
-        let prove = || self.repairing(|| self.proof(project, &lock));
+        let prove = || self.repairing(|| self.proof(project, lock));
         self.or_cancelled(prove()).map(Some)
     }
 
@@ -182,7 +181,7 @@ impl Engine {
     }
 }
 
-fn locked(project: &Project) -> Result<Lock, EngineError> {
+pub(super) fn locked(project: &Project) -> Result<Lock, EngineError> {
     match project.read_lock()? {
         Some((lock, _)) => Ok(lock),
         None => Err(EngineError::NoLock { path: project.lock_path() }),

@@ -56,6 +56,9 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
 
 /// A name that the lock does not have is a slip of the hand: nothing would be upgraded.
 fn check_names(project: &Project, names: &[String]) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Ok(());
+    }
     let Some((lock, _)) = project.read_lock()? else { return Ok(()) };
     let known = || {
         let python = lock.packages.iter().map(|package| package.name.as_str());
@@ -121,7 +124,7 @@ struct Seals {
 }
 
 fn check(engine: &Engine, progress: &Progress, project: &Project, json: bool) -> Result<Exit, Failure> {
-    let drift = engine.check_lock(project)?;
+    let (lock, drift) = engine.check_lock(project)?;
     if !drift.is_empty() {
         if json {
             let drift = drift.iter().map(ToString::to_string).collect();
@@ -130,7 +133,7 @@ fn check(engine: &Engine, progress: &Progress, project: &Project, json: bool) ->
         }
         return Err(EngineError::OutOfDate { path: project.lock_path(), drift }.into());
     }
-    let proof = engine.prove_seals(project);
+    let proof = engine.prove_seals(project, &lock);
     progress.finish();
     let proof = proof?;
     if json {
