@@ -20,7 +20,7 @@ const UPLOADS: usize = 8;
 /// Blobs that are looked for, mounted or sent at the same time.
 const ASKED: usize = 16;
 /// Repositories that a blob is tried to be mounted from.
-const MOUNTS: usize = 2;
+const MOUNTS: usize = 4;
 /// Manifests below an index that are read to learn what is there.
 const PLATFORMS: usize = 8;
 
