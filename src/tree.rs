@@ -158,6 +158,49 @@ impl fmt::Debug for Content {
 /// A tree, sorted by path bytes..
 pub type Tree = BTreeMap<TreePath, Node>;
 
+/// As many links on the way to a file as the kernel follows (`MAXSYMLINKS`).
+const LINKS_MAX: usize = 40;
+
+/// What stands at a path that is gone through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A symbolic link, with its target.
+    Link(String),
+    /// Anything else, or nothing that matters.
+    Other,
+}
+
+/// Where `path` leads below the root once `.`, `..` and the links that `at` knows are followed as the kernel would in that root;
+/// without a leading slash, empty for the root itself. None for too many links, or where `at` says that there is no way.
+pub fn follow(path: &str, mut at: impl FnMut(&str) -> Option<Step>) -> Option<String> {
+    let parts = |path: &str| path.rsplit('/').map(str::to_owned).collect::<Vec<_>>();
+    let (mut rest, mut real, mut links) = (parts(path), String::new(), 0);
+    while let Some(part) = rest.pop() {
+        let above = real.len();
+        match part.as_str() {
+            "" | "." => continue,
+            ".." => {
+                real.truncate(real.rfind('/').unwrap_or(0));
+                continue;
+            }
+            part if real.is_empty() => real.push_str(part),
+            part => {
+                real.push('/');
+                real.push_str(part);
+            }
+        }
+        if let Step::Link(target) = at(&real)? {
+            links += 1;
+            if links > LINKS_MAX {
+                return None;
+            }
+            real.truncate(if target.starts_with('/') { 0 } else { above });
+            rest.extend(parts(&target));
+        }
+    }
+    Some(real)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,5 +230,47 @@ mod tests {
         let parents: Vec<_> = path.parents().map(|p| p.as_str().to_owned()).collect();
         assert_eq!(parents, ["usr", "usr/lib"]);
         assert_eq!(path.name(), "python3");
+    }
+
+    #[test]
+    fn links_are_followed_as_the_kernel_does() {
+        let links = BTreeMap::from([
+            ("bin", "usr/bin"),
+            ("usr/bin/python", "python3"),
+            ("usr/bin/python3", "/opt/./py//bin/../python3.11"),
+            ("out", "../../../etc"),
+            ("a", "b"),
+            ("b", "a"),
+            ("deep/x", "../bin/.."),
+        ]);
+        let at = |path: &str| {
+            if path == "gone" {
+                return None;
+            }
+            Some(links.get(path).map_or(Step::Other, |target| Step::Link((*target).to_owned())))
+        };
+        for (path, real) in [
+            ("bin/python", Some("opt/py/python3.11")),
+            ("/bin/./ls", Some("usr/bin/ls")),
+            ("out/passwd", Some("etc/passwd")),
+            ("../../x", Some("x")),
+            // `..` leaves where the link has led to.
+            ("bin/..", Some("usr")),
+            ("deep/x/y", Some("usr/y")),
+            ("/", Some("")),
+            ("a/x", None),
+            ("gone/x", None),
+        ] {
+            assert_eq!(follow(path, at).as_deref(), real, "{path}");
+        }
+        let chain = |count: usize| {
+            let next = move |path: &str| {
+                let number: usize = path.parse().ok()?;
+                Some(if number < count { Step::Link((number + 1).to_string()) } else { Step::Other })
+            };
+            follow("0", next)
+        };
+        assert_eq!(chain(LINKS_MAX).as_deref(), Some("40"));
+        assert_eq!(chain(LINKS_MAX + 1), None);
     }
 }

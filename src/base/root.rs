@@ -6,9 +6,8 @@ use super::{BaseError, Entry, FileFacts, Listing};
 use crate::elf;
 use crate::lock::model::{BaseDirectory, BasePaths, MAX_PATHS};
 use crate::oci::Platform;
+use crate::tree::{Step, follow};
 
-/// As many links on the way to a file as the kernel follows.
-const LINKS_MAX: usize = 40;
 /// The most bytes of paths and targets that a lock holds.
 const PATHS_BYTES: usize = 64 << 10;
 
@@ -90,32 +89,12 @@ impl Root {
 
     /// Where the path leads when all links on it are followed; what is not there is taken as it is written. None for a loop.
     pub fn real(&self, path: &str) -> Option<String> {
-        let parts = |path: &str| path.rsplit('/').map(str::to_owned).collect::<Vec<_>>();
-        let (mut rest, mut at, mut links) = (parts(path), String::new(), 0);
-        while let Some(part) = rest.pop() {
-            match part.as_str() {
-                "" | "." => continue,
-                ".." => {
-                    at.truncate(at.rfind('/').unwrap_or(0));
-                    continue;
-                }
-                _ => {}
-            }
-            let next = join(&at, &part);
-            let Some(Entry::Symlink { target }) = self.entries.get(&next) else {
-                at = next;
-                continue;
-            };
-            links += 1;
-            if links > LINKS_MAX {
-                return None;
-            }
-            if target.starts_with('/') {
-                at.clear();
-            }
-            rest.extend(parts(target));
-        }
-        Some(at)
+        follow(path, |at| {
+            Some(match self.entries.get(at) {
+                Some(Entry::Symlink { target }) => Step::Link(target.clone()),
+                _ => Step::Other,
+            })
+        })
     }
 
     /// What the path leads to.

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::oci::Platform;
-use crate::tree::TreePath;
-
-/// Symbolic links followed on the way to one file at most, as the kernel does.
-const LINKS_MAX: usize = 40;
+use crate::tree::{Step, TreePath, follow};
 
 /// Directories that glibc's loader searches without being told, in Debian's order, relative to the root.
 pub(super) fn built_in(platform: Platform) -> [String; 6] {
@@ -42,31 +39,11 @@ pub(super) fn expanded(dir: &str, file: &TreePath, platform: Platform) -> Option
 /// The place that `path` names once `.`, `..` and symbolic links are followed, and nothing else: whether a file
 /// stands there is the caller's question. `None` for a loop.
 pub(super) fn resolved(path: &str, links: &BTreeMap<TreePath, String>) -> Option<TreePath> {
-    let mut todo: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
-    let mut at: Vec<String> = Vec::new();
-    let mut followed = 0;
-    while let Some(part) = todo.pop() {
-        match part.as_str() {
-            "" | "." => continue,
-            ".." => {
-                at.pop();
-                continue;
-            }
-            _ => at.push(part),
-        }
-        let Some(target) = links.get(&TreePath::new(&at.join("/")).ok()?) else { continue };
-        followed += 1;
-        if followed > LINKS_MAX {
-            return None;
-        }
-        if target.starts_with('/') {
-            at.clear();
-        } else {
-            at.pop();
-        }
-        todo.extend(target.split('/').rev().map(str::to_owned));
-    }
-    TreePath::new(&at.join("/")).ok()
+    let real = follow(path, |at| {
+        let target = links.get(&TreePath::new(at).ok()?);
+        Some(target.map_or(Step::Other, |target| Step::Link(target.clone())))
+    });
+    TreePath::new(&real?).ok()
 }
 
 #[cfg(test)]

@@ -9,10 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::EngineError;
 use super::form::LayerExtra;
 use crate::lock::model::{BaseDirectory, BasePaths};
-use crate::tree::{Node, Tree, TreePath};
-
-/// Links followed before a path counts as one that leads in circles.
-const MOST_LINKS: usize = 16;
+use crate::tree::{Node, Step, Tree, TreePath, follow};
 
 /// Links and directories of the layers below, as far as they are not what a path would make by itself.
 #[derive(Default)]
@@ -84,30 +81,12 @@ pub(super) fn passages(tree: &Tree) -> Vec<(String, String)> {
 
 /// `path` with every link above it followed.
 fn place(links: &BTreeMap<String, String>, path: &TreePath) -> Result<TreePath, EngineError> {
-    let mut path = path.clone();
-    for _ in 0..MOST_LINKS {
-        let Some((link, target)) = path.parents().find_map(|parent| links.get_key_value(parent.as_str()))
-        else {
-            return Ok(path);
-        };
-        let rest = &path.as_str()[link.len()..];
-        let above = link.rsplit_once('/').map_or("", |(above, _)| above);
-        let whole = match target.strip_prefix('/') {
-            Some(absolute) => absolute.to_owned(),
-            None => format!("{above}/{target}"),
-        };
-        let mut parts = Vec::new();
-        for part in whole.split('/').filter(|part| !part.is_empty() && *part != ".") {
-            if part == ".." {
-                parts.pop();
-            } else {
-                parts.push(part);
-            }
-        }
-        path = TreePath::new(format!("{}{rest}", parts.join("/")).trim_start_matches('/'))
-            .map_err(|error| EngineError::Usage(error.to_string()))?;
-    }
-    Err(EngineError::Usage(format!("/{path} goes in circles through links of the base")))
+    let circles = || EngineError::Usage(format!("/{path} goes in circles through links of the base"));
+    let (above, name) = path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()));
+    let above =
+        follow(above, |at| Some(links.get(at).map_or(Step::Other, |target| Step::Link(target.clone()))));
+    let real = format!("{}/{name}", above.ok_or_else(circles)?);
+    TreePath::new(real.trim_start_matches('/')).map_err(|error| EngineError::Usage(error.to_string()))
 }
 
 #[cfg(test)]

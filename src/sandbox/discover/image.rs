@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
+use crate::tree::{Step, follow};
+
 /// The largest linker cache of an image that is read, in bytes.
 const CACHE_MAX: u64 = 4 << 20;
-/// As many links on the way to a file as the kernel follows.
-const LINKS_MAX: u32 = 40;
 /// Names of one directory that are read at most.
 const NAMES_MAX: usize = 1000;
 
@@ -63,36 +63,17 @@ pub fn exists(layers: &[PathBuf], path: &str) -> bool {
 
 /// Where a path leads inside the image when its links are followed as the kernel would, were it mounted.
 fn real_path(layers: &[PathBuf], path: &str) -> Option<String> {
-    let parts = |path: &str| path.rsplit('/').map(str::to_owned).collect::<Vec<_>>();
-    let (mut rest, mut at, mut links) = (parts(path), Vec::new(), 0);
-    while let Some(part) = rest.pop() {
-        match part.as_str() {
-            "" | "." => continue,
-            ".." => {
-                at.pop();
-                continue;
-            }
-            _ => at.push(part),
-        }
-        let found = top_with(layers, &at.join("/"), OFlags::PATH | OFlags::NOFOLLOW)?;
+    follow(path, |at| {
+        let found = top_with(layers, at, OFlags::PATH | OFlags::NOFOLLOW)?;
         let kind = File::from(found.try_clone().ok()?).metadata().ok()?;
         if is_whiteout(&kind) {
             return None;
         }
-        if kind.is_symlink() {
-            links += 1;
-            if links > LINKS_MAX {
-                return None;
-            }
-            let target = readlinkat(&found, "", Vec::new()).ok()?.into_string().ok()?;
-            at.pop();
-            if target.starts_with('/') {
-                at.clear();
-            }
-            rest.extend(parts(&target));
+        if !kind.is_symlink() {
+            return Some(Step::Other);
         }
-    }
-    Some(at.join("/"))
+        Some(Step::Link(readlinkat(&found, "", Vec::new()).ok()?.into_string().ok()?))
+    })
 }
 
 /// What the highest layer that says something of the path has there.
