@@ -4,9 +4,18 @@ use super::model::{
     DebLayer, DebLock, Dependency, InputLock, Inputs, Lock, PackageLock, PythonArchive, PythonLock,
     SuiteLock, WheelLock,
 };
+use super::{LockError, read, write};
 use crate::digest::Digest;
 use crate::oci::Platform::{self, LinuxAmd64, LinuxArm64};
 use crate::spec::model::PythonProvider;
+
+/// The rules that the reader says a lock breaks, once it is text.
+pub(super) fn broken_rules(lock: &Lock) -> Vec<String> {
+    match read(&write(lock)) {
+        Err(LockError::Rules(violations)) => violations.iter().map(ToString::to_string).collect(),
+        other => panic!("expected broken rules, got {other:?}"),
+    }
+}
 
 pub(super) fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
