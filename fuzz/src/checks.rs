@@ -4,7 +4,9 @@ use std::path::Path;
 
 use crate::blob::ReadAt;
 use crate::deb::Deb;
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
+use crate::lock::model::{BaseLayer, BaseLock, Inputs, Lock};
+use crate::oci::{MediaType, Platform};
 use crate::record::{self, RecordError, Rows};
 use crate::spec::model::WheelRule;
 use crate::tree::{Content, Node, Tree, TreePath};
@@ -114,5 +116,44 @@ pub fn mend_tar_checksums(bytes: &mut [u8]) {
         header[148..156].fill(b' ');
         let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+}
+
+/// A base of one layer that nothing is known of.
+pub fn base(platform: Platform) -> BaseLock {
+    let layer = BaseLayer {
+        media_type: MediaType::LayerTar,
+        digest: Digest::of("layer"),
+        size: 1024,
+        diff_id: DiffId(Digest::of("layer")),
+    };
+    BaseLock {
+        platform,
+        index: None,
+        manifest: Digest::of("manifest"),
+        manifest_size: 1,
+        config: Digest::of("config"),
+        config_size: 1,
+        glibc: None,
+        layers: vec![layer],
+        paths: None,
+    }
+}
+
+/// A lock that has this base and nothing else.
+pub fn lock_upon(base: BaseLock) -> Lock {
+    let inputs = Inputs {
+        platforms: vec![base.platform],
+        base: "oci:registry.example/base:1".to_owned(),
+        ..Inputs::default()
+    };
+    Lock {
+        inputs,
+        suites: Vec::new(),
+        bases: vec![base],
+        python: None,
+        debs: Vec::new(),
+        packages: Vec::new(),
+        seals: Vec::new(),
     }
 }

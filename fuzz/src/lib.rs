@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "the rest of mlbuild uses it")]
 
+#[path = "../../src/base/mod.rs"]
+pub mod base;
 #[path = "../../src/blob.rs"]
 pub mod blob;
 pub mod cli;
@@ -19,6 +21,8 @@ pub mod digest;
 pub mod elf;
 #[path = "../../src/epoch.rs"]
 pub mod epoch;
+#[path = "../../src/image/mod.rs"]
+pub mod image;
 #[path = "../../src/layer/mod.rs"]
 pub mod layer;
 #[path = "../../src/lock/mod.rs"]
@@ -37,6 +41,8 @@ pub mod spec;
 pub mod tarblocks;
 #[path = "../../src/tree.rs"]
 pub mod tree;
+#[path = "../../src/unpack/mod.rs"]
+pub mod unpack;
 #[path = "../../src/wheel/mod.rs"]
 pub mod wheel;
 
