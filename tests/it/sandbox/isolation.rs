@@ -207,6 +207,7 @@ fn targets_that_are_swapped() {
                     let _ = fs::rename(&aside, &sub);
                 }
             });
+            let _end = End(&stop);
             for turn in 0..starts {
                 // Through the volume, to a place that is made when it is not there.
                 let target = format!("./source:/data/sub/made{}", turn % 7);
@@ -218,9 +219,17 @@ fn targets_that_are_swapped() {
                 let left: Vec<_> = fs::read_dir(&forbidden).unwrap().collect();
                 assert!(left.is_empty(), "made outside: {left:?}");
             }
-            stop.store(true, Ordering::Relaxed);
         });
         assert!(started > 0, "no run came about");
+    }
+}
+
+/// Tells the other thread to end, after a failed assertion too: a scope waits for its threads.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
