@@ -53,9 +53,10 @@ impl Root {
             if place.is_empty() {
                 continue;
             }
+            // A directory without an entry of its own is one all the same.
             let merges = matches!(
                 (self.entries.get(&place), entry),
-                (Some(Entry::Directory { .. }), Entry::Directory { .. })
+                (Some(Entry::Directory { .. }) | None, Entry::Directory { .. })
             );
             if !merges {
                 self.remove_below(&place);

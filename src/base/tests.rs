@@ -75,10 +75,13 @@ fn layers_come_to_one_root() {
             ("etc/y", file()),
             ("opt/old/1", file()),
             ("srv/a/b", file()),
+            ("usr/lib/x", file()),
             ("var/run", link("/run")),
         ],
-        // A whiteout hides what is below, not what comes with it; a file takes a directory's place.
+        // A whiteout hides what is below, not what comes with it; a file takes a directory's place, a directory that of one
+        // without an entry only in name.
         &[
+            ("usr/lib", directory(0o755)),
             ("bin/b", file()),
             ("-etc/x", file()),
             ("-etc/y", file()),
@@ -100,6 +103,7 @@ fn layers_come_to_one_root() {
         ("opt/new", Some("opt/new")),
         ("srv/a", Some("srv/a")),
         ("srv/a/b", None),
+        ("usr/lib/x", Some("usr/lib/x")),
         ("run/p", Some("run/p")),
         ("var/run/p", Some("run/p")),
     ] {

@@ -207,19 +207,18 @@ impl Engine {
             entries: 0,
             sources: Vec::new(),
             media_type: layer.media_type.clone(),
-            origins: vec![origin.clone()],
+            origins: Vec::new(),
             extra: serde_json::to_string(&LayerExtra::default()).expect("empty lists always serialise"),
         };
         if let Some((_, found)) = found.filter(|(_, facts)| same(facts)) {
-            // A recipe of ours, whose sources are all here, needs no registry.
-            let is_made =
-                !found.sources.is_empty() && found.sources.iter().all(|source| self.store.has(source));
-            if is_made || found.origins.contains(&origin) {
+            // What is here needs no registry.
+            if self.store.can_read_layer(&found) || found.origins.first() == Some(&origin) {
                 return Ok(found);
             }
-            facts.origins.extend(found.origins);
+            facts.origins = found.origins;
             (facts.unpacked, facts.entries, facts.extra) = (found.unpacked, found.entries, found.extra);
         }
+        facts.add_origin(origin);
         let record = LayerRecord { facts, source: LayerSource::Blob };
         match self.store.put_layer(key, &record) {
             Err(error) if error.is_read_only() => {}

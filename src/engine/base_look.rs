@@ -12,9 +12,9 @@ use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::{Deserialize, Serialize};
 
 use super::base::BaseName;
+use super::stored_layer::StoredLayer;
 use super::{Engine, EngineError, Event, Phase, Project};
 use crate::base::{BaseError, LOOK, Listing, Root, python};
-use crate::blob::RangeReader;
 use crate::digest::Digest;
 use crate::elf::ElfFacts;
 use crate::image;
@@ -22,6 +22,7 @@ use crate::layer::key::KeyBuilder;
 use crate::lock::model::{BaseLayer, BaseLock, BasePaths, Inputs, Lock, PythonLock};
 use crate::plan;
 use crate::python::Request;
+use crate::registry::Content as _;
 use crate::spec::model::PythonProvider;
 use crate::unpack::{self, Context, Limits, Packed};
 
@@ -156,8 +157,9 @@ impl Engine {
         let BaseLayer { digest, size, diff_id, .. } = *layer;
         let codec = layer.media_type.codec();
         let codec = codec.ok_or_else(|| EngineError::LayerType(layer.media_type.to_string()))?;
-        let stored = self.store.open_trusted(&digest)?;
-        let packed = Packed { blob: Box::new(RangeReader::all(&stored)), codec, digest, size, diff_id };
+        let blob = StoredLayer::new(&self.store, digest, size, &self.cancel).open();
+        let blob = blob.map_err(|source| EngineError::Blob { name: digest.to_string(), source })?;
+        let packed = Packed { blob, codec, digest, size, diff_id };
         let context = Context { go_on: &|| self.cancel.check(), progress: &|_| () };
         let listing = unpack::look(packed, Limits::default(), context)
             .map_err(|source| EngineError::Unpack { layer: digest, source })?;

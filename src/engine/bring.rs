@@ -17,13 +17,11 @@ impl Engine {
     pub(super) fn bring(&self, layers: &[Digest]) -> Result<(), EngineError> {
         let mut wanted: BTreeMap<Digest, (u64, Vec<Repository>)> = BTreeMap::new();
         for digest in layers {
-            if self.store.has(digest) {
+            let Some(key) = self.store.layer_key(digest)? else { continue };
+            let Some(facts) = self.store.layer_facts(&key)? else { continue };
+            if facts.origins.is_empty() || self.store.can_read_layer(&facts) {
                 continue;
             }
-            let Some(key) = self.store.layer_key(digest)? else { continue };
-            let Some(facts) = self.store.layer_facts(&key)?.filter(|facts| !facts.origins.is_empty()) else {
-                continue;
-            };
             wanted.insert(*digest, (facts.size, self.origins(&facts)?));
         }
         if wanted.is_empty() {

@@ -32,6 +32,7 @@ mod registries;
 mod remote;
 mod seal;
 mod sources;
+mod stored_layer;
 mod todo;
 mod trees;
 mod work;

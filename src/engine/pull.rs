@@ -97,7 +97,11 @@ impl Engine {
             }
         }
         let digests: Vec<_> = wanted.keys().copied().collect();
-        let there = digests.iter().filter(|digest| self.store.has(digest)).count();
+        let mut there = 0;
+        for digest in &digests {
+            let known = self.store.layer_by_digest(digest)?;
+            there += usize::from(known.is_some_and(|known| self.store.can_read_layer(&known.facts)));
+        }
         self.bring(&digests)?;
         let record = ImageRecord {
             reference: match reference.digest() {
@@ -123,7 +127,7 @@ impl Engine {
         })
     }
 
-    /// Remembers that `place` has this layer, unless its bytes are to be had here.
+    /// Remembers that `place` has this layer and is the first to be asked for it, unless its bytes are to be had here.
     fn note_layer(
         &self,
         layer: &Descriptor,
@@ -131,16 +135,12 @@ impl Engine {
         place: &Place,
     ) -> Result<(), EngineError> {
         let known = self.store.layer_by_digest(&layer.digest)?.map(|record| record.facts);
-        let is_here = |facts: &LayerFacts| match facts.sources.as_slice() {
-            [] => self.store.has(&layer.digest) || !facts.origins.is_empty(),
-            sources => sources.iter().all(|source| self.store.has(source)),
-        };
-        if known.as_ref().is_some_and(is_here) {
+        if known.as_ref().is_some_and(|known| self.store.can_read_layer(known)) {
             return Ok(());
         }
         // What is no layer has no diff ID that anybody would look at.
-        let diff_id = diff_id.or(known.map(|facts| facts.diff_id)).unwrap_or(DiffId(layer.digest));
-        let facts = LayerFacts {
+        let diff_id = diff_id.or(known.as_ref().map(|known| known.diff_id)).unwrap_or(DiffId(layer.digest));
+        let mut facts = LayerFacts {
             digest: layer.digest,
             size: layer.size,
             diff_id,
@@ -148,9 +148,10 @@ impl Engine {
             entries: 0,
             sources: Vec::new(),
             media_type: layer.media_type.clone(),
-            origins: vec![place.to_string()],
+            origins: known.map(|known| known.origins).unwrap_or_default(),
             extra: serde_json::to_string(&LayerExtra::default()).expect("empty lists always serialise"),
         };
+        facts.add_origin(place.to_string());
         let key = Digest::of(format!("pulled layer {}", layer.digest));
         Ok(self.store.put_layer(&key, &LayerRecord { facts, source: LayerSource::Blob })?)
     }

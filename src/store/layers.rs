@@ -59,6 +59,18 @@ fn is_gzip(media_type: &MediaType) -> bool {
     *media_type == gzip()
 }
 
+/// Repositories that are remembered of one layer.
+const MOST_ORIGINS: usize = 8;
+
+impl LayerFacts {
+    /// Remembers that this repository has the blob, as the first to be asked.
+    pub fn add_origin(&mut self, origin: String) {
+        self.origins.retain(|known| *known != origin);
+        self.origins.insert(0, origin);
+        self.origins.truncate(MOST_ORIGINS);
+    }
+}
+
 /// Where a layer's bytes come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayerSource {
@@ -115,6 +127,12 @@ impl Store {
             same => same.map(|_| facts.digest),
         };
         Ok((found == Some(facts.digest)).then_some(facts))
+    }
+
+    /// Whether the layer's bytes can be had here: as a blob, or by a recipe whose sources are all there.
+    pub fn can_read_layer(&self, facts: &LayerFacts) -> bool {
+        let is_made = !facts.sources.is_empty() && facts.sources.iter().all(|source| self.has(source));
+        is_made || self.has(&facts.digest)
     }
 
     /// Lets the layer with that digest be formed again, whatever is known of it.

@@ -1,15 +1,13 @@
 //! One blob that is to be in a registry, and where its bytes come from.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::blob::BlobSource as _;
 use crate::digest::Digest;
-use crate::engine::cancel::{Cancel, CancellableReader};
+use crate::engine::cancel::Cancel;
+use crate::engine::stored_layer::StoredLayer;
 use crate::engine::{Engine, EngineError, Place};
-use crate::layer::{Reader, Recipe};
 use crate::registry::{Content, Repository, StoredContent};
-use crate::store::{LayerSource, Store};
+use crate::store::Store;
 
 #[derive(Clone)]
 pub struct Parcel {
@@ -53,10 +51,10 @@ impl Parcel {
             Some(key) => store.layer_facts(&key)?.filter(|facts| facts.digest == digest),
             None => None,
         };
-        let made = |sources: &[Digest]| !sources.is_empty() && sources.iter().all(|blob| store.has(blob));
         let origins: Vec<_> = facts.iter().flat_map(|facts| &facts.origins).collect();
         let origins: Vec<_> = origins.into_iter().filter_map(|origin| Place::parse(origin)).collect();
-        let source = if store.has(&digest) || facts.as_ref().is_some_and(|facts| made(&facts.sources)) {
+        let is_here = facts.as_ref().map_or_else(|| store.has(&digest), |facts| store.can_read_layer(facts));
+        let source = if is_here {
             Source::Store
         } else if origins.is_empty() {
             Source::Nowhere
@@ -77,47 +75,8 @@ impl Parcel {
             Source::Bytes(bytes) => {
                 Arc::new(StoredContent { digest: self.digest, blob: Arc::new(Arc::clone(bytes)) })
             }
-            Source::Store | Source::Elsewhere(_) | Source::Nowhere => Arc::new(Layer {
-                digest: self.digest,
-                size: self.size,
-                store: store.clone(),
-                cancel: cancel.clone(),
-            }),
-        }
-    }
-}
-
-/// A layer of the store, made from its recipe each time it is read.
-///
-/// Its sources are not hashed on the way: the registry hashes what it gets, and refuses what is not the layer.
-struct Layer {
-    digest: Digest,
-    size: u64,
-    store: Store,
-    cancel: Cancel,
-}
-
-impl Content for Layer {
-    fn digest(&self) -> Digest {
-        self.digest
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        let cancel = self.cancel.clone();
-        let trusted = self.store.trusted();
-        let record = self.store.layer_by_digest(&self.digest).map_err(io::Error::other)?;
-        match record.map(|record| record.source) {
-            Some(LayerSource::Recipe(recipe)) => {
-                let recipe = Recipe::decode(&recipe).map_err(io::Error::other)?;
-                Ok(Box::new(CancellableReader { inner: Reader::new(recipe, trusted), cancel }))
-            }
-            Some(LayerSource::Blob) | None => {
-                let blob = StoredContent { digest: self.digest, blob: trusted.open(&self.digest)? };
-                Ok(Box::new(CancellableReader { inner: blob.open()?, cancel }))
+            Source::Store | Source::Elsewhere(_) | Source::Nowhere => {
+                Arc::new(StoredLayer::new(store, self.digest, self.size, cancel))
             }
         }
     }

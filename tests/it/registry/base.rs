@@ -450,6 +450,45 @@ fn a_sealed_lock_upon_a_base_needs_neither_wheels_nor_its_layers() {
 }
 
 #[test]
+fn an_image_of_ours_is_a_base_where_it_was_built() {
+    let bases = or_skip!("an_image_of_ours_is_a_base_where_it_was_built", Bases::start());
+    let base = bases.usual("team/base:1", "3.12.4");
+    let (index, project) = (index(), Project::empty());
+    project.write("mlbuild.toml", with_demo(&base, &index, ""));
+    let own = bases.name("team/own:1");
+    let _ = project.mlbuild(&["build", "--push", "-t", &own]).ok();
+    // Its wheels are no blob of this store, but they are there.
+    let pulled = project.mlbuild(&["pull", &own, "--json"]).ok().json();
+    assert_eq!((&pulled["layers"], &pulled["layers_there"]), (&3.into(), &3.into()), "{pulled}");
+
+    project.write("upon.toml", spec(&own, "[python]\nversion = \"3.12\"\n"));
+    let digest = project.mlbuild(&["build", "-f", "upon.toml"]).ok().digest();
+    let fresh = tempfile::tempdir().unwrap();
+    let project = project.with_store(&fresh.path().join("store"));
+    let lock = project.read("upon.lock");
+    let _ = project.mlbuild(&["lock", "-f", "upon.toml", "--upgrade"]).ok();
+    assert_eq!(project.read("upon.lock"), lock);
+    assert_eq!(project.mlbuild(&["build", "-f", "upon.toml"]).ok().digest(), digest);
+}
+
+#[test]
+fn the_registry_that_is_named_is_the_first_to_be_asked() {
+    let name = "the_registry_that_is_named_is_the_first_to_be_asked";
+    let (first, second) = (or_skip!(name, Bases::start()), or_skip!(name, Bases::start()));
+    let (gone, there) = (first.usual("team/base:1", "3.12.4"), second.usual("team/base:1", "3.12.4"));
+    let project = Project::empty();
+    let _ = project.mlbuild(&["pull", "--no-layers", &gone]).ok();
+    second.requests();
+    first.requests();
+    let _ = project.mlbuild(&["pull", "--no-layers", &there]).ok();
+    drop(first);
+    let pulled = project.mlbuild(&["pull", &there, "--json"]).ok().json();
+    assert_eq!((&pulled["layers"], &pulled["layers_there"]), (&2.into(), &0.into()), "{pulled}");
+    let layers = second.requests().iter().filter(|request| request.contains("/blobs/")).count();
+    assert!(layers >= 2, "{layers}");
+}
+
+#[test]
 fn a_base_in_every_form() {
     let bases = or_skip!("a_base_in_every_form", Bases::start());
     let amd64 =
