@@ -10,7 +10,7 @@ use crate::cli::report;
 use crate::cli::signals;
 use crate::cli::text::printable;
 use crate::diagnostic::Diagnostic;
-use crate::engine::{EngineError, ErrorKind, Witness};
+use crate::engine::{EngineError, ErrorKind, OtherOrigin, Witness};
 use crate::fetch::FetchError;
 use crate::registry::keychain::ChangeError;
 use crate::registry::{ConfigurationError, KeychainError};
@@ -134,6 +134,10 @@ impl Failure {
     fn items(&self) -> Vec<String> {
         match self {
             Self::Engine(EngineError::OutOfDate { drift, .. }) => limited(drift),
+            Self::Engine(EngineError::NotOfSpec { source, .. }) => match &**source {
+                OtherOrigin::Drift(_, drift) => limited(drift),
+                _ => Vec::new(),
+            },
             Self::Engine(EngineError::Fetch(errors)) => downloads(errors),
             Self::Engine(EngineError::Layers(breaches)) => limited(breaches),
             Self::Engine(EngineError::Seals { stale, .. }) => limited(stale),
@@ -171,6 +175,14 @@ impl Failure {
                         );
                     }
                     hints
+                }
+                EngineError::NotOfSpec { image, source, .. } => {
+                    let update =
+                        if matches!(**source, OtherOrigin::Drift(..)) { " --update-lock" } else { "" };
+                    vec![
+                        format!("`mlbuild build --push{update}` builds and pushes what the spec says now"),
+                        format!("`mlbuild push --image {image} REF` pushes what is in the store as it is"),
+                    ]
                 }
                 EngineError::Seals { .. } => hint("`mlbuild lock --seal` seals the layers as they are now"),
                 EngineError::LayerAway { .. } => hint(

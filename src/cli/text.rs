@@ -21,6 +21,14 @@ pub fn on_one_line(text: &str) -> String {
     text.chars().map(visible).collect()
 }
 
+/// At most `most` characters, the last of them an ellipsis where something was cut.
+pub fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
+    }
+}
+
 fn visible(c: char) -> char {
     match c {
         '\n' | '\t' => ' ',

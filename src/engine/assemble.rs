@@ -116,7 +116,7 @@ impl Engine {
     /// no matter when the image is also `elsewhere`, or is there under that name already.
     pub(super) fn save(
         &self,
-        project: &Project,
+        (project, lock): (&Project, &Lock),
         references: &[Reference],
         images: &[Assembled],
         documents: &Documents,
@@ -125,13 +125,14 @@ impl Engine {
         for bytes in documents.by_digest.values() {
             self.store.put_bytes(bytes)?;
         }
+        let made_from = Some(project.made_from(lock));
         for reference in references {
             let record = ImageRecord {
                 reference: reference.tagged(),
                 digest: documents.root.digest,
                 media_type: documents.root.media_type.to_string(),
                 platforms: images.iter().map(|image| image.platform.to_string()).collect(),
-                spec: project.spec_path.canonicalize().ok().map(|path| path.display().to_string()),
+                spec: project.whole_path(),
                 layers: documents.layers.keys().copied().collect(),
                 blobs: images
                     .iter()
@@ -140,6 +141,7 @@ impl Engine {
                     .copied()
                     .collect(),
                 size: documents.layers.values().sum(),
+                made_from,
             };
             self.name(&record, elsewhere)?;
         }

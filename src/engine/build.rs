@@ -135,6 +135,9 @@ impl Engine {
             ));
         }
         let (lock, locked) = self.lock_for_build(project, request)?;
+        if request.push {
+            self.warn_of_left_out(project, &platforms, &references);
+        }
         let build = || self.build_locked(project, request, &lock, &platforms, &references);
         Ok(Built { locked, ..self.repairing(build)? })
     }
@@ -212,7 +215,7 @@ impl Engine {
         }
         let documents = Documents::new(&images)?;
         let elsewhere = request.push || !request.targets.is_empty();
-        self.save(project, references, &images, &documents, elsewhere)?;
+        self.save((project, lock), references, &images, &documents, elsewhere)?;
         self.export(&request.targets, references.first(), &documents)?;
         let pushed = match outbound.take() {
             Some(outbound) => outbound.finish(self, &documents)?,
@@ -369,6 +372,15 @@ impl Engine {
         }
         let chosen = if request.platforms.is_empty() { all } else { &request.platforms };
         Ok(chosen.iter().copied().collect())
+    }
+
+    /// A name that has stood for all platforms of the spec is about to stand for fewer.
+    fn warn_of_left_out(&self, project: &Project, built: &BTreeSet<Platform>, names: &[Reference]) {
+        let built: Vec<_> = built.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = names.iter().map(Reference::with_default_tag).collect();
+        if let Some(text) = project.left_out(&built, &names.join(", ")) {
+            self.reporter.event(Event::Warning(text));
+        }
     }
 
     /// What the store knows of the layer, if it can be used as it is.

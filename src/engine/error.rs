@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use super::origin::OtherOrigin;
 use super::seal::Breach;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
@@ -48,6 +49,8 @@ pub enum EngineError {
     NoLock { path: PathBuf },
     #[error("{}", several(.0.len(), "a layer is not what was said of it", "layers are not what was said of them"))]
     Layers(Vec<Breach>),
+    #[error("{image} in the store is not the image of {spec} as it stands", spec = spec.display())]
+    NotOfSpec { image: String, spec: PathBuf, source: Box<OtherOrigin> },
     #[error("the seals of {path} are not those of its layers", path = path.display())]
     Seals { path: PathBuf, stale: Vec<String> },
     #[error("layer {layer} of the image is not in the store")]
@@ -162,7 +165,9 @@ impl EngineError {
             Self::Layout { source } if source.is_integrity() => ErrorKind::Integrity,
             Self::Layout { .. } => ErrorKind::Request,
             Self::Document { .. } | Self::LayerCount { .. } => ErrorKind::Integrity,
-            Self::OutOfDate { .. } | Self::NoLock { .. } | Self::Seals { .. } => ErrorKind::LockOutOfDate,
+            Self::OutOfDate { .. } | Self::NoLock { .. } | Self::Seals { .. } | Self::NotOfSpec { .. } => {
+                ErrorKind::LockOutOfDate
+            }
             Self::Replaced { .. } | Self::Layers(_) => ErrorKind::Integrity,
             Self::Wheel { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::WheelContent { source, .. } => of_chain(source, ErrorKind::Integrity),

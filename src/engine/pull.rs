@@ -115,6 +115,7 @@ impl Engine {
             size: all.values().sum(),
             layers: all.into_keys().collect(),
             blobs: documents.bytes.keys().copied().collect(),
+            made_from: None,
         };
         self.store.put_image(&record)?;
         Ok(Pulled {

@@ -21,7 +21,7 @@ use crate::export::Layout;
 use crate::layer::Recipe;
 use crate::oci::config::ImageConfig;
 use crate::oci::media_type::Codec;
-use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT, Platform, Reference};
+use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT, Platform};
 use crate::store::{Claim, LayerSource, Store, StoreError, TreeRecord, TreeWriter, Trees, chain_of};
 use crate::unpack::{self, Below, Context, Job, Limits, Packed, Passthrough, Stack, Summary, UnpackError};
 
@@ -46,26 +46,10 @@ pub struct LayeredImage {
 }
 
 impl LayeredImage {
-    /// The image of that name or digest; none if the store has no such image. Of an index, that of `platform`.
-    pub fn in_store(store: &Store, name: &str, platform: Platform) -> Result<Option<Self>, EngineError> {
-        let digest = match name.parse::<Digest>() {
-            Ok(digest) => digest,
-            Err(_) => {
-                let parsed = name.parse::<Reference>();
-                let reference =
-                    parsed.map_err(|source| EngineError::Reference { reference: name.to_owned(), source })?;
-                match (store.image(&reference.tagged())?, reference.digest()) {
-                    (_, Some(digest)) => digest,
-                    (Some(record), None) => record.digest,
-                    (None, None) => return Ok(None),
-                }
-            }
-        };
-        if !store.has(&digest) {
-            return Ok(None);
-        }
+    /// The image or index of that digest; of an index, that of `platform`.
+    pub fn in_store(store: &Store, root: Digest, platform: Platform) -> Result<Self, EngineError> {
         let read = |digest: &Digest| document(store, digest);
-        Self::read(digest, platform, &read, None).map(Some)
+        Self::read(root, platform, &read, None)
     }
 
     /// The image `root` of a layout; of an index, that of `platform`.

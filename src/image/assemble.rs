@@ -1,8 +1,9 @@
 //! From layer facts and run settings to the bytes of config, manifest and index.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::annotation;
+use super::created_by::created_by;
 use super::inherit::BaseImage;
 use crate::digest::{DiffId, Digest};
 use crate::epoch::Epoch;
@@ -15,9 +16,6 @@ use crate::spec::model;
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// UTF-8 without a locale package.
 const LANG: &str = "C.UTF-8";
-/// Longest list in a history entry, in bytes; tools print it as one line.
-const HISTORY_MAX: usize = 512;
-
 /// Everything that decides an image's documents.
 pub struct ImageRequest<'a> {
     pub platform: Platform,
@@ -190,16 +188,6 @@ fn env(request: &ImageRequest<'_>) -> Vec<String> {
     env.extend(request.default_env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     env.extend(request.config.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
-}
-
-/// `mlbuild layer wheel: torch 2.9.1`, `mlbuild layer wheels: 3 wheels (a 1, b 2, c 3)`.
-fn created_by(layer: &ImageLayer) -> String {
-    let contents: BTreeSet<_> = layer.contents.iter().map(String::as_str).collect();
-    let line = format!("mlbuild layer {}: {}", layer.kind.as_str(), layer.title);
-    match contents.is_empty() || contents.iter().eq([&layer.title.as_str()]) {
-        true => line,
-        false => format!("{line} ({})", annotation::join(&layer.contents, HISTORY_MAX)),
-    }
 }
 
 /// With annotations of ours over those that the layer had `below`.

@@ -6,6 +6,7 @@
 
 pub mod annotation;
 pub mod assemble;
+pub mod created_by;
 mod inherit;
 pub mod inspect;
 

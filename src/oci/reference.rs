@@ -74,6 +74,14 @@ impl Reference {
         format!("{}:{}", self.name(), self.tag_or_default())
     }
 
+    /// As it is, with `latest` where it has neither tag nor digest.
+    pub fn with_default_tag(&self) -> String {
+        match self.digest {
+            Some(_) => self.to_string(),
+            None => self.tagged(),
+        }
+    }
+
     /// The same name under another tag; a digest is dropped.
     pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
         check_tag(tag).map_err(|rule| ReferenceError { text: tag.to_owned(), rule })?;
@@ -260,6 +268,9 @@ mod tests {
         }
         let reference: Reference = "localhost:5000/app".parse().unwrap();
         assert_eq!(reference.tagged(), "localhost:5000/app:latest");
+        assert_eq!(reference.with_default_tag(), reference.tagged());
+        let by_digest = reference.with_digest(Digest::of(b""));
+        assert_eq!(by_digest.with_default_tag(), by_digest.to_string());
         assert_eq!(reference.with_tag("x").unwrap().to_string(), "localhost:5000/app:x");
         assert!(reference.with_tag("a b").is_err());
     }

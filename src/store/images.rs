@@ -33,6 +33,18 @@ pub struct ImageRecord {
     pub blobs: Vec<Digest>,
     /// Sum of the layers' sizes, in bytes.
     pub size: u64,
+    /// Present where a build has made it; absent in records of earlier builds too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<MadeFrom>,
+}
+
+/// What a build has read. The files that it copied are not among it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeFrom {
+    /// Of the spec's text.
+    pub spec: Digest,
+    /// Of the lock as it is written without its seals, which change no image.
+    pub lock: Digest,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,6 +195,26 @@ mod tests {
                 "byte {at} flipped"
             );
         }
+    }
+
+    #[test]
+    fn records_without_what_they_were_made_from_are_read() {
+        let (_home, store) = store();
+        let older = image("a.example/x:1", &[Digest::of(b"layer")], &[]);
+        store.put_image(&older).unwrap();
+        let path = store.image_path(&older.reference);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("made_from"), "as it was written before: {text}");
+        assert_eq!(store.image(&older.reference).unwrap(), Some(older.clone()));
+        let made_from = Some(MadeFrom { spec: Digest::of("spec"), lock: Digest::of("lock") });
+        let newer = ImageRecord { made_from, ..older };
+        store.put_image(&newer).unwrap();
+        assert_eq!(store.image(&newer.reference).unwrap(), Some(newer.clone()));
+        let other = fs::read_to_string(&path)
+            .unwrap()
+            .replace(&Digest::of("lock").to_string(), &Digest::of("x").to_string());
+        fs::write(&path, other).unwrap();
+        assert!(store.image(&newer.reference).is_err(), "its checksum covers it");
     }
 
     #[test]

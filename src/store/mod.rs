@@ -63,7 +63,7 @@ use crate::digest::{Digest, hash_reader};
 use crate::scratch;
 
 pub use error::{StoreError, behind, corrupt_blob};
-pub use images::ImageRecord;
+pub use images::{ImageRecord, MadeFrom};
 pub use layers::{LayerFacts, LayerRecord, LayerSource};
 pub use layout::{STORE_VERSION, home};
 pub(crate) use partial::Partial;

@@ -25,6 +25,7 @@ pub(super) fn image(reference: &str, layers: &[Digest], blobs: &[Digest]) -> Ima
         layers: layers.to_vec(),
         blobs: blobs.to_vec(),
         size: 1,
+        made_from: None,
     }
 }
 

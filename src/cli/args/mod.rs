@@ -249,7 +249,7 @@ pub struct Verify {
 
 Of an image in a registry the manifest and the config are read, and no layer.")]
 pub struct Inspect {
-    /// A name or digest in the store, a name in a registry, or oci:DIR[:TAG] [default: the image of the spec in this directory]
+    /// A name or digest (its first six digits or more) in the store, a name in a registry, or oci:DIR[:TAG] [default: the image of the spec in this directory]
     pub image: Option<String>,
     #[command(flatten)]
     pub project: Project,

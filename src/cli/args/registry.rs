@@ -15,12 +15,17 @@ use crate::oci::Platform;
   mlbuild push --dry-run --json                    what would be sent, and why
 
 Blobs that the registry has are not sent; those that it has in another repository are mounted. The tag appears
-when everything below it is there, and the registry is asked what it serves then. `mlbuild login` lets you in.")]
+when everything below it is there, and the registry is asked what it serves then. `mlbuild login` lets you in.
+
+The image of the spec is the one that a build has made from this spec and its lock as they are now: exit status 3 if one of
+them has changed since, or if the name stands for an image from elsewhere. Files that [[copy]] takes are not looked at: if
+they have changed since the build, the image that was built before is pushed; `mlbuild build --push` builds first. --image
+pushes what the store has, whatever it was built from.")]
 pub struct Push {
     /// Where to: registry, repository and tag. An image of the store that has this name is pushed, else that of the spec
     #[arg(value_name = "REF")]
     pub references: Vec<String>,
-    /// Push this image of the store, by name or digest
+    /// Push this image of the store, by name, digest or the first digits of one (six or more)
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
     /// A further tag in the repository of the first REF (may be given several times)
@@ -65,7 +70,7 @@ pub struct Pull {
 
 An image that had one of the new names before loses it.")]
 pub struct Tag {
-    /// A name or digest in the store; the beginning of a digest will do
+    /// A name or digest in the store; the first digits of a digest will do, if they are six or more
     #[arg(value_name = "SOURCE")]
     pub source: String,
     #[arg(value_name = "TARGET", required = true)]
@@ -84,7 +89,7 @@ pub struct Tag {
 What was built stays in the store until `mlbuild cache prune`. Exit status 2, and nothing is removed,
 when one of them is not there.")]
 pub struct Rmi {
-    /// Names, digests or beginnings of digests
+    /// Names, digests or first digits of digests (six or more)
     #[arg(value_name = "REF", required = true)]
     pub images: Vec<String>,
     /// Remove all names of a digest, and pass over what is not there

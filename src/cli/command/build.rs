@@ -67,7 +67,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     if !session.global.quiet {
         out::talk(format_args!("{}", summary(&built)));
         for pushed in &built.pushed {
-            out::talk(format_args!("{}", super::push::summary(pushed, false, false)));
+            out::talk(format_args!("{}", super::push::summary(pushed, false, false, None)));
         }
         for output in &args.output {
             out::talk(format_args!("wrote {}\n", on_one_line(output)));
@@ -192,7 +192,7 @@ impl<'a> Report<'a> {
             locked: built.locked,
             images: images.collect(),
             outputs,
-            pushed: built.pushed.iter().map(|pushed| super::push::Report::new(pushed, false)).collect(),
+            pushed: built.pushed.iter().map(|pushed| super::push::Report::new(pushed, false, None)).collect(),
             seconds,
         }
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Session, named};
+use super::Session;
+use super::named::{self, unknown};
 use crate::blob::ReadAt as _;
 use crate::cli::Exit;
 use crate::cli::args::Inspect as Args;
@@ -83,13 +84,8 @@ fn from_layout(text: &str) -> Result<Opened, Failure> {
 }
 
 fn from_store(store: &Store, text: &str) -> Result<Option<Opened>, Failure> {
-    let (root, name) = match text.parse::<Digest>() {
-        Ok(digest) if store.has(&digest) => (digest, None),
-        _ => match named::look_for(store, text)? {
-            Some(record) => (record.digest, Some(record.reference)),
-            None => return Ok(None),
-        },
-    };
+    let Some(found) = named::find_root(store, text)? else { return Ok(None) };
+    let (root, name) = (found.digest, found.record.map(|record| record.reference));
     let mut documents = BTreeMap::new();
     let root = collect(store, root, &mut documents)?.ok_or_else(|| unknown(text))?;
     Ok(Some(Opened { root, documents, name }))
@@ -110,15 +106,6 @@ pub(super) fn of_layout(error: ExportError) -> Failure {
     match error.is_integrity() {
         true => Failure::Integrity(error.to_string()),
         false => Failure::request(error.to_string()),
-    }
-}
-
-pub(super) fn unknown(text: &str) -> Failure {
-    Failure::Request {
-        message: format!("no image `{}` in the store", on_one_line(text)),
-        hint: Some(
-            "`mlbuild images` lists them; `mlbuild build` makes the one of the spec, `mlbuild pull` brings one".into(),
-        ),
     }
 }
 

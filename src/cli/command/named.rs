@@ -1,6 +1,5 @@
 //! Which image of the store is meant.
 
-use super::inspect::unknown;
 use crate::cli::failure::Failure;
 use crate::cli::text::on_one_line;
 use crate::digest::Digest;
@@ -10,6 +9,39 @@ use crate::store::{ImageRecord, Store};
 
 /// Fewer digits of a digest than this are a name.
 const FEWEST_DIGITS: usize = 6;
+
+/// An image or index that the store has.
+#[derive(Clone)]
+pub struct Found {
+    pub digest: Digest,
+    /// One of its names; none where a whole digest was asked for, which may have no name.
+    pub record: Option<ImageRecord>,
+}
+
+impl Found {
+    /// `app:1.0 (60a9aeccdc20)`
+    pub fn label(&self) -> String {
+        let digest = &self.digest.hex()[..12];
+        match &self.record {
+            Some(record) => format!("{} ({digest})", record.reference),
+            None => digest.to_owned(),
+        }
+    }
+}
+
+impl From<ImageRecord> for Found {
+    fn from(record: ImageRecord) -> Self {
+        Self { digest: record.digest, record: Some(record) }
+    }
+}
+
+/// As [`look_for`]; a whole digest need not be that of an image with a name.
+pub fn find_root(store: &Store, text: &str) -> Result<Option<Found>, Failure> {
+    match whole_digest(text) {
+        Some(digest) if store.has(&digest) => Ok(Some(Found { digest, record: None })),
+        _ => Ok(look_for(store, text)?.map(Found::from)),
+    }
+}
 
 /// As [`look_for`], where it has to be there.
 pub fn find(store: &Store, text: &str) -> Result<ImageRecord, Failure> {
@@ -56,18 +88,39 @@ pub fn by_digest(store: &Store, text: &str) -> Result<Vec<ImageRecord>, Failure>
     if !is_digest(text) {
         return Ok(Vec::new());
     }
-    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    let digits = digits(text);
     let mut records = store.images()?;
     records.retain(|record| record.digest.hex().starts_with(digits));
     Ok(records)
 }
 
-/// Whether the text is a digest of the store, or may be the beginning of one.
+/// A digest, whether or not it says that it is SHA-256.
+fn whole_digest(text: &str) -> Option<Digest> {
+    text.parse().or_else(|_| format!("sha256:{text}").parse()).ok()
+}
+
+/// Whether the text is a digest, or may be the beginning of one.
 fn is_digest(text: &str) -> bool {
-    let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    text.parse::<Digest>().is_ok()
-        || digits.len() >= FEWEST_DIGITS && digits.len() <= 64 && digits.bytes().all(hex)
+    let digits = digits(text);
+    digits.len() >= FEWEST_DIGITS && digits.len() <= 64 && is_hex(digits)
+}
+
+fn digits(text: &str) -> &str {
+    text.strip_prefix("sha256:").unwrap_or(text)
+}
+
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The store has no such image.
+pub fn unknown(text: &str) -> Failure {
+    let digits = digits(text);
+    let hint = match is_hex(digits) && digits.len() < FEWEST_DIGITS {
+        true => format!("the beginning of a digest needs {FEWEST_DIGITS} digits or more; `mlbuild images` shows twelve"),
+        false => "`mlbuild images` lists them; `mlbuild build` makes the one of the spec, `mlbuild pull` brings one".into(),
+    };
+    Failure::Request { message: format!("no image `{}` in the store", on_one_line(text)), hint: Some(hint) }
 }
 
 /// Not a reference at all.

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::inspect::unknown;
-use super::{Session, named};
+use super::Session;
+use super::named::{self, unknown};
 use crate::cli::Exit;
 use crate::cli::args::Rmi as Args;
 use crate::cli::failure::Failure;

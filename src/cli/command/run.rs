@@ -10,7 +10,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::inspect::{of_layout, unknown};
+use super::inspect::of_layout;
+use super::named::{self, unknown};
 use super::{Session, prepare};
 use crate::cli::args::{NetworkWhich, Run as Args, Sandbox as SandboxArgs, Shell as ShellArgs};
 use crate::cli::exit::RunStatus;
@@ -200,7 +201,8 @@ impl Source {
         match self {
             Self::Spec(path) => Err(Failure::request(format!("{} is not built", path.display()))),
             Self::Image(name) => {
-                LayeredImage::in_store(store, name, Platform::HOST)?.ok_or_else(|| unknown(name))
+                let found = named::find_root(store, name)?.ok_or_else(|| unknown(name))?;
+                Ok(LayeredImage::in_store(store, found.digest, Platform::HOST)?)
             }
             Self::Layout(text) => {
                 let target = Target::parse(text).map_err(|error| Failure::request(error.to_string()))?;

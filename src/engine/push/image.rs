@@ -7,8 +7,8 @@ use crate::blob::ReadAt as _;
 use crate::digest::Digest;
 use crate::engine::assemble::Documents;
 use crate::engine::{Engine, EngineError};
-use crate::image::annotation;
-use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType};
+use crate::image::created_by::titles;
+use crate::oci::{Descriptor, ImageConfig, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType};
 
 /// How deep indexes may lie in indexes.
 const DEEPEST: usize = 4;
@@ -90,9 +90,14 @@ impl Reader<'_> {
                 let manifest = ImageManifest::parse(&bytes)
                     .map_err(|source| EngineError::Document { digest, source })?;
                 let config = (self.read)(&manifest.config.digest)?;
+                let titles = match ImageConfig::parse(&config) {
+                    Ok(config) => titles(&config, &manifest.layers),
+                    // Somebody else's, which goes as it is.
+                    Err(_) => vec![None; manifest.layers.len()],
+                };
                 self.add(Parcel::bytes("config", config));
-                for layer in &manifest.layers {
-                    self.layer(layer)?;
+                for (layer, title) in manifest.layers.iter().zip(titles) {
+                    self.layer(layer, title.as_deref().unwrap_or("layer"))?;
                 }
                 manifest.media_type.unwrap_or(MediaType::Manifest)
             }
@@ -101,9 +106,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn layer(&mut self, layer: &Descriptor) -> Result<(), EngineError> {
+    fn layer(&mut self, layer: &Descriptor, title: &str) -> Result<(), EngineError> {
         if !self.parcels.contains_key(&layer.digest) {
-            let title = layer.annotation(annotation::LAYER_CONTENT).unwrap_or("layer");
             self.add(Parcel::layer(self.engine, title, layer.digest, layer.size)?);
         }
         Ok(())

@@ -103,7 +103,7 @@ impl Shipment {
             false => engine.wait(self.documents(image, before))?,
         };
         Ok(Pushed {
-            references: self.references.iter().map(ToString::to_string).collect(),
+            references: self.references.iter().map(Reference::with_default_tag).collect(),
             digest: root,
             blobs,
             written,

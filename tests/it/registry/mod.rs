@@ -4,6 +4,7 @@
 mod base;
 mod contract;
 mod engines;
+mod origin;
 pub mod peer;
 mod proxies;
 mod push;

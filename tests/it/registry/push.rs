@@ -100,7 +100,7 @@ fn a_dry_run_writes_nothing() {
     assert!(peer.manifest("team/app", "1").is_none());
     assert!(peer.requests().iter().all(|one| one.starts_with("GET") || one.starts_with("HEAD")));
     let said = tiny.mlbuild(&["push", "--dry-run", &name]).ok();
-    assert!(said.stderr().contains("would send") && said.stdout().is_empty(), "{}", said.stderr());
+    assert!(said.stdout().contains("would send") && said.stderr().is_empty(), "{}", said.stderr());
     let _ = tiny.mlbuild(&["push", &name]).ok();
     peer.forget_requests();
     let dry = tiny.mlbuild(&["push", "--dry-run", "--json", "--image", &name, &other]).ok().json();

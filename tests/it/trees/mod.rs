@@ -26,10 +26,16 @@ pub fn quiet(home: &Path) -> Engine {
     engine(home, Arc::new(Silent), &Cancel::default())
 }
 
+/// The image of the store that has that digest, or that name without its tag.
+pub fn named(store: &Store, name: &str) -> LayeredImage {
+    let of_name = || store.image(&format!("{name}:latest")).unwrap().expect("the image is there").digest;
+    LayeredImage::in_store(store, name.parse().unwrap_or_else(|_| of_name()), PLATFORM).unwrap()
+}
+
 /// The trees of an image of the store.
 pub fn of_store(home: &Path, name: &str) -> Trees {
     let engine = quiet(home);
-    let image = LayeredImage::in_store(engine.store(), name, PLATFORM).unwrap().expect("the image is there");
+    let image = named(engine.store(), name);
     engine.trees(&image).unwrap_or_else(|error| panic!("{error}: {error:?}"))
 }
 

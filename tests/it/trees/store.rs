@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mlbuild::digest::Digest;
 use mlbuild::engine::{Cancel, Event, LayeredImage, Phase, Reporter};
 use mlbuild::store::Store;
 
 use super::process;
-use super::{PLATFORM, engine, in_layout, of_store, quiet};
+use super::{PLATFORM, engine, in_layout, named, of_store, quiet};
 use crate::support::tiny::Tiny;
 use crate::support::wheels::file;
 
@@ -68,10 +69,8 @@ fn an_image_of_the_store_and_its_export_have_the_same_trees() {
     }
     // The store of the recipes knows the layers of the export, too.
     assert_eq!(quiet(&home).trees(&image).unwrap(), trees);
-    // By digest, and what is not there.
-    let by_digest = LayeredImage::in_store(&ours, &image.digest.to_string(), PLATFORM).unwrap().unwrap();
-    assert_eq!(by_digest.diff_ids(), image.diff_ids());
-    assert!(LayeredImage::in_store(&ours, "registry.example/none", PLATFORM).unwrap().is_none());
+    assert_eq!(named(&ours, NAME).diff_ids(), image.diff_ids());
+    assert!(LayeredImage::in_store(&ours, Digest::of("none"), PLATFORM).is_err());
 }
 
 struct CancelAt(Cancel, std::sync::atomic::AtomicU64, u64);
@@ -94,7 +93,7 @@ fn a_cancelled_unpacking_leaves_whole_trees_only() {
         let cancel = Cancel::default();
         let reporter = Arc::new(CancelAt(cancel.clone(), Default::default(), at));
         let engine = engine(&home, reporter, &cancel);
-        let image = LayeredImage::in_store(engine.store(), NAME, PLATFORM).unwrap().unwrap();
+        let image = named(engine.store(), NAME);
         let error = engine.trees(&image).unwrap_err();
         assert_eq!(error.to_string(), "cancelled");
         assert!(trees_in(&home).iter().all(|name| name.len() == 64), "{:?}", trees_in(&home));
@@ -121,7 +120,7 @@ fn what_happens_is_told() {
     let tiny = built();
     let told = Arc::new(Told::default());
     let engine = engine(&tiny.project.store(), told.clone(), &Cancel::default());
-    let image = LayeredImage::in_store(engine.store(), NAME, PLATFORM).unwrap().unwrap();
+    let image = named(engine.store(), NAME);
     engine.trees(&image).unwrap();
     let (phases, all, done) = std::mem::take(&mut *told.0.lock().unwrap());
     assert_eq!(phases, [Phase::Unpack]);
@@ -195,7 +194,7 @@ fn damaged_sources_are_found_and_no_tree_is_made_of_them() {
     fs::set_permissions(&large, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     fs::write(&large, bytes).unwrap();
     let engine = quiet(&home);
-    let image = LayeredImage::in_store(engine.store(), NAME, PLATFORM).unwrap().unwrap();
+    let image = named(engine.store(), NAME);
     let error = engine.trees(&image).unwrap_err();
     assert_eq!(error.kind(), mlbuild::engine::ErrorKind::Integrity, "{error:?}");
     assert!(trees_in(&home).iter().all(|name| name.len() == 64));

@@ -1,0 +1,145 @@
+//! What became of a push, or would: for a person, and as JSON.
+
+use serde::Serialize;
+
+use crate::cli::text::{on_one_line, shortened};
+use crate::digest::Digest;
+use crate::engine::{Outcome, Pushed, PushedBlob};
+use crate::size::human as bytes;
+
+/// Characters of a layer's title that are shown.
+const TITLE: usize = 60;
+
+/// What a person reads of a push: with `layers`, a line for each that was sent or mounted; then the sum of it. `other` is what
+/// the image is called here, where that is none of the names that it has there.
+pub fn summary(pushed: &Pushed, dry_run: bool, layers: bool, other: Option<&str>) -> String {
+    let mut text = String::new();
+    let (mut sent, mut mounted, mut there) = ((0, 0), 0, 0);
+    for blob in &pushed.blobs {
+        let (what, from) = match &blob.outcome {
+            Outcome::Sent => {
+                sent = (sent.0 + 1, sent.1 + blob.size);
+                (if dry_run { "would send" } else { "sent" }, String::new())
+            }
+            Outcome::Mounted { from } => {
+                mounted += 1;
+                (if dry_run { "would mount" } else { "mounted" }, format!(" from {}", on_one_line(from)))
+            }
+            Outcome::There => {
+                there += 1;
+                continue;
+            }
+        };
+        if layers {
+            let title = shortened(&on_one_line(&blob.title), TITLE);
+            text += &format!("{what:<11} {:>8}  {title}{from}\n", bytes(blob.size));
+        }
+    }
+    let names = pushed.references.iter().map(|name| on_one_line(name)).collect::<Vec<_>>().join(", ");
+    let names = match other {
+        Some(other) => format!("{} as {names}", on_one_line(other)),
+        None => names,
+    };
+    let (count, size) = (sent.0, bytes(sent.1));
+    text += &match dry_run {
+        true => {
+            format!(
+                "would push {names}: {count} to send ({size}), {mounted} to mount, {there} already there\n"
+            )
+        }
+        false => format!("pushed {names}: {count} sent ({size}), {mounted} mounted, {there} already there\n"),
+    };
+    text
+}
+
+#[derive(Serialize)]
+pub struct Report<'a> {
+    /// What the image is called in the store, where it was meant by that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<&'a str>,
+    references: &'a [String],
+    digest: Digest,
+    dry_run: bool,
+    /// Bytes of blobs that were sent.
+    sent: u64,
+    /// Manifests and indexes that were written.
+    written: usize,
+    blobs: Vec<BlobReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct BlobReport<'a> {
+    digest: Digest,
+    size: u64,
+    title: &'a str,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(pushed: &'a Pushed, dry_run: bool, image: Option<&'a str>) -> Self {
+        let blob = |blob: &'a PushedBlob| {
+            let (outcome, from) = match &blob.outcome {
+                Outcome::Sent => ("sent", None),
+                Outcome::There => ("there", None),
+                Outcome::Mounted { from } => ("mounted", Some(from.as_str())),
+            };
+            BlobReport { digest: blob.digest, size: blob.size, title: &blob.title, outcome, from }
+        };
+        Self {
+            image,
+            references: &pushed.references,
+            digest: pushed.digest,
+            dry_run,
+            sent: pushed.sent(),
+            written: pushed.written,
+            blobs: pushed.blobs.iter().map(blob).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pushed() -> Pushed {
+        let blob = |title: &str, outcome| PushedBlob {
+            digest: Digest::of(title),
+            size: 1500,
+            title: title.to_owned(),
+            outcome,
+        };
+        Pushed {
+            references: vec!["r.example/a:1".to_owned(), "r.example/a:latest".to_owned()],
+            digest: Digest::of("root"),
+            blobs: vec![
+                blob(&"é".repeat(61), Outcome::Sent),
+                blob("torch 2.9.1", Outcome::Mounted { from: "b\x1b".to_owned() }),
+                blob("six 1.17", Outcome::There),
+            ],
+            written: 1,
+        }
+    }
+
+    #[test]
+    fn what_was_done_and_what_would_be() {
+        let title = format!("{}…", "é".repeat(59));
+        assert_eq!(
+            summary(&pushed(), false, true, None),
+            format!(
+                "sent         1.50 kB  {title}\nmounted      1.50 kB  torch 2.9.1 from b\u{fffd}\n\
+                 pushed r.example/a:1, r.example/a:latest: 1 sent (1.50 kB), 1 mounted, 1 already there\n"
+            )
+        );
+        assert_eq!(
+            summary(&pushed(), true, true, Some("app:1 (60a9aeccdc20)")),
+            format!(
+                "would send   1.50 kB  {title}\nwould mount  1.50 kB  torch 2.9.1 from b\u{fffd}\n\
+                 would push app:1 (60a9aeccdc20) as r.example/a:1, r.example/a:latest: 1 to send (1.50 kB), 1 to mount, 1 \
+                 already there\n"
+            )
+        );
+        assert!(summary(&pushed(), false, false, None).starts_with("pushed "));
+    }
+}
