@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::io;
+use std::path::Path;
 
 use crate::cli::exit::{Ending, Exit, RunStatus};
 use crate::cli::out;
@@ -54,7 +56,7 @@ pub enum Failure {
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
     #[error("{what}")]
-    Io { what: String, source: std::io::Error },
+    Io { what: String, source: io::Error },
 }
 
 impl From<StoreError> for Failure {
@@ -66,6 +68,18 @@ impl From<StoreError> for Failure {
 impl Failure {
     pub fn request(message: impl Into<String>) -> Self {
         Self::Request { message: message.into(), hint: None }
+    }
+
+    /// A file that was named cannot be read; that it is not there is a matter of the request.
+    pub fn unread(path: &Path, source: io::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, InvalidData, IsADirectory, NotADirectory, NotFound};
+        let what = format!("cannot read {}", path.display());
+        match source.kind() {
+            NotFound | NotADirectory | IsADirectory | InvalidData | FileTooLarge => {
+                Self::request(format!("{what}: {source}"))
+            }
+            _ => Self::Io { what, source },
+        }
     }
 
     pub fn exit(&self) -> Exit {
@@ -180,7 +194,9 @@ impl Failure {
                     let update =
                         if matches!(**source, OtherOrigin::Drift(..)) { " --update-lock" } else { "" };
                     vec![
-                        format!("`mlbuild build --push{update}` builds and pushes what the spec says now"),
+                        format!(
+                            "`mlbuild build --push{update}` builds and pushes what the spec says now, with -t REF under another name"
+                        ),
                         format!("`mlbuild push --image {image} REF` pushes what is in the store as it is"),
                     ]
                 }
@@ -313,7 +329,7 @@ fn indent(text: &str) -> String {
 }
 
 /// Warnings about a spec that is good enough to go on with.
-pub fn print_warnings(warnings: &[Diagnostic], path: &std::path::Path, text: &str, color: bool) {
+pub fn print_warnings(warnings: &[Diagnostic], path: &Path, text: &str, color: bool) {
     if !warnings.is_empty() {
         out::talk_in_colour(&report::render(warnings, &path.display().to_string(), text, color));
     }

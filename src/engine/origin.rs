@@ -20,7 +20,7 @@ pub enum OtherOrigin {
     NoLock(PathBuf),
     #[error("{path} does not satisfy the spec any more", path = .0.display())]
     Drift(PathBuf, Vec<Drift>),
-    #[error("it was built from another lock than {path} is now", path = .0.display())]
+    #[error("{path} is another lock than the one that it was built from", path = .0.display())]
     OtherLock(PathBuf),
     #[error("{path} has changed since it was built", path = .0.display())]
     Edited(PathBuf),

@@ -14,12 +14,12 @@ use crate::oci::Platform;
   mlbuild push --image app:dev registry.example/team/app:dev
   mlbuild push --dry-run --json                    what would be sent, and why
 
-Blobs that the registry has are not sent; those that it has in another repository are mounted. The tag appears
+Blobs that the registry has are not sent; those that it has in another repository are mounted. The tag appears \
 when everything below it is there, and the registry is asked what it serves then. `mlbuild login` lets you in.
 
-The image of the spec is the one that a build has made from this spec and its lock as they are now: exit status 3 if one of
-them has changed since, or if the name stands for an image from elsewhere. Files that [[copy]] takes are not looked at: if
-they have changed since the build, the image that was built before is pushed; `mlbuild build --push` builds first. --image
+The image of the spec is the one that a build has made from the spec and its lock as they are now: exit status 3 if one of \
+them has changed since, or if the name stands for an image from elsewhere. Files that [[copy]] takes are not looked at: if \
+they have changed since the build, the image that was built before is pushed. `mlbuild build --push` builds first; --image \
 pushes what the store has, whatever it was built from.")]
 pub struct Push {
     /// Where to: registry, repository and tag. An image of the store that has this name is pushed, else that of the spec
@@ -130,7 +130,12 @@ pub struct Attach {
 #[command(after_help = "Examples:
   mlbuild referrers registry.example/app:1.2
   mlbuild referrers registry.example/app:1.2 --artifact-type application/spdx+json --quiet
-  mlbuild inspect --raw registry.example/app@DIGEST       the manifest of one of them")]
+  mlbuild referrers registry.example/app:1.2 --output attached
+  mlbuild inspect --raw registry.example/app@DIGEST       the manifest of one of them
+
+--output writes files under the names that they were attached with, and prints their paths. A name that is not plain (a \
+path, hidden, none at all) is replaced by the SHA-256; files of one name and several contents have the first digits of \
+theirs before it. No file is written over: exit status 2 if one is there with other content, and nothing is written then.")]
 pub struct Referrers {
     /// An image or an index in a registry, by tag or digest
     #[arg(value_name = "REF")]
@@ -138,7 +143,10 @@ pub struct Referrers {
     /// Only those of this type
     #[arg(long, visible_alias = "type", value_name = "TYPE/SUBTYPE")]
     pub artifact_type: Option<String>,
-    /// Print their descriptors as JSON
+    /// Write what is attached into this directory
+    #[arg(long, short = 'o', value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Print their descriptors, and those of their files, as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -1,7 +1,7 @@
 //! `mlbuild attach`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::oci::Reference;
 use crate::registry::{Attachment, CYCLONEDX, LOCK, SPDX};
 
 /// The longest file, in bytes; it is held in memory.
-const LONGEST: u64 = 256 << 20;
+pub(super) const LONGEST: u64 = 256 << 20;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -70,14 +70,17 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
 
 /// The file, to be attached.
 pub(super) fn attachment(file: &Path, artifact_type: &str) -> Result<Attachment, Failure> {
-    let bytes = read(file)
-        .map_err(|source| Failure::Io { what: format!("cannot read {}", file.display()), source })?;
+    let bytes = read(file).map_err(|source| Failure::unread(file, source))?;
     let title = file.file_name().map(|name| name.to_string_lossy().into_owned());
     Ok(Attachment { title, ..Attachment::new(artifact_type, bytes) })
 }
 
 /// What a file is, or who can say it.
 pub(super) fn known_type(file: &Path) -> Result<&'static str, Failure> {
+    // The name of a file that is not there says nothing.
+    if let Err(source) = fs::metadata(file) {
+        return Err(Failure::unread(file, source));
+    }
     type_of(file).ok_or_else(|| Failure::Request {
         message: format!("what is {}? Its name does not say it", file.display()),
         hint: Some("`mlbuild attach --artifact-type TYPE/SUBTYPE` says it".into()),

@@ -1,7 +1,7 @@
 //! `mlbuild init`.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::Session;
@@ -54,8 +54,7 @@ pub fn run(_: &Session, args: &Args) -> Result<Exit, Failure> {
 }
 
 fn from_file(directory: &Path, file: &Path) -> Result<String, Failure> {
-    let failed = |source: io::Error| Failure::Io { what: format!("cannot read {}", file.display()), source };
-    let text = textfile::read(file, MAX_INPUT).map_err(failed)?;
+    let text = textfile::read(file, MAX_INPUT).map_err(|source| Failure::unread(file, source))?;
     let relative = relative(directory, file)?;
     let relative = relative.to_str().ok_or_else(|| Failure::request(format!("{file:?} is not UTF-8")))?;
     starter::from_file(&name_of(directory), relative, &text)

@@ -17,6 +17,7 @@ mod push;
 mod referrers;
 mod rmi;
 mod run;
+mod save;
 mod schema;
 mod tag;
 mod verify;

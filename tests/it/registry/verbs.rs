@@ -204,7 +204,7 @@ fn files_are_attached_and_found() {
     let digest = project.mlbuild(&["build", "--push", "-t", &name]).ok().digest();
     let attach = |arguments: &[&str]| project.mlbuild(&[&["attach", &name][..], arguments].concat());
     let list = |arguments: &[&str]| project.mlbuild(&[&["referrers", &name][..], arguments].concat()).ok();
-    assert_eq!(list(&[]).stdout(), "TYPE  DIGEST  ANNOTATIONS\n");
+    assert_eq!(list(&[]).stdout(), "TYPE  DIGEST  SIZE  FILE  ANNOTATIONS\n");
 
     let lock = attach(&["mlbuild.lock"]).ok().digest();
     let again = attach(&["mlbuild.lock", "--json"]).ok();
@@ -225,7 +225,10 @@ fn files_are_attached_and_found() {
         let refused = attach(arguments).run().expect(2).stderr();
         assert!(refused.contains(said), "{refused}");
     }
-    let _ = attach(&["absent", "--type", "a/b"]).run().expect(1);
+    for arguments in [&["absent", "--type", "a/b"][..], &["absent"], &["absent.spdx.json"]] {
+        let refused = attach(arguments).run().expect(2).stderr();
+        assert!(refused.contains("absent") && refused.contains("No such file"), "{refused}");
+    }
     let odd = attach(&["odd", "--type", "application/vnd.example.x", "-a", "model=7b"]).ok().digest();
 
     let all = list(&["--json"]).json();
@@ -236,7 +239,28 @@ fn files_are_attached_and_found() {
         ["application/spdx+json", "application/vnd.example.x", "application/vnd.mlbuild.lock.v1+toml"]
     );
     let table = list(&[]).stdout();
-    assert!(table.contains(&format!("application/vnd.example.x             {odd}  model=7b")), "{table}");
+    let row = format!("application/vnd.example.x             {odd}  1 B    odd            model=7b\n");
+    assert!(table.contains(&row), "{table}");
+    let file = &all["referrers"][0]["files"][0];
+    assert_eq!(
+        (&file["size"], &file["annotations"]["org.opencontainers.image.title"]),
+        (&json!(2), &json!("app.spdx.json"))
+    );
+
+    // And out again.
+    let wrote = list(&["--output", "got"]).stdout();
+    assert_eq!(wrote, "got/app.spdx.json\ngot/odd\ngot/mlbuild.lock\n");
+    for file in ["app.spdx.json", "odd", "mlbuild.lock"] {
+        assert_eq!(project.read(&format!("got/{file}")), project.read(file));
+    }
+    assert_eq!(list(&["-o", "got", "--type", "application/spdx+json"]).stdout(), "got/app.spdx.json\n");
+    project.write("got/odd", "mine");
+    let only = ["referrers", &name, "--output", "got", "--type", "application/vnd.example.x"];
+    let refused = project.mlbuild(&only).run().expect(2).stderr();
+    assert!(refused.contains("got/odd is there, and is not sha256:"), "{refused}");
+    assert_eq!(project.read("got/odd"), "mine");
+    let json = list(&["--output", "other", "--json"]).json();
+    assert_eq!(json["referrers"][1]["files"][0]["path"], "other/odd");
     let locks = list(&["--quiet", "--artifact-type", "application/vnd.mlbuild.lock.v1+toml"]).stdout();
     assert_eq!(locks, format!("{lock}\n"));
 
@@ -251,4 +275,56 @@ fn files_are_attached_and_found() {
     let theirs =
         std::process::Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &url]).output();
     assert_eq!(sha256(&theirs.unwrap().stdout), lock);
+}
+
+/// A registry names, promises and sends what it likes.
+#[test]
+fn hostile_attachments_stay_in_their_directory() {
+    let (remote, project) = (Remote::start(), Project::empty());
+    remote.registry.stored.lock().unwrap().keeps_lists = true;
+    let attach = |title: &str, layer: Value, artifact_type: &str| {
+        let mut layer = layer;
+        layer["annotations"] = json!({ "org.opencontainers.image.title": title });
+        let config = remote.blob(b"{}", "application/vnd.oci.empty.v1+json");
+        let subject = json!({
+            "mediaType": "application/vnd.oci.image.index.v1+json", "digest": remote.index, "size": 1
+        });
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": artifact_type,
+            "config": config, "layers": [layer, config], "subject": subject
+        });
+        remote.manifest(&manifest, None);
+    };
+    let kinds: Vec<_> = ["../../up", "/tmp/absolute", ".mlbuildrc", "\u{1b}[31mred", "good"]
+        .iter()
+        .enumerate()
+        .map(|(at, title)| {
+            let blob = remote.blob(title.as_bytes(), "text/plain");
+            attach(title, blob, &format!("a/{at}"));
+            sha256(title.as_bytes())["sha256:".len()..].to_owned()
+        })
+        .collect();
+    let name = remote.name(":1.0");
+    let table = project.mlbuild(&["referrers", &name]).ok().stdout();
+    assert!(table.contains("../../up") && !table.contains('\u{1b}'), "{table}");
+    let wrote = project.mlbuild(&["referrers", &name, "-o", "out"]).ok().stdout();
+    assert_eq!(
+        wrote,
+        format!("out/{}\nout/{}\nout/{}\nout/{}\nout/good\n", kinds[0], kinds[1], kinds[2], kinds[3])
+    );
+    assert_eq!(project.read("out/good"), "good");
+    assert_eq!(std::fs::read_dir(project.path()).unwrap().count(), 1);
+
+    // Other bytes than promised, and more than anybody attaches.
+    let mut lies = remote.blob(b"lies", "text/plain");
+    let key = ("team/app".to_owned(), sha256(b"lies"));
+    remote.registry.stored.lock().unwrap().blobs.insert(key, (*b"LIES").into());
+    attach("lies", lies.clone(), "b/lies");
+    let _ = project.mlbuild(&["referrers", &name, "--type", "b/lies", "-o", "out"]).run().expect(4);
+    lies["size"] = json!(1_u64 << 40);
+    attach("huge", lies, "b/huge");
+    let refused =
+        project.mlbuild(&["referrers", &name, "--type", "b/huge", "-o", "out"]).run().expect(2).stderr();
+    assert!(refused.contains("1.09 TB, more than the 268 MB that can be attached"), "{refused}");
+    assert_eq!(std::fs::read_dir(project.path().join("out")).unwrap().count(), 5);
 }
