@@ -1,4 +1,6 @@
-//! Numbers of bytes as people read them.
+//! Numbers as people read them: bytes, and things that are counted.
+
+use std::fmt::Display;
 
 /// Three digits in powers of 1000, cut and not rounded, so that a sum never looks larger than it is: `4.11 GB`.
 pub fn human(bytes: u64) -> String {
@@ -14,6 +16,12 @@ pub fn human(bytes: u64) -> String {
         (_, 10..) => format!("{value}.{} {unit}", rest / 100),
         _ => format!("{value}.{:02} {unit}", rest / 10),
     }
+}
+
+/// `1 layer`, `2 layers`.
+pub fn counted<N: Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {one}{plural}")
 }
 
 /// `512m`, `2GiB`, `100`: powers of 1024, as docker and systemd read them; `kB`, `MB` and `GB` are powers of 1000.
@@ -60,6 +68,11 @@ mod tests {
         for text in ["", "m", "-1", "1x", "99999999999t", "1.2.3"] {
             assert_eq!(parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0_u64, 1, 2].map(|number| counted(number, "file")), ["0 files", "1 file", "2 files"]);
     }
 
     #[test]

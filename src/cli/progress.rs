@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::out;
 use crate::engine::{Event, Phase, Reporter};
-use crate::size::human as bytes;
+use crate::size::{counted, human as bytes};
 
 /// Time between two plain lines of one phase.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -207,10 +207,10 @@ impl Counts {
     fn text(&self, phase: Phase) -> String {
         let mut text = phase.title().to_owned();
         if self.files > 0 {
-            text += &format!(", {} of {} files", self.files_done, self.files);
+            text += &format!(", {} of {}", self.files_done, counted(self.files, "file"));
         }
         if self.layers > 0 {
-            text += &format!(", {} of {} layers", self.layers_done, self.layers);
+            text += &format!(", {} of {}", self.layers_done, counted(self.layers, "layer"));
         }
         if self.to_push > 0 && phase != Phase::Push {
             text += &format!(", {} of {} pushed", bytes(self.pushed), bytes(self.to_push));

@@ -23,6 +23,7 @@ use crate::diagnostic::chain;
 use crate::digest::{DiffId, Digest};
 use crate::oci::{Descriptor, ImageManifest, MAX_DOCUMENT, MediaType, canonical};
 use crate::registry::{ManifestName, Repository};
+use crate::size::counted;
 use crate::store::{LayerFacts, LayerRecord, LayerSource};
 
 /// Where it is, unless somebody says otherwise; `<namespace>` is that of the image.
@@ -237,7 +238,9 @@ impl Engine {
         match written {
             Ok(count) => {
                 if count > 0 {
-                    let text = format!("{count} layers are new in the layer store {}", layers.place);
+                    let are = if count == 1 { "is" } else { "are" };
+                    let (count, place) = (counted(count, "layer"), &layers.place);
+                    let text = format!("{count} {are} new in the layer store {place}");
                     self.reporter.event(Event::Note(text));
                 }
                 new.iter().try_for_each(|one| self.store.memo_put(&published(&one.key), b""))?;

@@ -16,6 +16,7 @@ use crate::lock::seal::{Seal, SealedLayer};
 use crate::lock::{self, Lock};
 use crate::oci::{MediaType, Platform};
 use crate::plan::{LayerPlan, LayerSource, Plan};
+use crate::size::counted;
 use crate::store::LayerFacts;
 
 /// The seals of one plan.
@@ -307,8 +308,10 @@ impl Engine {
             }
         }
         if kept < all && !sealed {
-            let text =
-                format!("{} of {all} layers are not sealed: `mlbuild lock --seal` seals them", all - kept);
+            let without = all - kept;
+            let (are, them) = if without == 1 { ("is", "it") } else { ("are", "them") };
+            let all = counted(all, "layer");
+            let text = format!("{without} of {all} {are} not sealed: `mlbuild lock --seal` seals {them}");
             self.reporter.event(Event::Note(text));
         }
         Ok(seals)

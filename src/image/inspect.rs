@@ -228,7 +228,11 @@ impl fmt::Display for ImageInspection {
         for (at, (key, value)) in self.annotations.iter().enumerate() {
             field(f, if at == 0 { "annotations" } else { "" }, format!("{key}={value}"))?;
         }
-        field(f, "size", format!("{} in {} layers", size::human(self.size), self.layers.len()))?;
+        field(
+            f,
+            "size",
+            format!("{} in {}", size::human(self.size), size::counted(self.layers.len(), "layer")),
+        )?;
         writeln!(f, "\n{:>3}  {:<7} {:>10}  {:<14} CONTENT", "", "KIND", "SIZE", "DIGEST")?;
         for (at, layer) in self.layers.iter().enumerate() {
             let kind = layer.kind.as_deref().unwrap_or("-");

@@ -32,6 +32,7 @@ fn wrong_requests_exit_with_2() {
         &["build", "--platform", "linux/riscv64"],
         &["lock", "--check", "--upgrade"],
         &["inspect", "oci:nowhere"],
+        &["init", "--from", "nowhere.txt"],
     ] {
         let finished = empty.mlbuild(arguments).run();
         assert_eq!(finished.status(), 2, "{arguments:?}: {}", finished.stderr());
@@ -110,6 +111,7 @@ fn init_writes_a_spec_once() {
 fn a_build_prints_the_digest_last_and_again_the_same() {
     let project = files();
     let first = project.mlbuild(&["build"]).ok();
+    assert!(first.stderr().contains("linux/amd64: 1 layer (1 new)"), "{}", first.stderr());
     assert_eq!(first.stdout().lines().count(), 1, "standard output is data: {}", first.stdout());
     let digest = first.digest();
     assert!(project.path().join("mlbuild.lock").exists());
@@ -164,13 +166,17 @@ fn images_have_names_that_are_given_and_taken() {
         refused.contains("has several names: b:latest, other.example/a:1") && refused.contains("--force")
     );
     let removed = project.mlbuild(&["rmi", "other.example/a:1", "b", "b"]).ok();
-    assert_eq!(removed.stdout(), format!("other.example/a:1 {digest}\nb:latest {digest}\n"));
-    assert!(removed.stderr().contains("cache prune"), "{}", removed.stderr());
+    let said = format!("removed other.example/a:1 {digest}\nremoved b:latest {digest}\n");
+    assert_eq!(removed.stdout(), said);
+    assert!(removed.stderr().is_empty(), "it has names yet: {}", removed.stderr());
     assert!(project.mlbuild(&["untag", "--force", "b"]).ok().stdout().is_empty());
     let report = project.mlbuild(&["rmi", "-f", "--json", short]).ok().json();
     let removed = |reference: &str| serde_json::json!({ "reference": reference, "digest": digest });
     assert_eq!(report, serde_json::json!({ "removed": [removed("other.example/a:2"), removed(name)] }));
     assert!(all(&["--quiet"]).is_empty());
+    let _ = project.mlbuild(&["build"]).ok();
+    let last = project.mlbuild(&["rmi", name]).ok().stderr();
+    assert!(last.contains("`mlbuild cache prune` removes what no image needs any more"), "{last}");
 }
 
 #[test]

@@ -137,7 +137,11 @@ fn seals_go_with_their_layers() {
         "the layer and the set of wheels: {stale}"
     );
     let relocked = tiny.mlbuild(&["lock"]).ok();
-    assert!(relocked.stderr().contains("1 of 4 layers are not sealed"), "{}", relocked.stderr());
+    assert!(
+        relocked.stderr().contains("1 of 4 layers is not sealed: `mlbuild lock --seal` seals it"),
+        "{}",
+        relocked.stderr()
+    );
     let after = read(&tiny);
     let others: Vec<_> =
         before.seals[0].layers.iter().filter(|layer| layer.title != "beta").cloned().collect();

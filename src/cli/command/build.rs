@@ -18,7 +18,7 @@ use crate::export::Target;
 use crate::oci::Reference;
 use crate::plan::LayerKind;
 use crate::registry::LOCK;
-use crate::size::human as bytes;
+use crate::size::{counted, human as bytes};
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let mut targets = Vec::new();
@@ -51,23 +51,27 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         bytes: false,
     };
     let result = engine.build(&project, &request).map_err(Failure::from).and_then(|built| {
-        attach_all(&engine, &built, &attach)?;
-        Ok(built)
+        let attached = attach_all(&engine, &built, &attach)?;
+        Ok((built, attached))
     });
     let times = progress.finish();
-    let built = result?;
+    let (built, attached) = result?;
     if args.json {
         let seconds = times.iter().fold(BTreeMap::new(), |mut all, (phase, time)| {
             *all.entry(phase.key()).or_insert(0.0) += (time.as_secs_f64() * 1000.0).round() / 1000.0;
             all
         });
-        out::json(&Report::new(&built, &args.output, seconds));
+        out::json(&Report { attached, ..Report::new(&built, &args.output, seconds) });
         return Ok(Exit::Success);
     }
     if !session.global.quiet {
         out::talk(format_args!("{}", summary(&built)));
         for pushed in &built.pushed {
             out::talk(format_args!("{}", super::push::summary(pushed, false, false, None)));
+        }
+        for AttachedReport { file, to, digest, new } in attached {
+            let (file, already) = (on_one_line(&file), if new { "" } else { ", as it was before" });
+            out::talk(format_args!("attached {file} to {to}: {digest}{already}\n"));
         }
         for output in &args.output {
             out::talk(format_args!("wrote {}\n", on_one_line(output)));
@@ -83,16 +87,27 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// Files to whatever was pushed; the lock is there by now.
-fn attach_all(engine: &Engine, built: &Built, files: &[(&PathBuf, &str)]) -> Result<(), Failure> {
+fn attach_all(
+    engine: &Engine,
+    built: &Built,
+    files: &[(&PathBuf, &str)],
+) -> Result<Vec<AttachedReport>, Failure> {
+    let mut all = Vec::new();
     for pushed in &built.pushed {
-        let reference: Reference =
-            pushed.references[0].parse().expect("it was a reference before it was printed");
+        let to = &pushed.references[0];
+        let reference: Reference = to.parse().expect("it was a reference before it was printed");
         let subject = reference.with_digest(pushed.digest);
         for (file, artifact_type) in files {
-            engine.attach(&subject, &attachment(file, artifact_type)?)?;
+            let (_, attached) = engine.attach(&subject, &attachment(file, artifact_type)?)?;
+            all.push(AttachedReport {
+                file: file.display().to_string(),
+                to: to.clone(),
+                digest: attached.descriptor.digest,
+                new: attached.new,
+            });
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// What a person reads: a line for each layer of each image.
@@ -115,10 +130,10 @@ fn summary(built: &Built) -> String {
         let sealed =
             if sealed > 0 { format!(", {sealed} known by their seals alone") } else { String::new() };
         text += &format!(
-            "{} {}: {} layers ({made} new{sealed}), {}\n",
+            "{} {}: {} ({made} new{sealed}), {}\n",
             on_one_line(built.reference.as_deref().unwrap_or("image")),
             image.platform,
-            image.layers.len(),
+            counted(image.layers.len(), "layer"),
             bytes(size)
         );
     }
@@ -134,8 +149,21 @@ struct Report<'a> {
     outputs: &'a [String],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pushed: Vec<super::push::Report<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attached: Vec<AttachedReport>,
     /// Phases of this run, in seconds.
     seconds: BTreeMap<&'static str, f64>,
+}
+
+#[derive(Serialize)]
+struct AttachedReport {
+    file: String,
+    /// The image that the artifact refers to.
+    to: String,
+    /// Of the artifact's manifest.
+    digest: Digest,
+    /// It was not attached before.
+    new: bool,
 }
 
 #[derive(Serialize)]
@@ -193,6 +221,7 @@ impl<'a> Report<'a> {
             images: images.collect(),
             outputs,
             pushed: built.pushed.iter().map(|pushed| super::push::Report::new(pushed, false, None)).collect(),
+            attached: Vec::new(),
             seconds,
         }
     }

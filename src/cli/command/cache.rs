@@ -12,7 +12,7 @@ use crate::cli::args::CacheCommand;
 use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::cli::text::on_one_line;
-use crate::size::human as bytes;
+use crate::size::{counted, human as bytes};
 use crate::store::gc::{self, GcPlan, Roots};
 use crate::store::verify;
 
@@ -86,7 +86,7 @@ fn prune(
         out::json(&report);
     } else {
         let verb = if dry_run { "would remove" } else { "removed" };
-        out::line(format_args!("{verb} {} files, {}", report.files, bytes(report.bytes)));
+        out::line(format_args!("{verb} {}, {}", counted(report.files, "file"), bytes(report.bytes)));
     }
     Ok(Exit::Success)
 }
@@ -130,8 +130,8 @@ fn verify(session: &Session, repair: bool, json: bool) -> Result<Exit, Failure> 
             ));
         }
         out::line(format_args!(
-            "{} files, {}: {} bad",
-            verified.files,
+            "{}, {}: {} bad",
+            counted(verified.files, "file"),
             bytes(verified.bytes),
             verified.bad.len()
         ));

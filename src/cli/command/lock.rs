@@ -12,6 +12,7 @@ use crate::cli::text::on_one_line;
 use crate::diagnostic::did_you_mean;
 use crate::engine::{Breach, Engine, EngineError, LockRequest, Project, Proof, Upgrade};
 use crate::lock::LockDiff;
+use crate::size::counted;
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let project = session.project(&args.project)?;
@@ -91,10 +92,10 @@ fn summary(lock: &crate::lock::Lock) -> String {
     if let Some(python) = &lock.python {
         parts.push(format!("Python {}", python.version));
     }
-    parts.push(format!("{} Python packages", lock.packages.len()));
-    parts.push(format!("{} Debian packages", lock.debs.len()));
+    parts.push(counted(lock.packages.len(), "Python package"));
+    parts.push(counted(lock.debs.len(), "Debian package"));
     if sealed(lock) > 0 {
-        parts.push(format!("{} layers sealed", sealed(lock)));
+        parts.push(format!("{} sealed", counted(sealed(lock), "layer")));
     }
     parts.join(", ")
 }
@@ -172,12 +173,15 @@ impl From<Proof> for Seals {
 /// `5 of 7 layers are sealed; 3 seals proved, 2 not: their files are not in the store`.
 fn proved(proof: &Proof) -> String {
     let Proof { layers, sealed, proved, unproved, .. } = proof;
-    let mut text = match layers - sealed {
-        0 => format!("all {layers} layers are sealed; {proved} seals proved"),
-        _ => format!("{sealed} of {layers} layers are sealed; {proved} seals proved"),
+    let mut text = match (layers - sealed, layers) {
+        (0, 1) => "the only layer is sealed".to_owned(),
+        (0, _) => format!("all {layers} layers are sealed"),
+        _ => format!("{sealed} of {layers} layers {} sealed", if *sealed == 1 { "is" } else { "are" }),
     };
+    text += &format!("; {} proved", counted(*proved, "seal"));
     if *unproved > 0 {
-        text += &format!(", {unproved} not: their files are not in the store");
+        let whose = if *unproved == 1 { "its" } else { "their" };
+        text += &format!(", {unproved} not: {whose} files are not in the store");
     }
     text
 }

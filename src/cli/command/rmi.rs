@@ -45,10 +45,11 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
         out::json(&Report { removed });
     } else {
         for Removed { reference, digest } in &removed {
-            out::line(format_args!("{reference} {digest}"));
+            out::line(format_args!("removed {reference} {digest}"));
         }
-        if !removed.is_empty() {
-            session.note("`mlbuild cache prune` removes what they alone needed");
+        let left = store.images()?;
+        if removed.iter().any(|gone| left.iter().all(|image| image.digest != gone.digest)) {
+            session.note("`mlbuild cache prune` removes what no image needs any more");
         }
     }
     Ok(Exit::Success)

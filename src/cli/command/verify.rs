@@ -14,7 +14,7 @@ use crate::digest::{DiffId, Digest};
 use crate::engine::{Breach, EngineError, Verified, VerifiedLayer, VerifyRequest};
 use crate::oci::Platform;
 use crate::plan::LayerKind;
-use crate::size::human as bytes;
+use crate::size::{counted, human as bytes};
 
 pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let project = session.project(&args.project)?;
@@ -34,7 +34,8 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     }
     if !session.global.quiet {
         let chosen = seed.map(|seed| format!(", chosen by seed {seed}")).unwrap_or_default();
-        out::talk(format_args!("{} of {} layers made anew{chosen}\n", verified.layers.len(), verified.of));
+        let of = counted(verified.of, "layer");
+        out::talk(format_args!("{} of {of} made anew{chosen}\n", verified.layers.len()));
     }
     if verified.breaches.is_empty() {
         Ok(Exit::Success)

@@ -310,11 +310,23 @@ fn the_lock_goes_with_the_image() {
     let tiny = project();
     let name = format!("{}/team/app:1", peer.host);
     let build = ["build", "--push", "-t", &name, "--attach", "mlbuild.lock"];
-    let _ = tiny.mlbuild(&build).ok();
-    let _ = tiny.mlbuild(&build).ok();
-    let referrers = tiny.mlbuild(&["referrers", &name, "--json"]).ok().json().to_string();
-    assert_eq!(referrers.matches("application/vnd.mlbuild.lock.v1+toml").count(), 1, "{referrers}");
-    let refused = tiny.mlbuild(&["build", "--push", "-t", &name, "--attach", "notes.txt"]).run().expect(2);
+    let first = tiny.mlbuild(&build).ok().stderr();
+    let line = format!("attached mlbuild.lock to {name}: sha256:");
+    assert!(first.contains(&line), "{first}");
+    let again = tiny.mlbuild(&build).ok().stderr();
+    assert!(again.contains(&line) && again.contains(", as it was before\n"), "{again}");
+    let report = tiny.mlbuild(&[&build[..], &["--json"]].concat()).ok().json();
+    let attached = &report["attached"][0];
+    assert_eq!((&attached["file"], &attached["to"]), (&"mlbuild.lock".into(), &name.as_str().into()));
+    assert_eq!(attached["new"], false);
+    let referrers = tiny.mlbuild(&["referrers", &name, "--json"]).ok().json()["referrers"].clone();
+    assert_eq!(referrers.as_array().unwrap().len(), 1, "{referrers}");
+    assert_eq!(referrers[0]["artifactType"], "application/vnd.mlbuild.lock.v1+toml");
+    let notes = ["build", "--push", "-t", &name, "--attach", "notes.txt"];
+    let refused = tiny.mlbuild(&notes).run().expect(2).stderr();
+    assert!(refused.contains("cannot read notes.txt: No such file"), "{refused}");
+    tiny.project.write("notes.txt", "");
+    let refused = tiny.mlbuild(&notes).run().expect(2);
     assert!(refused.stderr().contains("Its name does not say it"), "{}", refused.stderr());
     let _ = tiny.mlbuild(&["build", "-t", &name, "--attach", "mlbuild.lock"]).run().expect(2);
 }
