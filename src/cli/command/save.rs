@@ -54,7 +54,7 @@ pub fn write(place: &Place, bytes: &[u8]) -> Result<(), Failure> {
 
 /// Whether the very file is there; an error if something else is.
 fn is_there(path: &Path, digest: &Digest, size: u64) -> Result<bool, Failure> {
-    let same = || {
+    let same = || -> io::Result<bool> {
         let found = fs::symlink_metadata(path)?;
         let like = found.is_file() && found.len() == size;
         Ok(like && hash_reader(File::open(path)?)?.0 == *digest)
@@ -65,7 +65,7 @@ fn is_there(path: &Path, digest: &Digest, size: u64) -> Result<bool, Failure> {
             message: format!("{} is there, and is not {digest}", path.display()),
             hint: Some("move it away, or name another directory".into()),
         }),
-        Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(Failure::Io { what: format!("cannot read {}", path.display()), source }),
     }
 }
