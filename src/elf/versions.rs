@@ -17,11 +17,8 @@ const NAME_MAX: u64 = 256;
 
 /// The version of glibc that this file is the C library of: the newest `GLIBC_2.N` that it defines. None for any other file.
 pub fn glibc(file: &dyn ReadAt) -> Option<(u16, u16)> {
-    let version = |name: &String| {
-        let (major, minor) = name.strip_prefix("GLIBC_")?.split_once('.')?;
-        // `GLIBC_2.2.5` is none of its own; `GLIBC_2.2` stands beside it.
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    };
+    // `GLIBC_2.2.5` is none of its own; `GLIBC_2.2` stands beside it. No wheel is for any but 2.
+    let version = |name: &String| Some((2, name.strip_prefix("GLIBC_2.")?.parse().ok()?));
     definitions(file)?.iter().filter_map(version).max()
 }
 
@@ -85,7 +82,7 @@ mod tests {
         let versions =
             ["libc.so.6", "GLIBC_2.2.5", "GLIBC_2.36", "GLIBC_2.9", "GLIBC_PRIVATE", "GLIBC_ABI_DT_RELR"];
         assert_eq!(glibc(&c_library(62, &versions)), Some((2, 36)));
-        assert_eq!(glibc(&c_library(62, &["libother.so.1", "OTHER_9.9"])), None);
+        assert_eq!(glibc(&c_library(62, &["libother.so.1", "OTHER_9.9", "GLIBC_3.1", "GLIBC_2.x"])), None);
         assert_eq!(glibc(&crate::elf::shared_object()), None);
         assert_eq!(glibc(&b"#!/bin/sh\n".to_vec()), None);
     }
