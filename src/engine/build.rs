@@ -139,17 +139,27 @@ impl Engine {
             self.warn_of_left_out(project, &platforms, &references);
         }
         let build = || self.build_locked(project, request, &lock, &platforms, &references);
-        Ok(Built { locked, ..self.repairing(build)? })
+        Ok(Built { locked, ..self.repairing(&lock, build)? })
     }
 
-    /// Does `work`, and again whenever a damaged blob or layer of the store stood in its way, which is away then.
-    pub(super) fn repairing<T>(&self, work: impl Fn() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    /// Does `work`, and again whenever something stood in its way that the next turn has out of its way: a damaged blob or
+    /// layer of the store, a layer whose bytes are not where they were said to be.
+    pub(super) fn repairing<T>(
+        &self,
+        lock: &Lock,
+        work: impl Fn() -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         let mut damaged = BTreeSet::new();
         loop {
             let failed = match work() {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            if let Some(layers) = self.doubt(&failed, lock) {
+                let text = format!("nobody has {layers}: making what is missing");
+                self.reporter.event(Event::Warning(text));
+                continue;
+            }
             match self.damage(&failed)? {
                 // Damaged twice: the disk is not to be trusted.
                 Some(what) if damaged.insert(what.clone()) => {
@@ -297,15 +307,20 @@ impl Engine {
                 continue;
             }
             let mut known = self.known(&work.plan.layers[at])?;
-            if let Some(facts) = known.as_ref().filter(|facts| !facts.origins.is_empty())
-                && (trust == Trust::Own || work.seals.breach(&work.plan, at, facts)?.is_some())
-            {
+            if let Some(facts) = known.take_if(|facts| !facts.origins.is_empty()) {
                 // A registry has said it, and nobody has to believe it.
-                known = None;
+                let there =
+                    self.store.can_read_layer(&facts) || (!self.offline && !self.is_doubted(&facts.digest));
+                if there && trust != Trust::Own {
+                    known = work.seals.believed(&work.plan, at, facts)?.ok();
+                }
             }
             if let Some(facts) = &known {
                 work.seals.require(&work.plan, at, facts)?;
-            } else if let (true, Some(seal)) = (trust != Trust::Bytes, work.seals.layer(at)) {
+            } else if let Some(seal) = work.seals.layer(at)
+                && trust != Trust::Bytes
+                && !self.is_doubted(&seal.digest)
+            {
                 known = Some(seal::facts(seal));
                 work.sealed[at] = true;
             }

@@ -118,8 +118,11 @@ pub enum EngineError {
     NotForPlatform { digest: Digest, platform: Platform },
     #[error("image {digest} has {layers} layers, but its config names {diff_ids}")]
     LayerCount { digest: Digest, layers: usize, diff_ids: usize },
-    #[error("the bytes of layer `{title}` ({digest}) are neither in the store nor in the registry")]
-    NoBytes { title: String, digest: Digest },
+    #[error("the bytes of {} are neither in the store nor in the registry", named(layers))]
+    NoBytes {
+        /// Title and digest of each.
+        layers: Vec<(String, Digest)>,
+    },
     #[error("there is no image {reference}")]
     NoSuchImage { reference: String },
     #[error("{reference} was pushed as {pushed}, but the registry now serves {} under that name", served(*.serves))]
@@ -223,6 +226,11 @@ impl EngineError {
             | Self::Runtime(_) => ErrorKind::Failed,
         }
     }
+}
+
+fn named(layers: &[(String, Digest)]) -> String {
+    let named: Vec<_> = layers.iter().map(|(title, digest)| format!("layer `{title}` ({digest})")).collect();
+    named.join(" and ")
 }
 
 /// What a registry refuses for good is a matter of the request; the rest, of the network.

@@ -17,11 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use super::form::LayerExtra;
 use super::push::Delivery;
+use super::seal::is_of_wheels;
 use super::work::Work;
 use super::{Engine, EngineError, Event, Place};
 use crate::diagnostic::chain;
 use crate::digest::{DiffId, Digest};
+
 use crate::oci::{Descriptor, ImageManifest, MAX_DOCUMENT, MediaType, canonical};
+use crate::plan::LayerPlan;
 use crate::registry::{ManifestName, Repository};
 use crate::size::counted;
 use crate::store::{LayerFacts, LayerRecord, LayerSource};
@@ -73,7 +76,8 @@ impl LayerStore {
         let Some(manifest) = self.repository.manifest(&tag('k', key)).await? else { return Ok(None) };
         let Ok(manifest) = ImageManifest::parse(&manifest.bytes) else { return Ok(None) };
         let [layer] = manifest.layers.as_slice() else { return Ok(None) };
-        let of_ours = manifest.config.media_type.as_str() == LAYER && layer.media_type.codec().is_some();
+        let of_ours =
+            manifest.config.media_type.as_str() == LAYER && layer.media_type == MediaType::LayerTarGzip;
         if !of_ours || manifest.config.size > MAX_DOCUMENT as u64 {
             return Ok(None);
         }
@@ -92,11 +96,15 @@ impl LayerStore {
         }))
     }
 
-    /// Whether it was new.
+    /// Whether it was new, or what was there was something else or had no layer.
     async fn write(&self, delivery: &Delivery<'_>, known: &Known) -> Result<bool, EngineError> {
         let Known { key, title, facts } = known;
         let name = tag('k', key);
-        if self.repository.head_manifest(&name).await?.is_some() {
+        let what = |facts: &LayerFacts| {
+            (facts.digest, facts.size, facts.diff_id, facts.unpacked, LayerExtra::parse(facts).ok())
+        };
+        let is_known = self.read(key).await?.is_some_and(|found| what(&found) == what(facts));
+        if is_known && self.repository.exists(&facts.digest, facts.size).await? {
             return Ok(false);
         }
         let config = canonical::to_bytes(&Facts {
@@ -176,16 +184,19 @@ impl Engine {
             let facts = match read {
                 Ok(Some(facts)) => facts,
                 Ok(None) => continue,
-                Err(error) => {
-                    self.without(layers, &error);
-                    break;
-                }
+                Err(error) => return self.without(layers, error),
             };
-            if let Some(breach) = work.seals.breach(&work.plan, l, &facts)? {
-                let text = format!("the layer store {} is not believed:\n{breach}", layers.place);
-                self.reporter.event(Event::Warning(text));
+            if self.is_doubted(&facts.digest) || !is_plausible(&work.plan.layers[l], &facts) {
                 continue;
             }
+            let facts = match work.seals.believed(&work.plan, l, facts)? {
+                Ok(facts) => facts,
+                Err(breach) => {
+                    let text = format!("the layer store {} is not believed:\n{breach}", layers.place);
+                    self.reporter.event(Event::Warning(text));
+                    continue;
+                }
+            };
             self.store.put_layer(&key, &LayerRecord { facts: facts.clone(), source: LayerSource::Blob })?;
             work.known[l] = Some(facts);
             work.reused[l] = true;
@@ -198,14 +209,17 @@ impl Engine {
                 match self.wait(async { Ok(layers.repository.head_manifest(&name).await?) }) {
                     Ok(Some(_)) => self.store.memo_put(set, b"no collision, by the layer store")?,
                     Ok(None) => {}
-                    Err(error) => self.without(layers, &error),
+                    Err(error) => return self.without(layers, error),
                 }
             }
         }
         Ok(())
     }
 
-    /// Tells others of layers that were pushed. `image` has them.
+    /// Tells others of layers that were pushed. `image` has them. What this machine knows from a registry alone is not passed on.
+    ///
+    /// Layers that it has told of before are told of again only if one of them is gone: then somebody has emptied the
+    /// repository.
     pub(super) fn publish(
         &self,
         layers: &LayerStore,
@@ -214,17 +228,23 @@ impl Engine {
         wheel_sets: &[Digest],
     ) -> Result<(), EngineError> {
         let published = |what: &Digest| Digest::of(format!("{} has {what}", layers.place));
-        let mut new = Vec::new();
-        for one in known {
-            if self.store.memo_get(&published(&one.key))?.is_none() {
-                new.push(one);
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        for one in known.iter().filter(|one| one.facts.origins.is_empty()) {
+            match self.store.memo_get(&published(&one.key))? {
+                Some(_) => old.push(one),
+                None => new.push(one),
             }
-        }
-        if new.is_empty() {
-            return Ok(());
         }
         let delivery = Delivery::new(self, &layers.place, layers.repository.clone(), image);
         let written = self.wait(async {
+            if let Some(one) = old.first()
+                && layers.repository.head_manifest(&tag('k', &one.key)).await?.is_none()
+            {
+                new.append(&mut old);
+            }
+            if new.is_empty() {
+                return Ok(0);
+            }
             let write = new.iter().map(|one| layers.write(&delivery, one));
             let mut count = 0;
             for written in iter(write).buffered(AT_ONCE).collect::<Vec<_>>().await {
@@ -246,18 +266,25 @@ impl Engine {
                 new.iter().try_for_each(|one| self.store.memo_put(&published(&one.key), b""))?;
                 Ok(())
             }
-            Err(EngineError::Cancelled) => Err(EngineError::Cancelled),
-            Err(error) => {
-                self.without(layers, &error);
-                Ok(())
-            }
+            Err(error) => self.without(layers, error),
         }
     }
 
-    fn without(&self, layers: &LayerStore, error: &EngineError) {
-        let text = format!("going on without the layer store {}: {}", layers.place, chain(error));
+    fn without(&self, layers: &LayerStore, error: EngineError) -> Result<(), EngineError> {
+        if matches!(error, EngineError::Cancelled) {
+            return Err(error);
+        }
+        let text = format!("going on without the layer store {}: {}", layers.place, chain(&error));
         self.reporter.event(Event::Warning(text));
+        Ok(())
     }
+}
+
+/// Whether the layer could be one of ours: a wheel has no links, and its directories are plain.
+fn is_plausible(layer: &LayerPlan, facts: &LayerFacts) -> bool {
+    !is_of_wheels(layer)
+        || LayerExtra::parse(facts)
+            .is_ok_and(|extra| extra.passages.is_empty() && extra.directories.is_empty())
 }
 
 impl Known {

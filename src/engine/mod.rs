@@ -13,6 +13,7 @@ mod base_look;
 mod bring;
 mod build;
 mod cancel;
+mod doubt;
 mod error;
 mod event;
 mod export;
@@ -54,9 +55,11 @@ pub use remote::{Artifact, RemoteImage};
 pub use seal::{Breach, Witness};
 pub use trees::LayeredImage;
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use crate::digest::Digest;
 use crate::http::{Client, ClientOptions};
 use crate::store::Store;
 
@@ -80,6 +83,7 @@ pub struct Engine {
     runtime: OnceLock<tokio::runtime::Runtime>,
     open_registries: Option<OpenRegistries>,
     registries: OnceLock<Registries>,
+    doubted: Mutex<BTreeSet<Digest>>,
 }
 
 impl Engine {
@@ -103,6 +107,7 @@ impl Engine {
             runtime: OnceLock::new(),
             open_registries: None,
             registries: OnceLock::new(),
+            doubted: Mutex::default(),
         }
     }
 
@@ -160,6 +165,9 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
+            if let Some(registries) = self.registries.get().filter(|_| self.cancel.is_cancelled()) {
+                runtime.block_on(registries.end_sessions(PATIENCE));
+            }
             runtime.shutdown_timeout(PATIENCE);
         }
     }

@@ -72,7 +72,7 @@ impl Engine {
         if lock.seals.is_empty() {
             return Ok(None);
         }
-        let prove = || self.repairing(|| self.proof(project, lock));
+        let prove = || self.repairing(lock, || self.proof(project, lock));
         self.or_cancelled(prove()).map(Some)
     }
 
@@ -114,7 +114,7 @@ impl Engine {
         if !drift.is_empty() {
             return Err(EngineError::OutOfDate { path: project.lock_path(), drift });
         }
-        let verify = || self.repairing(|| self.verify_lock(project, &lock, request));
+        let verify = || self.repairing(&lock, || self.verify_lock(project, &lock, request));
         self.or_cancelled(verify())
     }
 

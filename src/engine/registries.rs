@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{Engine, EngineError};
 use crate::http::ClientOptions;
@@ -65,6 +66,14 @@ impl Registries {
         let registry = Registry::new(host.clone(), self.settings(host), keychain, &options)?;
         open.insert(key, registry.clone());
         Ok(registry)
+    }
+
+    /// Waits until uploads that broke off have been told to their registries, but not for long.
+    pub(super) async fn end_sessions(&self, patience: Duration) {
+        let open: Vec<_> =
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let end = futures::future::join_all(open.iter().map(Registry::end_sessions));
+        let _ = tokio::time::timeout(patience, end).await;
     }
 
     /// For writing, or for asking the registry itself.

@@ -68,6 +68,21 @@ impl Seals {
             None => Ok(None),
         }
     }
+
+    /// What is to be believed of a layer that a registry has spoken of: where there is a seal, no word but the seal's and where
+    /// the bytes are.
+    pub(super) fn believed(
+        &self,
+        plan: &Plan,
+        at: usize,
+        facts: LayerFacts,
+    ) -> Result<Result<LayerFacts, Breach>, EngineError> {
+        let Some(seal) = self.layer(at) else { return Ok(Ok(facts)) };
+        Ok(match Breach::between(Witness::Seal, seal, plan, at, &facts)? {
+            Some(breach) => Err(breach),
+            None => Ok(LayerFacts { origins: facts.origins, ..self::facts(seal) }),
+        })
+    }
 }
 
 /// What a seal says, as facts of a layer whose bytes are not here.
@@ -114,7 +129,7 @@ pub(super) fn sealed(layer: &LayerPlan, facts: &LayerFacts) -> Result<SealedLaye
     })
 }
 
-fn is_of_wheels(layer: &LayerPlan) -> bool {
+pub(super) fn is_of_wheels(layer: &LayerPlan) -> bool {
     matches!(layer.source, LayerSource::Wheels(_))
 }
 
@@ -251,7 +266,7 @@ impl Engine {
     /// makes it: what a registry says of a layer is never sealed unproved.
     pub(super) fn seal(&self, project: &Project, locked: Locked) -> Result<Locked, EngineError> {
         let mut sealed = locked.lock.clone();
-        sealed.seals = self.repairing(|| self.seals(project, &locked.lock))?;
+        sealed.seals = self.repairing(&locked.lock, || self.seals(project, &locked.lock))?;
         let text = lock::write(&sealed);
         let changed = locked.changed || text != locked.text;
         Ok(Locked { lock: sealed, text, changed, ..locked })

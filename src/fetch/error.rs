@@ -34,6 +34,21 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// Of the file; of a layer, its digest.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Http { name, .. }
+            | Self::Integrity { name, .. }
+            | Self::Length { name, .. }
+            | Self::Overlong { name, .. }
+            | Self::TooLarge { name, .. }
+            | Self::NoSource { name }
+            | Self::Registry { name, .. }
+            | Self::Store { name, .. }
+            | Self::Everywhere { name, .. } => name,
+        }
+    }
+
     /// The servers, when all that went wrong is that none of them could be connected to.
     pub fn out_of_reach(&self) -> Option<BTreeSet<String>> {
         match self {

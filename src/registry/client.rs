@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use url::Url;
@@ -53,6 +54,8 @@ struct Inner {
     authenticator: Authenticator,
     /// Held while a list is read, changed and written.
     lists: tokio::sync::Mutex<()>,
+    /// Held for each upload session that is being deleted.
+    ending: Arc<()>,
 }
 
 /// One request to the registry, made as often as it takes.
@@ -104,6 +107,7 @@ impl Registry {
             base: OnceCell::new(),
             authenticator: Authenticator::new(keychain),
             lists: tokio::sync::Mutex::default(),
+            ending: Arc::default(),
             host,
         })))
     }
@@ -114,6 +118,22 @@ impl Registry {
 
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// To be held while an upload session is deleted.
+    pub(super) fn ending(&self) -> Arc<()> {
+        Arc::clone(&self.0.ending)
+    }
+
+    /// Waits until all upload sessions that were dropped have been deleted.
+    pub async fn end_sessions(&self) {
+        loop {
+            // The first time for tasks that have just been aborted to drop what they hold.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if Arc::strong_count(&self.0.ending) == 1 {
+                return;
+            }
+        }
     }
 
     /// A repository of this registry; nothing is requested.

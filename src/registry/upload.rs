@@ -162,6 +162,16 @@ impl Repository {
         Ok(Session { repository: self.clone(), url: chain.url().clone(), scopes, open: true })
     }
 
+    /// Refuses a blob that is larger than the settings say that the registry takes.
+    pub fn admits(&self, digest: &Digest, size: u64) -> Result<(), RegistryError> {
+        match self.registry.settings().max_layer.filter(|limit| *limit < size) {
+            Some(limit) => {
+                Err(RegistryError::TooLarge { at: self.at(format!("write blob {digest}")), size, limit })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Uploads a blob, in the session of a mount if there is one. One that is larger than the settings say that the registry
     /// takes is refused before anything is sent.
     pub async fn upload(
@@ -172,9 +182,7 @@ impl Repository {
     ) -> Result<(), RegistryError> {
         let digest = content.digest();
         let at = self.at(format!("write blob {digest}"));
-        if let Some(limit) = self.registry.settings().max_layer.filter(|limit| *limit < content.size()) {
-            return Err(RegistryError::TooLarge { at, size: content.size(), limit });
-        }
+        self.admits(&digest, content.size())?;
         let mut given = session;
         let mut attempts = Attempts::default();
         loop {
@@ -293,7 +301,12 @@ impl Drop for Session {
         if self.open
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(delete(self.repository.clone(), self.url.clone(), self.scopes.clone()));
+            let ending = self.repository.registry.ending();
+            let delete = delete(self.repository.clone(), self.url.clone(), self.scopes.clone());
+            runtime.spawn(async move {
+                delete.await;
+                drop(ending);
+            });
         }
     }
 }

@@ -6,7 +6,7 @@ use super::Parcel;
 use crate::blob::ReadAt as _;
 use crate::digest::Digest;
 use crate::engine::assemble::Documents;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Place};
 use crate::image::created_by::titles;
 use crate::oci::{Descriptor, ImageConfig, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType};
 
@@ -56,6 +56,11 @@ impl PushImage {
             known.ok_or(EngineError::Store(crate::store::StoreError::Missing { digest: *digest }))
         };
         Self::read(engine, documents.root.digest, &read)
+    }
+
+    /// A repository has all of it now: others may have from there what is not here.
+    pub fn is_at(&mut self, engine: &Engine, place: &Place) -> Result<(), EngineError> {
+        self.parcels.iter_mut().try_for_each(|parcel| parcel.is_at(engine, place))
     }
 
     fn read(

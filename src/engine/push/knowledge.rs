@@ -27,6 +27,16 @@ pub fn remember(store: &Store, place: &Place, blob: &Digest) -> Result<(), Store
     store.memo_put(&key(&place.host, blob), known.join("\n").as_bytes())
 }
 
+/// The repository has not had the blob after all, or does not give it.
+pub fn forget(store: &Store, place: &Place, blob: &Digest) -> Result<(), StoreError> {
+    let mut known = repositories(store, &place.host, blob)?;
+    if !known.contains(&place.repository) {
+        return Ok(());
+    }
+    known.retain(|repository| *repository != place.repository);
+    store.memo_put(&key(&place.host, blob), known.join("\n").as_bytes())
+}
+
 fn key(host: &Host, blob: &Digest) -> Digest {
     Digest::of(format!("repositories of {host} with {blob}"))
 }
@@ -46,6 +56,10 @@ mod tests {
         }
         let host = place("a").host;
         assert_eq!(repositories(&store, &host, &blob).unwrap(), ["e", "d", "c", "b"]);
+        for name in ["d", "x"] {
+            forget(&store, &place(name), &blob).unwrap();
+        }
+        assert_eq!(repositories(&store, &host, &blob).unwrap(), ["e", "c", "b"]);
         assert!(repositories(&store, &host, &other).unwrap().is_empty());
         assert!(repositories(&store, &"registry.example:5000".parse().unwrap(), &blob).unwrap().is_empty());
     }

@@ -91,12 +91,15 @@ impl Engine {
     }
 
     fn push_everywhere(&self, root: Digest, request: &PushRequest) -> Result<Vec<Pushed>, EngineError> {
-        let image = PushImage::of_store(self, root)?;
+        let mut image = PushImage::of_store(self, root)?;
         self.reporter.event(Event::Phase(Phase::Push));
         let mut pushed = Vec::new();
         for (place, references) in by_repository(&request.to)? {
             let shipment = Shipment::begin(self, &place, references, request.dry_run, Some(root))?;
             pushed.push(shipment.finish(self, &image)?);
+            if !request.dry_run {
+                image.is_at(self, &place)?;
+            }
         }
         Ok(pushed)
     }

@@ -30,12 +30,14 @@ impl Outbound {
                 let parcel = Parcel::layer(engine, &layer.title, facts.digest, facts.size)?;
                 match parcel.source {
                     Source::Nowhere => unsure.push((w, l, parcel)),
+                    // A layer store is believed as far as it goes; a layer of the base has no other source.
+                    Source::Elsewhere(_) if !layer.is_given() => unsure.push((w, l, parcel)),
                     _ => first.add(parcel),
                 }
             }
         }
         let parcels: Vec<_> = unsure.iter().map(|(_, _, parcel)| parcel.clone()).collect();
-        let there = first.has(engine, &parcels)?;
+        let there = first.can_do_without(engine, &parcels)?;
         for ((w, l, parcel), there) in unsure.into_iter().zip(there) {
             if there {
                 first.add(parcel);
@@ -54,10 +56,14 @@ impl Outbound {
     }
 
     pub fn finish(self, engine: &Engine, documents: &Documents) -> Result<Vec<Pushed>, EngineError> {
-        let image = PushImage::of_build(engine, documents)?;
+        let mut image = PushImage::of_build(engine, documents)?;
         engine.reporter.event(Event::Phase(Phase::Push));
-        let first = self.first.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut pushed = vec![first.finish(engine, &image)?];
+        let shipment = self.first.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let first = shipment.place().clone();
+        let mut pushed = vec![shipment.finish(engine, &image)?];
+        if !self.others.is_empty() {
+            image.is_at(engine, &first)?;
+        }
         for (place, references) in self.others {
             let shipment = Shipment::begin(engine, &place, references, false, Some(image.root.digest))?;
             pushed.push(shipment.finish(engine, &image)?);

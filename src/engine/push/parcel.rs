@@ -69,6 +69,15 @@ impl Parcel {
         Ok(Self { digest, size, title: title.to_owned(), source, origins })
     }
 
+    /// A repository has it.
+    pub fn is_at(&mut self, engine: &Engine, place: &Place) -> Result<(), EngineError> {
+        self.origins.insert(0, place.clone());
+        if matches!(self.source, Source::Nowhere) {
+            self.source = Source::Elsewhere(engine.registries()?.reading(place)?.repositories());
+        }
+        Ok(())
+    }
+
     /// The bytes, once they are on this machine.
     pub fn content(&self, store: &Store, cancel: &Cancel) -> Arc<dyn Content> {
         match &self.source {

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::image::{Document, PushImage};
-use super::parcel::Parcel;
-use super::target::Target;
+use super::parcel::{Parcel, Source};
+use super::target::{Target, is_denied};
 use super::{Pushed, PushedBlob};
 use crate::diagnostic;
 use crate::digest::Digest;
@@ -20,6 +20,8 @@ use crate::registry::{ManifestName, RegistryError};
 /// Dropped without [`Shipment::finish`] it stops; what has arrived stays, without a name.
 pub struct Shipment {
     target: Arc<Target>,
+    /// It takes as long as a build, in which the registry may change.
+    of_build: bool,
     references: Vec<Reference>,
     parcels: Option<mpsc::UnboundedSender<Parcel>>,
     added: BTreeSet<Digest>,
@@ -60,7 +62,14 @@ impl Shipment {
             }
             delivered
         });
-        Ok(Self { target, references, parcels: Some(parcels), added: BTreeSet::new(), task })
+        Ok(Self {
+            target,
+            of_build: root.is_none(),
+            references,
+            parcels: Some(parcels),
+            added: BTreeSet::new(),
+            task,
+        })
     }
 
     /// Delivers a blob, at once; each once.
@@ -73,9 +82,15 @@ impl Shipment {
         }
     }
 
-    /// Which of `parcels` the repository has, or has now since they could be mounted.
-    pub fn has(&self, engine: &Engine, parcels: &[Parcel]) -> Result<Vec<bool>, EngineError> {
-        engine.wait(futures::future::try_join_all(parcels.iter().map(|parcel| self.target.has(parcel))))
+    pub fn place(&self) -> &Place {
+        &self.target.place
+    }
+
+    /// Which of `parcels` nobody has to make: [`Target::can_do_without`].
+    pub fn can_do_without(&self, engine: &Engine, parcels: &[Parcel]) -> Result<Vec<bool>, EngineError> {
+        engine.wait(futures::future::try_join_all(
+            parcels.iter().map(|parcel| self.target.can_do_without(parcel)),
+        ))
     }
 
     /// Delivers what is missing of the image, then its documents under all names, and asks what they stand for then.
@@ -113,6 +128,13 @@ impl Shipment {
     /// How many were written.
     async fn documents(&self, image: &PushImage, before: Option<Digest>) -> Result<usize, EngineError> {
         let root = &image.root;
+        let before = match self.references.first().map(name) {
+            Some(first) if self.of_build && before == Some(root.digest) => {
+                // What cannot be read now is written again.
+                self.stands_for(&first, root.digest).await.unwrap_or_default()
+            }
+            _ => before,
+        };
         let mut written = 0;
         if before != Some(root.digest) {
             for document in &image.below {
@@ -127,14 +149,25 @@ impl Shipment {
             }
             self.write(&name, root, image).await?;
             written += 1;
-            let repository = &self.target.repository;
-            let serves = repository.head_manifest(&name).await?.map(|served| served.digest);
+            let serves = self.stands_for(&name, root.digest).await?;
             if serves != Some(root.digest) {
                 let reference = reference.to_string();
                 return Err(EngineError::OtherThanPushed { reference, pushed: root.digest, serves });
             }
         }
         Ok(written)
+    }
+
+    /// What the registry serves under the name; `written` where we may write and not look.
+    async fn stands_for(&self, name: &ManifestName, written: Digest) -> Result<Option<Digest>, EngineError> {
+        match self.target.repository.head_manifest(name).await {
+            Err(error) if is_denied(&error) => {
+                let text = format!("what {} serves now cannot be compared: {error}", self.target.place);
+                self.target.reporter.event(Event::Warning(text));
+                Ok(Some(written))
+            }
+            found => Ok(found?.map(|served| served.digest)),
+        }
     }
 
     /// A registry that misses blobs gets them, whatever it has said of them before.
@@ -154,6 +187,11 @@ impl Shipment {
         if documents.is_empty() && parcels.is_empty() {
             return Err(refused.into());
         }
+        let nowhere = parcels.iter().filter(|parcel| matches!(parcel.source, Source::Nowhere));
+        let layers: Vec<_> = nowhere.map(|parcel| (parcel.title.clone(), parcel.digest)).collect();
+        if !layers.is_empty() {
+            return Err(EngineError::NoBytes { layers });
+        }
         for parcel in parcels {
             self.target.forget(&parcel.digest);
             self.target.reporter.event(Event::Pushes { bytes: parcel.size });
@@ -164,6 +202,12 @@ impl Shipment {
         }
         put().await?;
         Ok(())
+    }
+}
+
+impl Drop for Shipment {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -216,12 +260,17 @@ async fn deliver(
     Ok(Delivered { before, blobs })
 }
 
-/// Who may not look may still be let in to write, and is told then if not.
+/// It only spares questions: who may not look may still be let in to write, and what cannot be read can be written over.
 async fn look(target: &Target, name: &ManifestName) -> Result<Option<Digest>, EngineError> {
     match target.look(name).await {
         Err(EngineError::Registry(
-            RegistryError::Login { .. } | RegistryError::Refused { status: 401 | 403, .. },
+            RegistryError::Login { .. }
+            | RegistryError::Refused { status: 400..429, .. }
+            | RegistryError::Integrity { .. }
+            | RegistryError::Protocol { .. }
+            | RegistryError::TooLarge { .. },
         )) => Ok(None),
+        Err(EngineError::Registry(RegistryError::Http { source, .. })) if source.is_foul() => Ok(None),
         looked => looked,
     }
 }

@@ -1,7 +1,7 @@
 //! One repository that is being pushed to: how a blob gets there with the fewest bytes.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
@@ -31,8 +31,8 @@ pub struct Target {
     pub reporter: Arc<dyn Reporter>,
     pub cancel: Cancel,
     pub dry_run: bool,
-    /// Blobs that are there, since a manifest that is there names them.
-    present: Mutex<BTreeSet<Digest>>,
+    /// Blobs that are there: a manifest that is there names them, or we have seen to it.
+    present: Mutex<BTreeMap<Digest, Outcome>>,
     asked: Semaphore,
     uploads: Semaphore,
 }
@@ -79,30 +79,48 @@ impl Target {
         let blobs = manifest.into_iter().flat_map(|manifest| {
             manifest.layers.into_iter().chain([manifest.config]).map(|descriptor| descriptor.digest)
         });
-        self.known_blobs().extend(blobs);
+        self.known_blobs().extend(blobs.map(|blob| (blob, Outcome::There)));
     }
 
-    fn known_blobs(&self) -> std::sync::MutexGuard<'_, BTreeSet<Digest>> {
+    fn known_blobs(&self) -> MutexGuard<'_, BTreeMap<Digest, Outcome>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the repository has the blob, or has it now since it could be mounted.
-    pub async fn has(&self, parcel: &Parcel) -> Result<bool, EngineError> {
-        if self.known_blobs().contains(&parcel.digest) {
+    /// Whether nobody has to make the blob: the repository has it, has it now since it could be mounted, or another one that is
+    /// known has it.
+    pub async fn can_do_without(&self, parcel: &Parcel) -> Result<bool, EngineError> {
+        if self.known_blobs().contains_key(&parcel.digest) {
             return Ok(true);
         }
         let _turn = self.asked.acquire().await;
-        if !self.dry_run
-            && let (Some(_), _) = self.mount(parcel).await?
-        {
-            self.known_blobs().insert(parcel.digest);
+        let found = match self.dry_run {
+            true => None,
+            false => self.mount(parcel).await?.0.map(|from| Outcome::Mounted { from }),
+        };
+        let found = match found {
+            None if self.exists(parcel).await? => Some(Outcome::There),
+            found => found,
+        };
+        if let Some(found) = found {
+            self.known_blobs().insert(parcel.digest, found);
             return Ok(true);
         }
-        let there = self.repository.exists(&parcel.digest, parcel.size).await?;
-        if there {
-            self.known_blobs().insert(parcel.digest);
+        let Source::Elsewhere(repositories) = &parcel.source else { return Ok(false) };
+        for repository in repositories {
+            // Whatever goes wrong: the layer can be made.
+            if matches!(repository.exists(&parcel.digest, parcel.size).await, Ok(true)) {
+                return Ok(true);
+            }
         }
-        Ok(there)
+        Ok(false)
+    }
+
+    /// Who may not look may still be let in to write, and is told then if not.
+    async fn exists(&self, parcel: &Parcel) -> Result<bool, EngineError> {
+        match self.repository.exists(&parcel.digest, parcel.size).await {
+            Err(error) if is_denied(&error) => Ok(false),
+            found => Ok(found?),
+        }
     }
 
     /// Sees to it that the blob is there.
@@ -120,9 +138,10 @@ impl Target {
     }
 
     async fn outcome(&self, parcel: &Parcel) -> Result<Outcome, EngineError> {
-        if self.known_blobs().contains(&parcel.digest) {
-            return Ok(Outcome::There);
+        if let Some(known) = self.known_blobs().get(&parcel.digest) {
+            return Ok(known.clone());
         }
+        self.repository.admits(&parcel.digest, parcel.size)?;
         let turn = self.asked.acquire().await;
         let session = if self.dry_run {
             None
@@ -132,7 +151,7 @@ impl Target {
                 (None, session) => session,
             }
         };
-        if self.repository.exists(&parcel.digest, parcel.size).await? {
+        if self.exists(parcel).await? {
             return Ok(Outcome::There);
         }
         if self.dry_run {
@@ -152,16 +171,25 @@ impl Target {
         for from in self.candidates(parcel)?.into_iter().take(MOUNTS) {
             match self.repository.mount(&parcel.digest, Some(&from)).await? {
                 Mount::Mounted => return Ok((Some(from), None)),
-                Mount::Upload(opened) => session = Some(opened),
+                Mount::Upload(opened) => {
+                    let place = Place { host: self.place.host.clone(), repository: from };
+                    knowledge::forget(&self.store, &place, &parcel.digest)?;
+                    session = Some(opened);
+                }
             }
         }
         Ok((None, session))
     }
 
+    /// First those that are said to have it now, then those that once had it.
     fn candidates(&self, parcel: &Parcel) -> Result<Vec<String>, EngineError> {
-        let mut all = knowledge::repositories(&self.store, &self.place.host, &parcel.digest)?;
         let origins = parcel.origins.iter().filter(|origin| origin.host == self.place.host);
-        all.extend(origins.map(|origin| origin.repository.clone()));
+        let mut all: Vec<_> = origins.map(|origin| origin.repository.clone()).collect();
+        for known in knowledge::repositories(&self.store, &self.place.host, &parcel.digest)? {
+            if !all.contains(&known) {
+                all.push(known);
+            }
+        }
         all.retain(|repository| *repository != self.place.repository);
         Ok(all)
     }
@@ -183,7 +211,8 @@ impl Target {
                 fetched.map_err(|error| EngineError::Fetch(vec![error]))?;
             }
             Source::Nowhere => {
-                return Err(EngineError::NoBytes { title: parcel.title.clone(), digest: parcel.digest });
+                let layers = vec![(parcel.title.clone(), parcel.digest)];
+                return Err(EngineError::NoBytes { layers });
             }
             Source::Bytes(_) | Source::Store => {}
         }
@@ -219,4 +248,9 @@ impl Target {
     pub fn forget(&self, blob: &Digest) {
         self.known_blobs().remove(blob);
     }
+}
+
+/// The registry does not let us do that.
+pub fn is_denied(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Login { .. } | RegistryError::Refused { status: 401 | 403, .. })
 }

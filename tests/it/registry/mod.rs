@@ -4,6 +4,7 @@
 mod base;
 mod contract;
 mod engines;
+mod layer_store;
 mod origin;
 pub mod peer;
 mod proxies;

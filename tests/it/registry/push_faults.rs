@@ -13,12 +13,12 @@ use crate::support::testserver::{Reply, Request, TestServer};
 use crate::support::tiny::Tiny;
 use crate::support::wheels::file;
 
-fn digest(bytes: &[u8]) -> String {
+pub(super) fn digest(bytes: &[u8]) -> String {
     Digest::of(bytes).to_string()
 }
 
 /// An image of five layers that is built.
-fn built() -> Tiny {
+pub(super) fn built() -> Tiny {
     let tiny = Tiny::new()
         .wheel("one", "1.0", &[file("one/__init__.py", "x = 1\n")])
         .wheel("two", "2.0", &[file("two/__init__.py", "y = 2\n")])
@@ -30,19 +30,19 @@ fn built() -> Tiny {
 }
 
 /// A refusal that names a blob.
-fn unknown(blob: &str) -> Reply {
+pub(super) fn unknown(blob: &str) -> Reply {
     let errors = format!(
         "{{\"errors\":[{{\"code\":\"MANIFEST_BLOB_UNKNOWN\",\"message\":\"gone\",\"detail\":{{\"digest\":\"{blob}\"}}}}]}}"
     );
     Reply::ok(errors.into_bytes()).with_status(400)
 }
 
-fn is(request: &Request, method: &str, part: &str) -> bool {
+pub(super) fn is(request: &Request, method: &str, part: &str) -> bool {
     request.method == method && request.path.contains(part)
 }
 
 /// What every manifest under a tag must have below it.
-fn complete(registry: &TestRegistry) -> bool {
+pub(super) fn complete(registry: &TestRegistry) -> bool {
     let stored = registry.stored.lock().unwrap();
     stored.tags.iter().all(|((repository, _), digest)| {
         let (_, bytes) = &stored.manifests[&(repository.clone(), digest.clone())];
