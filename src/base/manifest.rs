@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use super::BaseError;
 use crate::digest::Digest;
 use crate::lock::model::{BaseLayer, BaseLock};
+use crate::oci::descriptor::MAX_SIZE;
 use crate::oci::{Descriptor, ImageConfig, ImageIndex, ImageManifest, MediaType, Platform};
 
 /// The most layers of a base: an image upon it has some of its own, and some runtimes stop at 125.
 pub const MAX_LAYERS: usize = 90;
-/// The largest layer that is taken, in bytes (1 TiB), as in the lock's own rules.
-const MAX_LAYER: u64 = 1 << 40;
 
 /// The entry of an index that is the image for `platform`. Of several the first counts, as it does for other tools;
 /// attestations and images of another variant are for another platform.
@@ -76,7 +75,7 @@ pub fn lock(
     let mut locked = Vec::new();
     for (layer, diff_id) in layers.into_iter().zip(diff_ids) {
         let (digest, size) = (layer.digest, layer.size);
-        if !(1..=MAX_LAYER).contains(&size) {
+        if !(1..=MAX_SIZE).contains(&size) {
             return Err(BaseError::LayerSize { digest, size });
         }
         let layer = BaseLayer { media_type: layer_type(&layer)?, digest, size, diff_id: *diff_id };

@@ -8,8 +8,12 @@ use super::form::LayerExtra;
 use super::{Engine, EngineError, Event, Phase, Place};
 use crate::digest::{DiffId, Digest};
 use crate::oci::config::ImageConfig;
-use crate::oci::{Descriptor, DocumentError, ImageIndex, ImageManifest, MAX_DOCUMENT, Platform, Reference};
+use crate::oci::index::DEEPEST;
+use crate::oci::{
+    Descriptor, DocumentError, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType, Platform, Reference,
+};
 use crate::registry::{ManifestName, Mirrored};
+use crate::size::counted;
 use crate::store::{ImageRecord, LayerFacts, LayerRecord, LayerSource};
 
 /// Documents asked for at the same time.
@@ -47,6 +51,8 @@ pub(super) struct Documents {
     pub(super) root: Descriptor,
     pub(super) bytes: BTreeMap<Digest, Vec<u8>>,
     manifests: Vec<Found>,
+    /// Types of the entries of indexes that are neither manifests nor indexes, or lie too deep.
+    left_out: Vec<MediaType>,
 }
 
 /// A manifest, and what it is of.
@@ -72,6 +78,12 @@ impl Engine {
         let root = &documents.root;
         if documents.manifests.is_empty() && !root.media_type.is_index() {
             return Err(EngineError::Usage(format!("`{reference}` is no image but a {}", root.media_type)));
+        }
+        if let Some(one) = documents.left_out.first() {
+            let documents = counted(documents.left_out.len(), "document");
+            self.reporter.event(Event::Warning(format!(
+                "left out {documents} that the index of `{reference}` names, such as a {one}: the image cannot be pushed as it is"
+            )));
         }
         let mut platforms: Vec<_> = documents.manifests.iter().filter_map(|one| one.platform).collect();
         platforms.sort();
@@ -166,36 +178,51 @@ pub(super) async fn documents(source: &Mirrored, reference: &Reference) -> Resul
     let root = Descriptor::new(found.media_type.clone(), found.digest, found.bytes.len() as u64);
     let refused = |digest| move |source| EngineError::Document { digest, source };
     let mut manifests = Vec::new();
+    let mut left_out = Vec::new();
     if found.media_type.is_index() {
-        let index = ImageIndex::parse(&found.bytes).map_err(refused(found.digest))?;
         let too_many = |what, most| refused(found.digest)(DocumentError::TooMany { what, most });
-        if index.manifests.len() > MOST_ENTRIES {
-            return Err(too_many("entries", MOST_ENTRIES));
-        }
-        let entries = || index.manifests.iter().filter(|entry| entry.media_type.is_manifest());
         // What is promised is what is read at most.
-        let mut left = MOST_BYTES as u64;
-        for entry in entries() {
-            left = left.checked_sub(entry.size).ok_or_else(|| too_many("bytes of documents", MOST_BYTES))?;
-        }
-        let read = entries().map(|entry| async move {
-            let manifest = manifest(source, entry).await?;
-            Ok::<_, EngineError>((entry, manifest))
-        });
-        let read: Vec<_> = iter(read).buffered(DOCUMENTS).try_collect().await?;
-        for (entry, text) in read {
-            let platform = entry.platform.as_ref().map(|platform| platform.known());
-            let one = image(source, entry.digest, &text, platform, &mut bytes).await?;
-            manifests.push(one);
-            bytes.insert(entry.digest, text);
-            if bytes.values().map(Vec::len).sum::<usize>() > MOST_BYTES {
-                return Err(too_many("bytes of documents", MOST_BYTES));
+        let (mut entries, mut promised) = (MOST_ENTRIES, MOST_BYTES as u64);
+        let mut level = vec![ImageIndex::parse(&found.bytes).map_err(refused(found.digest))?];
+        for depth in 0.. {
+            let all = level.iter().flat_map(|index| &index.manifests);
+            let (wanted, others): (Vec<_>, Vec<_>) = all.partition(|entry| {
+                entry.media_type.is_manifest() || (entry.media_type.is_index() && depth < DEEPEST)
+            });
+            left_out.extend(others.into_iter().map(|entry| entry.media_type.clone()));
+            entries = entries.checked_sub(wanted.len()).ok_or_else(|| too_many("entries", MOST_ENTRIES))?;
+            for entry in &wanted {
+                promised = promised
+                    .checked_sub(entry.size)
+                    .ok_or_else(|| too_many("bytes of documents", MOST_BYTES))?;
             }
+            let read = wanted.into_iter().map(|entry| async move {
+                let manifest = manifest(source, entry).await?;
+                Ok::<_, EngineError>((entry, manifest))
+            });
+            let read: Vec<_> = iter(read).buffered(DOCUMENTS).try_collect().await?;
+            let mut below = Vec::new();
+            for (entry, text) in read {
+                if entry.media_type.is_index() {
+                    below.push(ImageIndex::parse(&text).map_err(refused(entry.digest))?);
+                } else {
+                    let platform = entry.platform.as_ref().map(|platform| platform.known());
+                    manifests.push(image(source, entry.digest, &text, platform, &mut bytes).await?);
+                }
+                bytes.insert(entry.digest, text);
+                if bytes.values().map(Vec::len).sum::<usize>() > MOST_BYTES {
+                    return Err(too_many("bytes of documents", MOST_BYTES));
+                }
+            }
+            if below.is_empty() {
+                break;
+            }
+            level = below;
         }
     } else if found.media_type.is_manifest() {
         manifests.push(image(source, found.digest, &found.bytes, None, &mut bytes).await?);
     }
-    Ok(Documents { root, bytes, manifests })
+    Ok(Documents { root, bytes, manifests, left_out })
 }
 
 async fn manifest(source: &Mirrored, entry: &Descriptor) -> Result<Vec<u8>, EngineError> {

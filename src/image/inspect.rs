@@ -1,6 +1,6 @@
 //! What an image's documents say, as one value: for `mlbuild inspect`, as text and as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -81,9 +81,9 @@ pub fn inspect(
     reference: Option<&str>,
 ) -> Result<Inspection, InspectError> {
     let images = if root.media_type.is_index() {
-        let index = parsed(root.digest, documents, ImageIndex::parse)?;
-        let images = index.manifests.iter().filter(|entry| entry.media_type.is_manifest());
-        images.map(|entry| image(entry, documents)).collect::<Result<_, _>>()?
+        let mut found = Vec::new();
+        manifests(root.digest, documents, &mut BTreeSet::new(), &mut found)?;
+        found.iter().map(|entry| image(entry, documents)).collect::<Result<_, _>>()?
     } else {
         vec![image(root, documents)?]
     };
@@ -93,6 +93,30 @@ pub fn inspect(
         media_type: root.media_type.clone(),
         images,
     })
+}
+
+/// Indexes below an index that are looked into.
+const MOST_INDEXES: usize = 256;
+
+/// The manifests of an index, and of those indexes below it that are there; each index once.
+fn manifests(
+    index: Digest,
+    documents: &BTreeMap<Digest, Vec<u8>>,
+    seen: &mut BTreeSet<Digest>,
+    found: &mut Vec<Descriptor>,
+) -> Result<(), InspectError> {
+    for entry in parsed(index, documents, ImageIndex::parse)?.manifests {
+        if entry.media_type.is_manifest() {
+            found.push(entry);
+        } else if documents.contains_key(&entry.digest)
+            && entry.media_type.is_index()
+            && seen.len() < MOST_INDEXES
+            && seen.insert(entry.digest)
+        {
+            manifests(entry.digest, documents, seen, found)?;
+        }
+    }
+    Ok(())
 }
 
 fn parsed<T>(

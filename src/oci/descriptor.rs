@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{MediaType, Platform};
 use crate::digest::Digest;
@@ -13,6 +14,8 @@ use crate::digest::Digest;
 pub struct Descriptor {
     pub media_type: MediaType,
     pub digest: Digest,
+    /// In bytes, at most [`MAX_SIZE`].
+    #[serde(deserialize_with = "size")]
     pub size: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -21,6 +24,17 @@ pub struct Descriptor {
     pub platform: Option<PlatformObject>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
+}
+
+/// The largest blob that a document may promise, in bytes (1 TiB): sums of sizes then do not overflow.
+pub const MAX_SIZE: u64 = 1 << 40;
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    match size <= MAX_SIZE {
+        true => Ok(size),
+        false => Err(D::Error::custom(format_args!("a size of {size} bytes, more than {MAX_SIZE}"))),
+    }
 }
 
 impl Descriptor {

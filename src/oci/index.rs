@@ -19,6 +19,9 @@ pub struct ImageIndex {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// How deep indexes may lie in indexes.
+pub const DEEPEST: usize = 4;
+
 impl ImageIndex {
     pub fn new(manifests: Vec<Descriptor>) -> Self {
         let media_type = Some(MediaType::Index);

@@ -542,6 +542,13 @@ async fn lists_end_and_stay_at_home() {
     });
     let error = in_time(app(&registry).tags()).await.unwrap_err().to_string();
     assert!(error.contains("more than 1000 pages"), "{error}");
+    let registry = TestRegistry::start(digest_of, |request| {
+        let page = format!("{{\"tags\":[\"{}\"]}}", "a".repeat(4_000_000));
+        let is_list = request.path.contains("/tags/");
+        is_list.then(|| Reply::ok(page.into_bytes()).header("Link", "<?again>; rel=next"))
+    });
+    let error = in_time(app(&registry).tags()).await.unwrap_err().to_string();
+    assert!(error.contains("more than 33554432 bytes"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,10 @@
-//! Lists: tags, and what refers to a manifest. Both come in pages.
+//! Lists: tags, and what refers to a manifest. Both come in pages, of which there are a thousand at most, 32 MiB in all, in five
+//! minutes: then the list is refused.
+
+use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 use url::Url;
 
 use super::client::{Call, Reply};
@@ -13,6 +17,48 @@ use crate::oci::{Descriptor, ImageIndex, MAX_DOCUMENT, reference};
 
 /// Pages of one list; a server could go on for ever.
 const MOST_PAGES: usize = 1000;
+/// Bytes of all pages of one list.
+const MOST_BYTES: usize = 32 << 20;
+/// How long one list may take.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// What of a list is still taken.
+struct Budget {
+    pages: usize,
+    bytes: usize,
+    until: Instant,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self { pages: MOST_PAGES, bytes: MOST_BYTES, until: Instant::now() + DEADLINE }
+    }
+
+    fn one_more_page(&mut self, at: &At) -> Result<(), RegistryError> {
+        let over = |what: String| Err(RegistryError::protocol(at, what));
+        if Instant::now() > self.until {
+            return over(format!("the list takes more than {} s", DEADLINE.as_secs()));
+        }
+        match self.pages.checked_sub(1) {
+            Some(left) => self.pages = left,
+            None => return over(format!("it has more than {MOST_PAGES} pages")),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, at: &At, page: &[u8]) -> Result<(), RegistryError> {
+        match self.bytes.checked_sub(page.len()) {
+            Some(left) => self.bytes = left,
+            None => {
+                return Err(RegistryError::protocol(
+                    at,
+                    format!("the list has more than {MOST_BYTES} bytes"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Repository {
     /// All tags in the registry's order; none if there is no such repository.
@@ -25,9 +71,9 @@ impl Repository {
         let at = self.at("list the tags");
         let mut next = Some(self.url(&at, "tags/list?n=1000").await?);
         let mut tags = Vec::new();
-        let mut pages = 0;
+        let mut budget = Budget::new();
         while let Some(url) = next {
-            let Some(reply) = self.page(&at, &url, &mut pages).await? else { break };
+            let Some(reply) = self.page(&at, &url, &mut budget).await? else { break };
             let page: Page = serde_json::from_slice(&reply.bytes)
                 .map_err(|error| RegistryError::protocol(&at, format!("it sent no list of tags: {error}")))?;
             // What is no tag cannot be asked for either.
@@ -43,9 +89,9 @@ impl Repository {
         let at = self.at(format!("list what refers to {digest}"));
         let mut next = Some(self.url(&at, &format!("referrers/{digest}")).await?);
         let mut found = Vec::new();
-        let mut pages = 0;
+        let mut budget = Budget::new();
         while let Some(url) = next {
-            let Some(reply) = self.page(&at, &url, &mut pages).await? else {
+            let Some(reply) = self.page(&at, &url, &mut budget).await? else {
                 return match self.manifest(&ManifestName::Tag(fallback_tag(digest))).await? {
                     Some(index) => Ok(parse(&at, &index.bytes)?.manifests),
                     None => Ok(Vec::new()),
@@ -58,13 +104,11 @@ impl Repository {
     }
 
     /// None if there is no such list.
-    async fn page(&self, at: &At, url: &Url, pages: &mut usize) -> Result<Option<Reply>, RegistryError> {
-        *pages += 1;
-        if *pages > MOST_PAGES {
-            return Err(RegistryError::protocol(at, format!("it has more than {MOST_PAGES} pages")));
-        }
+    async fn page(&self, at: &At, url: &Url, budget: &mut Budget) -> Result<Option<Reply>, RegistryError> {
+        budget.one_more_page(at)?;
         let scopes = self.pull();
         let reply = self.registry.send(Call::new(at, Method::Get, url, &scopes), MAX_DOCUMENT as u64).await?;
+        budget.take(at, &reply.bytes)?;
         match reply.head.status {
             200 => Ok(Some(reply)),
             404 | 405 | 501 => Ok(None),

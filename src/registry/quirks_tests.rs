@@ -32,6 +32,24 @@ async fn a_blob_may_be_mounted_from_wherever_it_is() {
 }
 
 #[tokio::test]
+async fn a_mount_that_fails_is_an_upload_at_once() {
+    let digest = Digest::of("blob");
+    for status in [400, 403, 404, 405, 408, 500, 501, 502, 503, 504] {
+        let registry = TestRegistry::start(digest_of, move |request| {
+            request.path.contains("mount=").then(|| refuse(status, "UNSUPPORTED"))
+        });
+        let mounted = app(&registry).mount(&digest, Some("base")).await.unwrap();
+        assert!(matches!(mounted, Mount::Upload(_)), "{status}");
+        let posts: Vec<_> = registry.requests().into_iter().filter(|line| line.starts_with("POST")).collect();
+        assert_eq!(posts.len(), 2, "{status}: {posts:?}");
+    }
+    let registry = TestRegistry::start(digest_of, |request| {
+        request.path.contains("mount=").then(|| refuse(429, "TOOMANYREQUESTS").header("Retry-After", "3600"))
+    });
+    assert!(app(&registry).mount(&digest, Some("base")).await.is_err());
+}
+
+#[tokio::test]
 async fn nothing_is_sent_in_chunks() {
     let registry = TestRegistry::start(digest_of, |request| {
         let chunked =

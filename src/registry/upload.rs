@@ -107,7 +107,7 @@ pub enum Mount {
 
 impl Repository {
     /// Asks for a blob of another repository of the same registry; without `from`, for one that it finds itself. What the registry
-    /// does not mount, or does not let us mount, is to be uploaded.
+    /// does not mount, does not let us mount or fails at is to be uploaded: there is one attempt.
     pub async fn mount(&self, digest: &Digest, from: Option<&str>) -> Result<Mount, RegistryError> {
         let at = self.at(match from {
             Some(from) => format!("mount blob {digest} of {from} as one"),
@@ -122,9 +122,14 @@ impl Repository {
             Some(from) => self.push().and_pull(from),
             None => self.push(),
         };
-        let reply = match self.registry.send(Call::new(&at, Method::Post, &url, &scopes), 64 << 10).await {
+        let call = Call::new(&at, Method::Post, &url, &scopes);
+        let reply = match self.registry.send_once(call, 64 << 10).await {
+            // It has said when to come again.
+            Ok(reply) if reply.head.status == 429 => Some(self.registry.send(call, 64 << 10).await?),
             // Whoever may not read the source may still write here.
             Err(RegistryError::Login { .. }) if from.is_some() => None,
+            // A registry may take its time to copy a large blob: an upload does not wait for that.
+            Err(RegistryError::Http { source, .. }) if source.is_transient() => None,
             reply => Some(reply?),
         };
         match reply {
@@ -135,8 +140,8 @@ impl Repository {
             Some(reply) if reply.head.status == 202 => {
                 Ok(Mount::Upload(self.session(&at, &url, &reply, scopes)?))
             }
-            Some(reply) if !(400..429).contains(&reply.head.status) => Err(reply.refused(&at)),
-            // Some registries refuse mounts where the specification has them open a session.
+            Some(reply) if reply.head.status == 429 => Err(reply.refused(&at)),
+            // Some registries refuse mounts, or fail at them, where the specification has them open a session.
             _ => Ok(Mount::Upload(self.begin().await?)),
         }
     }

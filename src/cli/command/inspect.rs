@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::engine::{Project, RemoteImage};
 use crate::export::{ExportError, Layout, Target};
 use crate::image::{self, InspectError};
+use crate::oci::index::DEEPEST;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType, Reference};
 use crate::store::Store;
 
@@ -87,7 +88,7 @@ fn from_store(store: &Store, text: &str) -> Result<Option<Opened>, Failure> {
     let Some(found) = named::find_root(store, text)? else { return Ok(None) };
     let (root, name) = (found.digest, found.record.map(|record| record.reference));
     let mut documents = BTreeMap::new();
-    let root = collect(store, root, &mut documents)?.ok_or_else(|| unknown(text))?;
+    let root = collect(store, root, 0, &mut documents)?.ok_or_else(|| unknown(text))?;
     Ok(Some(Opened { root, documents, name }))
 }
 
@@ -109,16 +110,23 @@ pub(super) fn of_layout(error: ExportError) -> Failure {
     }
 }
 
-/// The documents of the image or index `digest`, and its descriptor; none when the blob is something else.
+/// The documents of the image or index `digest`, each once, and its descriptor; none when the blob is something else or was
+/// there before.
 fn collect(
     store: &Store,
     digest: Digest,
+    depth: usize,
     documents: &mut BTreeMap<Digest, Vec<u8>>,
 ) -> Result<Option<Descriptor>, Failure> {
+    if depth > DEEPEST || documents.contains_key(&digest) {
+        return Ok(None);
+    }
     let Some(bytes) = document(store, &digest)? else { return Ok(None) };
+    // Before what is below it: an index cannot name itself, but a hundred can name one.
+    documents.insert(digest, bytes.clone());
     let media_type = if let Ok(index) = ImageIndex::parse(&bytes) {
         for manifest in &index.manifests {
-            collect(store, manifest.digest, documents)?;
+            collect(store, manifest.digest, depth + 1, documents)?;
         }
         MediaType::Index
     } else if let Ok(manifest) = ImageManifest::parse(&bytes) {
@@ -129,9 +137,7 @@ fn collect(
     } else {
         return Ok(None);
     };
-    let root = Descriptor::new(media_type, digest, bytes.len() as u64);
-    documents.insert(digest, bytes);
-    Ok(Some(root))
+    Ok(Some(Descriptor::new(media_type, digest, bytes.len() as u64)))
 }
 
 /// A blob that is small enough to be a document.

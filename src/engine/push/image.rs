@@ -8,10 +8,8 @@ use crate::digest::Digest;
 use crate::engine::assemble::Documents;
 use crate::engine::{Engine, EngineError, Place};
 use crate::image::created_by::titles;
+use crate::oci::index::DEEPEST;
 use crate::oci::{Descriptor, ImageConfig, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType};
-
-/// How deep indexes may lie in indexes.
-const DEEPEST: usize = 4;
 
 /// Everything below one root.
 pub struct PushImage {

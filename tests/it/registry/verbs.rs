@@ -120,6 +120,58 @@ fn an_image_in_a_registry_is_inspected_without_its_layers() {
 }
 
 #[test]
+fn indexes_may_lie_in_indexes_but_not_without_end() {
+    let (mut remote, project) = (Remote::start(), Project::empty());
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index =
+        |manifests: Value| json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests });
+    let size = remote.registry.stored.lock().unwrap().manifests
+        [&("team/app".to_owned(), remote.index.clone())]
+        .1
+        .len();
+    let inner = json!({ "mediaType": media_type, "digest": remote.index, "size": size });
+    let outer = remote.manifest(&index(json!([inner])), Some("outer"));
+    let done = project.mlbuild(&["pull", "--no-layers", &remote.name(":outer")]).ok();
+    assert_eq!(done.digest(), outer["digest"]);
+    assert!(!done.stderr().contains("warning"), "{}", done.stderr());
+    let inspected = project.mlbuild(&["inspect", "--json", &remote.name(":outer")]).ok().json();
+    assert_eq!(inspected["images"].as_array().unwrap().len(), 2, "{inspected}");
+
+    // Each names the next one twice: 2^30 ways to the last.
+    let mut next = json!({ "mediaType": "text/plain", "digest": sha256(b"layer"), "size": 5 });
+    let mut chain = Vec::new();
+    for _ in 0..30 {
+        let document = index(json!([next, next]));
+        next = remote.manifest(&document, None);
+        let mut layer =
+            remote.blob(document.to_string().as_bytes(), "application/vnd.oci.image.layer.v1.tar");
+        layer["size"] = next["size"].clone();
+        chain.push(layer);
+    }
+    let diff_ids: Vec<_> = chain.iter().map(|layer| layer["digest"].clone()).collect();
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": diff_ids }
+    });
+    let config = remote.blob(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let bomb = json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": chain });
+    let mut bomb = remote.manifest(&bomb, None);
+    bomb["platform"] = json!({ "os": "linux", "architecture": "amd64" });
+    let name = remote.name(":bomb");
+    remote.index =
+        remote.manifest(&index(json!([bomb, next])), Some("bomb"))["digest"].as_str().unwrap().to_owned();
+    let done = project.mlbuild(&["pull", "--platform", "linux/amd64", &name]).ok();
+    assert!(done.stderr().contains("cannot be pushed as it is"), "{}", done.stderr());
+    let inspected = project.mlbuild(&["inspect", "--json", &name]).run();
+    assert!(inspected.stdout().len() + inspected.stderr().len() < 100_000);
+    let vast = json!({ "mediaType": media_type, "digest": sha256(b"layer"), "size": u64::MAX });
+    let _ = remote.manifest(&index(json!([vast])), Some("vast"));
+    let refused = project.mlbuild(&["pull", &remote.name(":vast")]).run();
+    assert!(refused.stderr().contains("more than 1099511627776"), "{}", refused.stderr());
+}
+
+#[test]
 fn mirrors_are_read_from_and_the_registry_says_what_a_tag_means() {
     let (home, mirror, project) = (Remote::start(), Remote::start(), Project::empty());
     mirror.blob(b"layer", "a layer");
