@@ -17,6 +17,7 @@ use crate::fetch::FetchError;
 use crate::registry::keychain::ChangeError;
 use crate::registry::{ConfigurationError, KeychainError};
 use crate::sandbox::{FAILED, SandboxError};
+use crate::size;
 use crate::spec::model::WheelException;
 use crate::store::{self, StoreError};
 
@@ -201,6 +202,10 @@ impl Failure {
                     ]
                 }
                 EngineError::Seals { .. } => hint("`mlbuild lock --seal` seals the layers as they are now"),
+                EngineError::NoSuchImage { tags: Some(tags), .. } => match &tags[..] {
+                    [] => hint("the registry has no tag of that repository: is its name right?"),
+                    tags => hint(&format!("the repository has {}", tags.join(", "))),
+                },
                 EngineError::LayerAway { .. } => hint(
                     "the image was built from a sealed lock, which moves no bytes: `mlbuild run` or `mlbuild build -o \
                      oci:DIR` with the project's spec makes its layers",
@@ -289,10 +294,27 @@ fn hint_of_the_system(error: &EngineError) -> Option<String> {
     }
 }
 
+/// Files that are named of those that are missing offline.
+const NAMED_FILES: usize = 8;
+
 /// A line for each download; one for all those of which nothing is to be said but that their servers are out of reach.
 fn downloads(errors: &[FetchError]) -> Vec<String> {
-    let (away, others): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.out_of_reach().is_some());
+    let (offline, asked): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.is_offline());
+    let (away, others): (Vec<_>, Vec<_>) =
+        asked.into_iter().partition(|error| error.out_of_reach().is_some());
     let mut items: Vec<_> = others.into_iter().map(|error| chain(error)).collect();
+    if !offline.is_empty() {
+        let named = offline.iter().take(NAMED_FILES).map(|error| error.name()).collect::<Vec<_>>().join(", ");
+        let (count, are) =
+            (size::counted(offline.len(), "file"), if offline.len() == 1 { "is" } else { "are" });
+        let more = match offline.len().checked_sub(NAMED_FILES) {
+            Some(more @ 1..) => format!(" and {more} more"),
+            _ => String::new(),
+        };
+        items.push(printable(&format!(
+            "{count} {are} not in the store, and --offline forbids to download: {named}{more}"
+        )));
+    }
     match &away[..] {
         [] => {}
         [only] => items.push(chain(*only)),

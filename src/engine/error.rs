@@ -124,7 +124,11 @@ pub enum EngineError {
         layers: Vec<(String, Digest)>,
     },
     #[error("there is no image {reference}")]
-    NoSuchImage { reference: String },
+    NoSuchImage {
+        reference: String,
+        /// Tags of its repository, the likeliest first; none where nobody could say.
+        tags: Option<Vec<String>>,
+    },
     #[error("{reference} was pushed as {pushed}, but the registry now serves {} under that name", served(*.serves))]
     OtherThanPushed { reference: String, pushed: Digest, serves: Option<Digest> },
     #[error("`{reference}` is not a usable image name")]

@@ -68,6 +68,15 @@ impl LayerStore {
     pub fn open(engine: &Engine, asked: &str, image: &Place) -> Result<Self, EngineError> {
         let namespace = image.repository.rsplit_once('/').map_or("", |(namespace, _)| namespace);
         let repository = asked.replace("<namespace>", namespace).trim_start_matches('/').to_owned();
+        if repository
+            .split('/')
+            .next()
+            .is_some_and(|first| first.contains(':') || first == image.host.to_string())
+        {
+            return Err(EngineError::Usage(format!(
+                "layer store `{repository}`: name the repository alone, as in team/mlbuild-layers; it is in the image's registry"
+            )));
+        }
         let place = Place { host: image.host.clone(), repository };
         Ok(Self { repository: engine.registries()?.repository(&place)?, place })
     }

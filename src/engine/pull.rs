@@ -1,6 +1,7 @@
 //! Pulling images into the store: documents at once, layers as they are needed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
 
@@ -22,6 +23,11 @@ const DOCUMENTS: usize = 8;
 const MOST_ENTRIES: usize = 256;
 /// Bytes of all documents of an image: they are held in memory.
 const MOST_BYTES: usize = 64 << 20;
+
+/// How long a registry is asked for the tags that there are when the wanted one is not.
+const SOON: Duration = Duration::from_secs(5);
+/// Tags that are told then.
+const TOLD_TAGS: usize = 8;
 
 #[derive(Debug, Clone)]
 pub struct PullRequest {
@@ -53,6 +59,15 @@ pub(super) struct Documents {
     manifests: Vec<Found>,
     /// Types of the entries of indexes that are neither manifests nor indexes, or lie too deep.
     left_out: Vec<MediaType>,
+}
+
+impl Documents {
+    /// What a manifest is of that is no image's.
+    fn artifact(&self) -> Option<String> {
+        let manifest = ImageManifest::parse(&self.bytes[&self.root.digest]).ok()?;
+        let kind = manifest.artifact_type.unwrap_or(manifest.config.media_type);
+        (!kind.is_config()).then(|| kind.to_string())
+    }
 }
 
 /// A manifest, and what it is of.
@@ -88,8 +103,13 @@ impl Engine {
         let mut platforms: Vec<_> = documents.manifests.iter().filter_map(|one| one.platform).collect();
         platforms.sort();
         platforms.dedup();
-        if let Some(&platform) = request.platforms.iter().find(|platform| !platforms.contains(platform)) {
-            return Err(EngineError::NotForPlatform { digest: root.digest, platform });
+        if let Some(platform) = request.platforms.iter().find(|platform| !platforms.contains(platform)) {
+            let others: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+            return Err(EngineError::Usage(match (&others[..], documents.artifact()) {
+                ([], Some(kind)) => format!("`{reference}` is no image but a {kind}"),
+                ([], None) => format!("`{reference}` is not for {platform}"),
+                (others, _) => format!("`{reference}` is not for {platform} but for {}", others.join(", ")),
+            }));
         }
         for bytes in documents.bytes.values() {
             self.store.put_bytes(bytes)?;
@@ -173,7 +193,7 @@ impl Engine {
 /// All but the layers; of what is neither a manifest nor an index, itself.
 pub(super) async fn documents(source: &Mirrored, reference: &Reference) -> Result<Documents, EngineError> {
     let found = source.manifest(&ManifestName::from(reference)).await?;
-    let found = found.ok_or_else(|| EngineError::NoSuchImage { reference: reference.to_string() })?;
+    let Some(found) = found else { return Err(absent(source, reference).await) };
     let mut bytes = BTreeMap::from([(found.digest, found.bytes.clone())]);
     let root = Descriptor::new(found.media_type.clone(), found.digest, found.bytes.len() as u64);
     let refused = |digest| move |source| EngineError::Document { digest, source };
@@ -225,11 +245,26 @@ pub(super) async fn documents(source: &Mirrored, reference: &Reference) -> Resul
     Ok(Documents { root, bytes, manifests, left_out })
 }
 
+/// What is there instead, if the registry says it soon.
+pub(super) async fn absent(source: &Mirrored, reference: &Reference) -> EngineError {
+    let listed = match reference.digest() {
+        Some(_) => None,
+        None => tokio::time::timeout(SOON, source.tags()).await.ok().and_then(Result::ok),
+    };
+    let wanted = reference.tag_or_default();
+    let tags = listed.map(|mut tags| {
+        tags.sort_by_cached_key(|tag| strsim::damerau_levenshtein(tag, wanted));
+        tags.truncate(TOLD_TAGS);
+        tags
+    });
+    EngineError::NoSuchImage { reference: reference.to_string(), tags }
+}
+
 async fn manifest(source: &Mirrored, entry: &Descriptor) -> Result<Vec<u8>, EngineError> {
     let found = source.manifest(&entry.digest.into()).await?;
     let home = source.home();
     let reference = || format!("{}/{}@{}", home.host(), home.name(), entry.digest);
-    let found = found.ok_or_else(|| EngineError::NoSuchImage { reference: reference() })?;
+    let found = found.ok_or_else(|| EngineError::NoSuchImage { reference: reference(), tags: None })?;
     if found.bytes.len() as u64 != entry.size {
         let source = DocumentError::Size { promised: entry.size, actual: found.bytes.len() as u64 };
         return Err(EngineError::Document { digest: entry.digest, source });

@@ -100,5 +100,5 @@ impl Engine {
 
 async fn subject(repository: &Repository, reference: &Reference) -> Result<Descriptor, EngineError> {
     let found = repository.head_manifest(&ManifestName::from(reference)).await?;
-    found.ok_or_else(|| EngineError::NoSuchImage { reference: reference.to_string() })
+    found.ok_or_else(|| EngineError::NoSuchImage { reference: reference.to_string(), tags: None })
 }

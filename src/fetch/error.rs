@@ -63,6 +63,15 @@ impl FetchError {
         }
     }
 
+    /// Nobody was asked for it.
+    pub fn is_offline(&self) -> bool {
+        match self {
+            Self::Http { source, .. } => matches!(source, HttpError::Offline { .. }),
+            Self::Everywhere { errors, .. } => errors.iter().all(Self::is_offline),
+            _ => false,
+        }
+    }
+
     /// Some source had bytes other than those promised, or an answer that no honest server gives.
     pub fn is_integrity(&self) -> bool {
         match self {

@@ -40,13 +40,29 @@ pub enum HttpError {
     File { url: String, source: io::Error },
 }
 
+/// What the library says of a connection that did not come about, less what only says that it did not.
+fn cause(error: &reqwest::Error) -> String {
+    const EMPTY: [&str; 4] =
+        ["error sending request", "client error (Connect)", "tcp connect error", "tcp open error"];
+    let mut said = Vec::new();
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !EMPTY.contains(&text.as_str()) && !said.contains(&text) {
+            said.push(text);
+        }
+        cause = error.source();
+    }
+    said.join(": ")
+}
+
 impl HttpError {
     pub(super) fn request(url: &Url, error: reqwest::Error, options: &ClientOptions) -> Self {
         let url = redact(url);
         // The library's own text repeats the URL with its query.
         let error = error.without_url();
         if error.is_connect() {
-            Self::Connect { url, source: Box::new(error) }
+            Self::Connect { url, source: cause(&error).into() }
         } else if error.is_timeout() {
             Self::Stalled { url, after: options.read_timeout }
         } else if error.is_builder() {

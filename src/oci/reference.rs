@@ -108,6 +108,9 @@ impl FromStr for Reference {
 }
 
 fn parse(text: &str) -> Result<Reference, &'static str> {
+    if text.contains("://") {
+        return Err("it has a scheme: write host and path only, registry.example/team/app:1.0");
+    }
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => {
             (rest, Some(digest.parse().map_err(|_| "the digest is not `sha256:` and 64 lower-case digits")?))

@@ -136,6 +136,11 @@ impl RegistryError {
                  `basicConstraints=CA:FALSE`"
                     .to_owned()
             }
+            Self::Http { at, source }
+                if crate::diagnostic::chain(source).contains("Connection refused") =>
+            {
+                format!("does a registry listen at {}?", at.host)
+            }
             Self::TooLarge { at, .. } if at.asked.starts_with("write blob") => {
                 format!("the limit is `max-layer` of {} in the configuration", at.host)
             }

@@ -184,8 +184,8 @@ pub struct Build {
     /// Push the image under all its names
     #[arg(long)]
     pub push: bool,
-    /// Look layers up in this repository of the image's registry before they are made, and with --push keep them there
-    /// [default: `layer-store` of config.toml; without a value: <namespace>/mlbuild-layers]
+    /// Look layers up in this repository of the image's registry (no host: team/mlbuild-layers) before they are made, and with
+    /// --push keep them there [default: `layer-store` of config.toml; without a value: <namespace>/mlbuild-layers]
     #[arg(long, value_name = "REPOSITORY", num_args = 0..=1, require_equals = true, default_missing_value = layer_store::DEFAULT)]
     pub layer_store: Option<String>,
     /// Attach this file to what was pushed: the lock, *.spdx.json or *.cdx.json (may be given several times)

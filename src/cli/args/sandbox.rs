@@ -84,7 +84,7 @@ pub struct Sandbox {
     /// Ask the program to end after this many seconds, kill it ten seconds later; exit status 124
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Print what would be done, and do nothing
+    /// Print what would be run, and do not run it (what is missing is built and unpacked first)
     #[arg(long)]
     pub dry_run: bool,
     /// With --dry-run: as JSON

@@ -117,8 +117,15 @@ fn is_hex(text: &str) -> bool {
 pub fn unknown(text: &str) -> Failure {
     let digits = digits(text);
     let hint = match is_hex(digits) && digits.len() < FEWEST_DIGITS {
-        true => format!("the beginning of a digest needs {FEWEST_DIGITS} digits or more; `mlbuild images` shows twelve"),
-        false => "`mlbuild images` lists them; `mlbuild build` makes the one of the spec, `mlbuild pull` brings one".into(),
+        true => format!(
+            "the beginning of a digest needs {FEWEST_DIGITS} digits or more; `mlbuild images` shows twelve"
+        ),
+        false if text.parse::<Reference>().is_ok_and(|reference| reference.registry().is_some()) => {
+            format!(
+                "`mlbuild pull {text}` brings it from its registry; `mlbuild images` lists those that are here"
+            )
+        }
+        false => "`mlbuild images` lists them; `mlbuild build` makes the one of the spec".into(),
     };
     Failure::Request { message: format!("no image `{}` in the store", on_one_line(text)), hint: Some(hint) }
 }

@@ -42,6 +42,8 @@ pub(super) fn base(base: wire::Base, place: &Place<'_>, found: &mut Vec<Diagnost
             mirrors: base.mirrors.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
         }),
         (None, Some(reference)) => model::Base::Oci(reference),
+        // One that was refused above: what follows is not to be judged as if nothing had been asked for.
+        (None, None) if base.oci.is_some() => model::Base::Oci("refused".parse().expect("it is a name")),
         (None, None) => model::Base::Scratch,
     }
 }

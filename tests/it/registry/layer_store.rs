@@ -115,6 +115,22 @@ fn a_layer_store_that_cannot_be_asked_is_gone_on_without_once() {
 }
 
 #[test]
+fn a_layer_store_has_no_host_and_offline_files_are_counted() {
+    let tiny = built();
+    let store = "--layer-store=127.0.0.1:5000/team/layers";
+    let refused =
+        tiny.mlbuild(&["build", "--push", store, "-t", "127.0.0.1:5000/team/app:1"]).run().expect(2);
+    assert!(refused.stderr().contains("name the repository alone"), "{}", refused.stderr());
+    lose_store(&tiny);
+    let refused = tiny.mlbuild(&["build", "--offline"]).run().expect(5).stderr();
+    assert!(
+        refused.contains("4 files are not in the store, and --offline forbids to download: "),
+        "{refused}"
+    );
+    assert!(refused.lines().count() < 6, "{refused}");
+}
+
+#[test]
 fn two_registries_of_which_one_has_the_layers() {
     let tiny = built();
     let (first, second) = (TestRegistry::start(digest, |_| None), TestRegistry::start(digest, |_| None));

@@ -120,6 +120,39 @@ fn an_image_in_a_registry_is_inspected_without_its_layers() {
 }
 
 #[test]
+fn what_is_there_instead_is_said() {
+    let (remote, project) = (Remote::start(), Project::empty());
+    let refused = |arguments: &[&str]| project.mlbuild(arguments).run().stderr();
+    let said = refused(&["pull", &remote.name(":1.1")]);
+    assert!(said.contains("there is no image") && said.contains("hint: the repository has 1.0"), "{said}");
+    let said = refused(&["pull", &remote.name(":1.0").replace("team/app", "team/ap")]);
+    assert!(said.contains("has no tag of that repository: is its name right?"), "{said}");
+    let said =
+        refused(&["pull", "--platform", "linux/arm64", &remote.name(&format!("@{}", remote.manifests[0]))]);
+    assert!(said.contains("is not for linux/arm64 but for linux/amd64"), "{said}");
+    let name = remote.name(":1.0");
+    let said = refused(&["run", &name]);
+    assert!(said.contains(&format!("hint: `mlbuild pull {name}` brings it")), "{said}");
+    let said = refused(&["pull", &format!("https://{name}")]);
+    assert!(said.contains("it has a scheme: write host and path only"), "{said}");
+    project.write("mlbuild.toml", "[base]\noci = \"python:3.12\"\n[python]\nversion = \"3.12\"\n");
+    let said = refused(&["lock"]);
+    assert!(said.contains("names no registry") && !said.contains("scratch"), "{said}");
+    // An artifact is no image, and says what it is.
+    project.write("app.cdx.json", "{}");
+    let attached = project.mlbuild(&["attach", &name, "app.cdx.json", "--json"]).ok().json();
+    let digest = attached["digest"].as_str().or(attached["attached"][0]["digest"].as_str());
+    let digest = digest.unwrap_or_else(|| panic!("{attached}"));
+    let said = refused(&["pull", &remote.name(&format!("@{digest}"))]);
+    assert!(said.contains("is no image but a application/vnd.cyclonedx+json"), "{said}");
+    drop(remote);
+    let said = refused(&["pull", &name]);
+    let host = name.split('/').next().unwrap();
+    assert!(said.contains(&format!("hint: does a registry listen at {host}?")), "{said}");
+    assert!(!said.contains("error sending request") && said.matches("because").count() == 2, "{said}");
+}
+
+#[test]
 fn indexes_may_lie_in_indexes_but_not_without_end() {
     let (mut remote, project) = (Remote::start(), Project::empty());
     let media_type = "application/vnd.oci.image.index.v1+json";
