@@ -4,6 +4,7 @@
 mod base;
 mod contract;
 mod engines;
+mod interrupt;
 mod layer_store;
 mod origin;
 pub mod peer;
