@@ -9,13 +9,13 @@ use super::registries::Place;
 use super::{DOWNLOADS, Engine, EngineError, Event};
 use crate::digest::Digest;
 use crate::fetch::{self, FetchEvent};
-use crate::registry::Repository;
+use crate::registry::Mirrored;
 use crate::store::LayerFacts;
 
 impl Engine {
     /// Downloads those of `layers` whose bytes the store has not and whose origins are known. Others are not its business.
     pub(super) fn bring(&self, layers: &[Digest]) -> Result<(), EngineError> {
-        let mut wanted: BTreeMap<Digest, (u64, Vec<Repository>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<Digest, (u64, Vec<Mirrored>)> = BTreeMap::new();
         for digest in layers {
             let Some(key) = self.store.layer_key(digest)? else { continue };
             let Some(facts) = self.store.layer_facts(&key)? else { continue };
@@ -30,7 +30,7 @@ impl Engine {
         let bytes = wanted.values().map(|(size, _)| *size).sum();
         self.reporter.event(Event::Downloads { files: wanted.len() as u64, bytes });
         self.wait(async {
-            let downloads = wanted.iter().map(|(digest, (size, repositories))| async move {
+            let downloads = wanted.iter().map(|(digest, (size, sources))| async move {
                 let reporter = Arc::clone(&self.reporter);
                 let name = digest.to_string();
                 let progress = move |event: FetchEvent| match event {
@@ -40,7 +40,7 @@ impl Engine {
                     FetchEvent::Done => reporter.event(Event::DownloadDone { name: name.clone() }),
                     FetchEvent::Started { .. } => {}
                 };
-                fetch::fetch_blob(&self.store, repositories, (*digest, *size), &progress).await
+                fetch::fetch_blob(&self.store, sources, (*digest, *size), &progress).await
             });
             let results: Vec<_> = iter(downloads).buffer_unordered(DOWNLOADS).collect().await;
             let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
@@ -48,13 +48,9 @@ impl Engine {
         })
     }
 
-    fn origins(&self, facts: &LayerFacts) -> Result<Vec<Repository>, EngineError> {
+    fn origins(&self, facts: &LayerFacts) -> Result<Vec<Mirrored>, EngineError> {
         let registries = self.registries()?;
         let places = facts.origins.iter().filter_map(|origin| Place::parse(origin));
-        let mut repositories = Vec::new();
-        for place in places {
-            repositories.extend(registries.reading(&place)?.repositories());
-        }
-        Ok(repositories)
+        Ok(places.map(|place| registries.reading(&place)).collect::<Result<_, _>>()?)
     }
 }

@@ -2,15 +2,16 @@
 
 use super::sink::Sink;
 use super::{CHUNK, Claim, FetchError, FetchEvent, Want, claim};
+use crate::diagnostic::chain;
 use crate::digest::Digest;
-use crate::registry::Repository;
+use crate::registry::{Mirrored, RegistryError, Repository};
 use crate::store::Store;
 
-/// Brings a blob of exactly `size` bytes into the store, from the first of `repositories` that has it. As [`super::fetch`]
+/// Brings a blob of exactly `size` bytes into the store, from the first of `sources` that has it. As [`super::fetch`]
 /// otherwise.
 pub async fn fetch_blob(
     store: &Store,
-    repositories: &[Repository],
+    sources: &[Mirrored],
     (digest, size): (Digest, u64),
     progress: &(dyn Fn(FetchEvent) + Sync),
 ) -> Result<(), FetchError> {
@@ -26,15 +27,24 @@ pub async fn fetch_blob(
     progress(FetchEvent::Started { total: Some(size) });
     progress(FetchEvent::Bytes(sink.written()));
     let mut errors = Vec::new();
-    for repository in repositories {
-        match from(&mut sink, repository, (digest, size), progress).await {
-            Ok(()) => {
-                sink.install(digest).await.map_err(stored)?;
-                progress(FetchEvent::Done);
-                return Ok(());
+    for source in sources {
+        for repository in source.repositories() {
+            match from(&mut sink, &repository, (digest, size), progress).await {
+                Ok(()) => {
+                    sink.install(digest).await.map_err(stored)?;
+                    progress(FetchEvent::Done);
+                    return Ok(());
+                }
+                Err(error @ FetchError::Store { .. }) => return Err(error),
+                Err(error) => {
+                    if !is_absent(&error) && source.pass_over(&repository) {
+                        let why =
+                            format!("the mirror {} is passed over: {}", repository.host(), chain(&error));
+                        progress(FetchEvent::Retried { why });
+                    }
+                    errors.push(error);
+                }
             }
-            Err(error @ FetchError::Store { .. }) => return Err(error),
-            Err(error) => errors.push(error),
         }
     }
     Err(match errors.len() {
@@ -42,6 +52,10 @@ pub async fn fetch_blob(
         1 => errors.remove(0),
         _ => FetchError::Everywhere { name, errors },
     })
+}
+
+fn is_absent(error: &FetchError) -> bool {
+    matches!(error, FetchError::Registry { source: RegistryError::Refused { status: 404, .. }, .. })
 }
 
 /// All that is missing, from one repository. What does not fit together with what was there before is asked for once more as

@@ -47,6 +47,14 @@ impl Mirrored {
         mirrors.map(|mirror| &mirror.repository).chain([&self.home]).cloned().collect()
     }
 
+    /// A mirror has failed and is not asked again; whether that is news. The registry itself is always asked.
+    pub fn pass_over(&self, failed: &Repository) -> bool {
+        let same = |mirror: &&Mirror| {
+            (mirror.repository.host(), mirror.repository.name()) == (failed.host(), failed.name())
+        };
+        self.mirrors.iter().find(same).is_some_and(|mirror| !mirror.away.swap(true, Ordering::Relaxed))
+    }
+
     /// As [`Repository::manifest`].
     pub async fn manifest(&self, name: &ManifestName) -> Result<Option<Manifest>, RegistryError> {
         let digest = match name {

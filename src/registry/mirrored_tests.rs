@@ -177,3 +177,33 @@ async fn each_sees_its_own_credential_only() {
         assert!(!shown.is_empty() && shown.iter().all(|header| header == own), "{shown:?}");
     }
 }
+
+#[tokio::test]
+async fn a_mirror_that_fails_at_a_blob_is_asked_for_no_other() {
+    let home = TestRegistry::start(digest_of, |_| None);
+    let blobs: Vec<Vec<u8>> = (0..4_u8).map(|at| vec![at; 100]).collect();
+    for blob in &blobs {
+        let key = ("team/app".to_owned(), digest_of(blob));
+        home.stored.lock().unwrap().blobs.insert(key, Arc::from(blob.as_slice()));
+    }
+    let failing = TestRegistry::start(digest_of, |request| {
+        request.path.contains("/blobs/").then(|| refuse(403, "DENIED"))
+    });
+    let source = mirrored(&home, &[&failing]);
+    let directory = tempfile::tempdir().unwrap();
+    let store = crate::store::Store::open(directory.path()).unwrap();
+    let told = std::sync::Mutex::new(Vec::new());
+    let progress = |event| {
+        if let crate::fetch::FetchEvent::Retried { why } = event {
+            told.lock().unwrap().push(why);
+        }
+    };
+    for blob in &blobs {
+        let wanted = (Digest::of(blob), blob.len() as u64);
+        crate::fetch::fetch_blob(&store, std::slice::from_ref(&source), wanted, &progress).await.unwrap();
+        assert!(store.has(&wanted.0));
+    }
+    assert_eq!(failing.requests().len(), 1, "{:?}", failing.requests());
+    let told = told.into_inner().unwrap();
+    assert!(told.len() == 1 && told[0].contains("is passed over"), "{told:?}");
+}

@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::engine::cancel::Cancel;
 use crate::engine::stored_layer::StoredLayer;
 use crate::engine::{Engine, EngineError, Place};
-use crate::registry::{Content, Repository, StoredContent};
+use crate::registry::{Content, Mirrored, StoredContent};
 use crate::store::Store;
 
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub enum Source {
     /// A recipe or a blob of the store.
     Store,
     /// Only in these repositories.
-    Elsewhere(Vec<Repository>),
+    Elsewhere(Vec<Mirrored>),
     /// Nobody knows; the registry may have it all the same.
     Nowhere,
 }
@@ -60,11 +60,8 @@ impl Parcel {
             Source::Nowhere
         } else {
             let registries = engine.registries()?;
-            let mut repositories = Vec::new();
-            for place in &origins {
-                repositories.extend(registries.reading(place)?.repositories());
-            }
-            Source::Elsewhere(repositories)
+            let sources = origins.iter().map(|place| registries.reading(place));
+            Source::Elsewhere(sources.collect::<Result<_, _>>()?)
         };
         Ok(Self { digest, size, title: title.to_owned(), source, origins })
     }
@@ -73,7 +70,7 @@ impl Parcel {
     pub fn is_at(&mut self, engine: &Engine, place: &Place) -> Result<(), EngineError> {
         self.origins.insert(0, place.clone());
         if matches!(self.source, Source::Nowhere) {
-            self.source = Source::Elsewhere(engine.registries()?.reading(place)?.repositories());
+            self.source = Source::Elsewhere(vec![engine.registries()?.reading(place)?]);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::engine::cancel::Cancel;
 use crate::engine::{EngineError, Event, Place, Reporter};
 use crate::fetch;
 use crate::oci::{ImageIndex, ImageManifest};
-use crate::registry::{ManifestName, Mount, RegistryError, Repository, Session, UploadEvent};
+use crate::registry::{ManifestName, Mirrored, Mount, RegistryError, Repository, Session, UploadEvent};
 use crate::store::Store;
 
 /// Blobs sent at the same time.
@@ -105,8 +105,8 @@ impl Target {
             self.known_blobs().insert(parcel.digest, found);
             return Ok(true);
         }
-        let Source::Elsewhere(repositories) = &parcel.source else { return Ok(false) };
-        for repository in repositories {
+        let Source::Elsewhere(sources) = &parcel.source else { return Ok(false) };
+        for repository in sources.iter().flat_map(Mirrored::repositories) {
             // Whatever goes wrong: the layer can be made.
             if matches!(repository.exists(&parcel.digest, parcel.size).await, Ok(true)) {
                 return Ok(true);
@@ -205,9 +205,9 @@ impl Target {
             }
         };
         match &parcel.source {
-            Source::Elsewhere(repositories) => {
+            Source::Elsewhere(sources) => {
                 let blob = (parcel.digest, parcel.size);
-                let fetched = fetch::fetch_blob(&self.store, repositories, blob, &|_| {}).await;
+                let fetched = fetch::fetch_blob(&self.store, sources, blob, &|_| {}).await;
                 fetched.map_err(|error| EngineError::Fetch(vec![error]))?;
             }
             Source::Nowhere => {
