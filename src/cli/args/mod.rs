@@ -26,8 +26,8 @@ use crate::oci::Platform;
   mlbuild build -o oci:out          also write it as an OCI layout
   mlbuild lock --check              in CI: is the lock up to date?
 
-Exit status: 0 done, 1 failed, 2 wrong request or spec, 3 lock out of date,
-4 integrity check failed, 5 network, 6 not possible on this host,
+Exit status: 0 done, 1 failed, 2 wrong request or spec, 3 lock or image out of date, \
+4 integrity check failed, 5 network, 6 not possible on this host, \
 128 and the number of the signal that stopped it (130 for Ctrl-C)."
 )]
 pub struct Cli {
@@ -41,13 +41,20 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// Where downloads, layers and images are kept [default: $XDG_CACHE_HOME/mlbuild]
-    #[arg(long, global = true, env = "MLBUILD_HOME", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "MLBUILD_HOME",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     pub home: Option<PathBuf>,
     /// Say less: only results, warnings and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Global options")]
     pub quiet: bool,
     /// Colour the output
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, help_heading = "Global options", value_name = "WHEN", default_value = "auto")]
     pub color: ColorWhen,
 }
 
@@ -140,8 +147,8 @@ pub struct Init {
   mlbuild lock --upgrade-package numpy     let numpy move, hold everything else
   mlbuild lock --upgrade                   let everything move
 
-A build from a sealed lock takes the layers' digests from it and downloads nothing, unless their bytes are asked for
-(-o, run). Later changes of the spec drop the seals of the layers that change; --seal seals those anew. --check compares
+A build from a sealed lock takes the layers' digests from it and downloads nothing, unless their bytes are asked for \
+(-o, run). Later changes of the spec drop the seals of the layers that change; --seal seals those anew. --check compares \
 the seals of all layers whose wheels are in the store with these wheels: exit status 4 if they differ.")]
 pub struct Lock {
     #[command(flatten)]
@@ -217,7 +224,7 @@ pub struct Build {
   mlbuild verify --sample 2               two of them, by chance
   mlbuild verify --sample 2 --seed 7      the same two on every machine
 
-Files that are missing are downloaded; what the store remembers of a layer is not believed, but compared. Exit status 4
+Files that are missing are downloaded; what the store remembers of a layer is not believed, but compared. Exit status 4 \
 when a layer is not what the lock's seal or the store's record says.")]
 pub struct Verify {
     #[command(flatten)]
@@ -302,6 +309,7 @@ pub enum CacheCommand {
     Dir,
     /// Space used, by kind
     Du {
+        /// Print kinds, files and bytes as JSON
         #[arg(long)]
         json: bool,
     },
@@ -319,6 +327,7 @@ pub enum CacheCommand {
         /// Only say what would be removed
         #[arg(long)]
         dry_run: bool,
+        /// Print what was removed as JSON
         #[arg(long)]
         json: bool,
     },
@@ -327,6 +336,7 @@ pub enum CacheCommand {
         /// Remove what is damaged; the next build fetches or makes it again
         #[arg(long)]
         repair: bool,
+        /// Print what was found as JSON
         #[arg(long)]
         json: bool,
     },

@@ -47,9 +47,10 @@ pub struct Push {
   mlbuild pull registry.example/app@sha256:...       exactly this one
   mlbuild pull --platform linux/arm64 registry.example/app:1.2
 
-Documents of all platforms are kept, so that the image can be pushed elsewhere as it is; layers of other platforms
+Documents of all platforms are kept, so that the image can be pushed elsewhere as it is; layers of other platforms \
 are downloaded when somebody needs them. The last line of standard output is the digest.")]
 pub struct Pull {
+    /// An image or an index in a registry, by tag or digest
     #[arg(value_name = "REF")]
     pub image: String,
     /// Download the layers of this platform (may be given several times) [default: this machine's]
@@ -73,6 +74,7 @@ pub struct Tag {
     /// A name or digest in the store; the first digits of a digest will do, if they are six or more
     #[arg(value_name = "SOURCE")]
     pub source: String,
+    /// New names of that image
     #[arg(value_name = "TARGET", required = true)]
     pub targets: Vec<String>,
     /// Print the digest and the new names as JSON
@@ -86,7 +88,7 @@ pub struct Tag {
   mlbuild rmi --force 60a9aeccdc20                all names of this image
   mlbuild rmi --force $(mlbuild images --quiet)
 
-What was built stays in the store until `mlbuild cache prune`. Exit status 2, and nothing is removed,
+What was built stays in the store until `mlbuild cache prune`. Exit status 2, and nothing is removed, \
 when one of them is not there.")]
 pub struct Rmi {
     /// Names, digests or first digits of digests (six or more)
@@ -106,13 +108,14 @@ pub struct Rmi {
   mlbuild attach registry.example/app:1.2 app.spdx.json
   mlbuild attach registry.example/app:1.2 eval.json --artifact-type application/vnd.example.eval+json -a model=7b
 
-It becomes an artifact with the image as its subject, in the image's repository: other tools find it by the
-registry's referrers API, or by the tag sha256-DIGEST where there is none. The last line of standard output is
+It becomes an artifact with the image as its subject, in the image's repository: other tools find it by the \
+registry's referrers API, or by the tag sha256-DIGEST where there is none. The last line of standard output is \
 the digest of its manifest. What is attached already is not sent again.")]
 pub struct Attach {
     /// An image or an index in a registry, by tag or digest
     #[arg(value_name = "REF")]
     pub image: String,
+    /// What is attached
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// What it is [default: by the name, of mlbuild.lock, *.spdx.json and *.cdx.json]
@@ -156,13 +159,13 @@ pub struct Referrers {
   mlbuild login registry.example                        asks for both
   printf %s \"$TOKEN\" | mlbuild login -u robot --password-stdin registry.example:5000
 
-The registry is asked whether it lets them in. What it refuses is not kept (exit status 2), nor is
+The registry is asked whether it lets them in. What it refuses is not kept (exit status 2), nor is \
 anything kept when it cannot be reached (5).
 
-They are kept where other tools find them too: by the credential helper (credHelpers,
+They are kept where other tools find them too: by the credential helper (credHelpers, \
 credsStore) of the file that has the registry, or else in that file, in plain text. The files:
-$REGISTRY_AUTH_FILE alone, or else $XDG_RUNTIME_DIR/containers/auth.json,
-$XDG_CONFIG_HOME/containers/auth.json and $DOCKER_CONFIG/config.json (~/.docker/config.json),
+$REGISTRY_AUTH_FILE alone, or else $XDG_RUNTIME_DIR/containers/auth.json, \
+$XDG_CONFIG_HOME/containers/auth.json and $DOCKER_CONFIG/config.json (~/.docker/config.json), \
 to which a new registry goes. $DOCKER_AUTH_CONFIG, the text of such a file, goes before all.")]
 pub struct Login {
     /// Host and port [default: the registry that the spec in this directory names]

@@ -108,7 +108,7 @@ pub enum NetworkWhich {
   mlbuild run --memory 8g --pids-limit 500 --network none -- python train.py
   mlbuild run --dry-run
 
-The exit status is the program's own, 128 and the number of the signal that ended it, 124 after --timeout; 125 when the
+The exit status is the program's own, 128 and the number of the signal that ended it, 124 after --timeout; 125 when the \
 sandbox could not be made, 126 when the program cannot be executed, 127 when it is not there.")]
 pub struct Run {
     #[command(flatten)]
