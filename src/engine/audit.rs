@@ -41,7 +41,7 @@ impl Engine {
             links.extend(of_base.into_iter().filter_map(|(at, target)| Some((path(&at)?, target))));
             directories.extend(more);
         }
-        let layers = work.known.iter().flatten().chain(files.iter().map(|layer| &layer.facts));
+        let layers = work.ours().map(|(_, facts)| facts).chain(files.iter().map(|layer| &layer.facts));
         for facts in layers {
             let extra = LayerExtra::parse(facts)?;
             let path = |text: &str| TreePath::new(text).ok();

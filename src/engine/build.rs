@@ -202,18 +202,11 @@ impl Engine {
             let sets = works.iter().map(|work| work.plan.wheel_set).collect::<Vec<_>>();
             (layers, image, Known::of(&works), sets)
         });
-        let mut lower = Lower::default();
-        if project.puts_files() {
-            for base in lock.bases.iter().filter(|base| platforms.contains(&base.platform)) {
-                lower.add_base(&self.base_paths(lock, base)?);
-            }
-        }
-        for facts in works.iter().flat_map(|work| &work.known).flatten() {
-            lower.add(&LayerExtra::parse(facts)?);
-        }
-        let files = self.files_layers(project, Epoch::default(), lower, &request.targets)?;
+        let lowers =
+            works.iter().map(|work| self.lower(project, lock, work)).collect::<Result<Vec<_>, _>>()?;
+        let files = self.files_layers(project, Epoch::default(), &lowers, &request.targets)?;
         let mut images = Vec::new();
-        for work in works {
+        for (work, files) in works.into_iter().zip(files) {
             // The seal was made after an audit, and does not repeat what the audit reads.
             let pruned = match work.sealed.contains(&true) {
                 true => None,
@@ -241,6 +234,21 @@ impl Engine {
             locked: false,
             pushed,
         })
+    }
+
+    /// What is below the user's files on the platform of `work`.
+    fn lower(&self, project: &Project, lock: &Lock, work: &Work) -> Result<Lower, EngineError> {
+        let mut lower = Lower::default();
+        if !project.puts_files() {
+            return Ok(lower);
+        }
+        if let Some(base) = lock.bases.iter().find(|base| base.platform == work.plan.platform) {
+            lower.add_base(&self.base_paths(lock, base)?);
+        }
+        for (_, facts) in work.ours() {
+            lower.add(&LayerExtra::parse(facts)?);
+        }
+        Ok(lower)
     }
 
     /// The layer store that goes with the image, and where the image itself is to be. Without a push it is looked at only if

@@ -39,43 +39,53 @@ impl FilesLayer {
 }
 
 impl Engine {
-    /// The layers of user files, above layers that are known as `lower`. The same for every platform.
+    /// The layers of user files, above each of `lowers`: what lies below decides where files go.
     pub(super) fn files_layers(
         &self,
         project: &Project,
         epoch: Epoch,
-        mut lower: Lower,
+        lowers: &[Lower],
         targets: &[Target],
-    ) -> Result<Vec<FilesLayer>, EngineError> {
+    ) -> Result<Vec<Vec<FilesLayer>>, EngineError> {
         let spec = &project.spec;
         let workdir = spec.image.workdir.as_deref().filter(|workdir| *workdir != "/");
         if spec.copies.is_empty() && workdir.is_none() {
-            return Ok(Vec::new());
+            return Ok(vec![Vec::new(); lowers.len()]);
         }
         self.reporter.event(Event::Phase(Phase::Files));
-        let workdir = workdir.and_then(|workdir| TreePath::from_absolute(workdir).ok());
-        let mut workdir_is_made = false;
-        let mut layers = Vec::new();
         // What mlbuild itself writes is no part of what it is made from.
         let mut own = vec![project.lock_path()];
         own.extend(targets.iter().map(|target| target.path.clone()));
         let trees = context::collect(&project.directory, &spec.copies, &own)?;
-        for (copy, tree) in spec.copies.iter().zip(trees).filter(|(_, tree)| !tree.is_empty()) {
-            workdir_is_made |= workdir.as_ref().is_some_and(|workdir| {
-                let below = format!("{workdir}/");
-                tree.keys().any(|path| path.as_str().starts_with(&below))
+        let titled = spec
+            .copies
+            .iter()
+            .zip(trees)
+            .map(|(copy, tree)| ((format!("{} -> {}", copy.from, copy.to), vec![copy.to.clone()]), tree));
+        let mut trees: Vec<_> = titled.filter(|(_, tree)| !tree.is_empty()).collect();
+        if let Some(workdir) = workdir.and_then(|workdir| TreePath::from_absolute(workdir).ok()) {
+            let below = format!("{workdir}/");
+            let has_it = |tree: &Tree| tree.keys().any(|path| path.as_str().starts_with(&below));
+            if !trees.iter().any(|(_, tree)| has_it(tree)) {
+                let titles = (format!("work directory /{workdir}"), vec![format!("/{workdir}")]);
+                trees.push((titles, Tree::from([(workdir, Node::Dir { mode: 0o755 })])));
+            }
+        }
+        let mut all: Vec<Vec<FilesLayer>> = Vec::new();
+        for (at, lower) in lowers.iter().enumerate() {
+            // Most platforms have the same below, and then the same above.
+            if let Some(same) = lowers[..at].iter().position(|before| before == lower) {
+                all.push(all[same].clone());
+                continue;
+            }
+            let mut settling = lower.clone();
+            let layers = trees.iter().map(|((title, contents), tree)| {
+                let tree = settling.settle(tree.clone())?;
+                self.files_layer(title, contents.clone(), &tree, epoch)
             });
-            let tree = lower.settle(tree)?;
-            let title = format!("{} -> {}", copy.from, copy.to);
-            layers.push(self.files_layer(&title, vec![copy.to.clone()], &tree, epoch)?);
+            all.push(layers.collect::<Result<_, _>>()?);
         }
-        if let Some(workdir) = workdir.filter(|_| !workdir_is_made) {
-            let title = format!("work directory /{workdir}");
-            let contents = vec![format!("/{workdir}")];
-            let tree = lower.settle(Tree::from([(workdir, Node::Dir { mode: 0o755 })]))?;
-            layers.push(self.files_layer(&title, contents, &tree, epoch)?);
-        }
-        Ok(layers)
+        Ok(all)
     }
 
     fn files_layer(

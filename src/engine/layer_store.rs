@@ -300,12 +300,9 @@ impl Known {
     /// All layers of `works`, each once.
     pub fn of(works: &[Work]) -> Vec<Self> {
         let mut known: Vec<Self> = Vec::new();
-        for work in works {
-            let ours = work.plan.layers.iter().zip(&work.known).filter(|(layer, _)| !layer.is_given());
-            for (layer, facts) in ours {
-                if let Some(facts) = facts.as_ref().filter(|_| known.iter().all(|one| one.key != layer.key)) {
-                    known.push(Self { key: layer.key, title: layer.title.clone(), facts: facts.clone() });
-                }
+        for (layer, facts) in works.iter().flat_map(Work::ours) {
+            if known.iter().all(|one| one.key != layer.key) {
+                known.push(Self { key: layer.key, title: layer.title.clone(), facts: facts.clone() });
             }
         }
         known

@@ -12,11 +12,11 @@ use crate::lock::model::{BaseDirectory, BasePaths};
 use crate::tree::{Node, Step, Tree, TreePath, follow};
 
 /// Links and directories of the layers below, as far as they are not what a path would make by itself.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct Lower {
     links: BTreeMap<String, String>,
     /// Directories whose mode is not 0755, or whose owner is not root, as they are to be named again.
-    directories: BTreeMap<TreePath, Node>,
+    directories: BTreeMap<TreePath, BaseDirectory>,
     /// Where user files went so far.
     taken: BTreeSet<TreePath>,
 }
@@ -24,30 +24,38 @@ pub(super) struct Lower {
 impl Lower {
     pub(super) fn add(&mut self, extra: &LayerExtra) {
         self.links.extend(extra.passages.iter().cloned());
-        let path =
-            |(path, mode): &(String, u32)| Some((TreePath::new(path).ok()?, Node::Dir { mode: *mode }));
-        self.directories.extend(extra.directories.iter().filter_map(path));
+        let directory = |(path, mode): &(String, u32)| {
+            let directory = BaseDirectory { path: path.clone(), mode: *mode, owner: (0, 0) };
+            Some((TreePath::new(path).ok()?, directory))
+        };
+        self.directories.extend(extra.directories.iter().filter_map(directory));
     }
 
     /// A base that somebody else has made.
     pub(super) fn add_base(&mut self, paths: &BasePaths) {
         self.links.extend(paths.links.iter().cloned());
-        let path = |directory: &BaseDirectory| Some((TreePath::new(&directory.path).ok()?, directory.node()));
-        self.directories.extend(paths.directories.iter().filter_map(path));
+        let directory =
+            |directory: &BaseDirectory| Some((TreePath::new(&directory.path).ok()?, directory.clone()));
+        self.directories.extend(paths.directories.iter().filter_map(directory));
     }
 
     /// `tree` with every path where it really goes, and the directories above it as they are below.
     pub(super) fn settle(&mut self, tree: Tree) -> Result<Tree, EngineError> {
         let mut settled = Tree::new();
         for (path, node) in tree {
-            let place = place(&self.links, &path)?;
+            // A directory may well be there through a link, which stays; a file or a link takes the place of one.
+            let place = match node {
+                Node::Dir { .. } => end(&self.links, &path)?,
+                _ => Some(place(&self.links, &path)?),
+            };
+            let Some(place) = place else { continue };
             for parent in place.parents() {
                 if let Some(directory) = self.directories.get(&parent) {
-                    settled.entry(parent).or_insert_with(|| directory.clone());
+                    settled.entry(parent).or_insert_with(|| directory.node());
                 }
             }
             let node = match (node, self.directories.get(&place)) {
-                (Node::Dir { .. }, Some(directory)) => directory.clone(),
+                (Node::Dir { .. }, Some(directory)) => directory.node(),
                 (node, _) => node,
             };
             if !self.taken.insert(place.clone()) {
@@ -81,12 +89,24 @@ pub(super) fn passages(tree: &Tree) -> Vec<(String, String)> {
 
 /// `path` with every link above it followed.
 fn place(links: &BTreeMap<String, String>, path: &TreePath) -> Result<TreePath, EngineError> {
-    let circles = || EngineError::Usage(format!("/{path} goes in circles through links of the base"));
     let (above, name) = path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()));
-    let above =
-        follow(above, |at| Some(links.get(at).map_or(Step::Other, |target| Step::Link(target.clone()))));
-    let real = format!("{}/{name}", above.ok_or_else(circles)?);
-    TreePath::new(real.trim_start_matches('/')).map_err(|error| EngineError::Usage(error.to_string()))
+    tree_path(&format!("{}/{name}", through(links, above)?))
+}
+
+/// `path` with every link followed, itself as well; none for the root.
+fn end(links: &BTreeMap<String, String>, path: &TreePath) -> Result<Option<TreePath>, EngineError> {
+    let real = through(links, path.as_str())?;
+    if real.is_empty() { Ok(None) } else { tree_path(&real).map(Some) }
+}
+
+fn through(links: &BTreeMap<String, String>, path: &str) -> Result<String, EngineError> {
+    let at = |at: &str| Some(links.get(at).map_or(Step::Other, |target| Step::Link(target.clone())));
+    follow(path, at)
+        .ok_or_else(|| EngineError::Usage(format!("/{path} goes in circles through links of the base")))
+}
+
+fn tree_path(text: &str) -> Result<TreePath, EngineError> {
+    TreePath::new(text.trim_start_matches('/')).map_err(|error| EngineError::Usage(error.to_string()))
 }
 
 #[cfg(test)]
@@ -106,6 +126,7 @@ mod tests {
                 ("var/spool/mail", "../mail"),
                 ("a", "b"),
                 ("b", "a"),
+                ("up", "/"),
             ]
             .map(pair)
             .into(),
@@ -146,6 +167,10 @@ mod tests {
         }
         let home = settled("home/nonroot", Node::Dir { mode: 0o755 });
         assert_eq!(home, [("home/nonroot".to_owned(), Some(0o1777))]);
+        // A link that a directory is there through stays a link.
+        let run = settled("var/run", Node::Dir { mode: 0o755 });
+        assert_eq!(run, [("run".to_owned(), Some(0o755))]);
+        assert_eq!(settled("up", Node::Dir { mode: 0o755 }), []);
     }
 
     #[test]

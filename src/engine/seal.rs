@@ -10,7 +10,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::form::LayerExtra;
-use super::work::{Trust, Work};
+use super::work::Trust;
 use super::{Engine, EngineError, Event, Locked, Project};
 use crate::lock::seal::{Seal, SealedLayer};
 use crate::lock::{self, Lock};
@@ -282,12 +282,9 @@ impl Engine {
             if !work.sealed.contains(&true) {
                 self.audit(&work, &[])?;
             }
-            let Work { plan, known, .. } = work;
-            let known =
-                known.iter().map(|facts| facts.as_ref().expect("every layer of the plan has been formed"));
-            let ours = plan.layers.iter().zip(known).filter(|(layer, _)| !layer.is_given());
-            let layers = ours.map(|(layer, facts)| sealed(layer, facts));
+            let layers = work.ours().map(|(layer, facts)| sealed(layer, facts));
             let layers = layers.collect::<Result<Vec<_>, _>>()?;
+            let plan = &work.plan;
             if !layers.is_empty() {
                 let wheel_set = plan.scheme.as_ref().map(|_| plan.wheel_set);
                 seals.push(Seal { platform: plan.platform, wheel_set, layers });

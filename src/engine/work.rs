@@ -7,7 +7,7 @@ use super::seal::Seals;
 use super::{Engine, EngineError};
 use crate::digest::Digest;
 use crate::lock::model::Lock;
-use crate::plan::{Plan, PlannedWheel};
+use crate::plan::{LayerPlan, Plan, PlannedWheel};
 use crate::store::LayerFacts;
 use crate::wheel::{self, Installed};
 
@@ -53,6 +53,13 @@ impl Work {
         let (known, reused, sealed) = (vec![None; layers], vec![false; layers], vec![false; layers]);
         let (installed, merged) = (Mutex::default(), Mutex::default());
         Self { plan, trust: Trust::Own, known, reused, sealed, seals, installed, merged }
+    }
+
+    /// What is known of the layers that are made here. Of those of an image below only its lock has a say: what this machine
+    /// happens to know of them must change nothing.
+    pub(super) fn ours(&self) -> impl Iterator<Item = (&LayerPlan, &LayerFacts)> {
+        let all = self.plan.layers.iter().zip(&self.known);
+        all.filter(|(layer, _)| !layer.is_given()).filter_map(|(layer, facts)| Some((layer, facts.as_ref()?)))
     }
 
     /// The layer at `at` is to be formed, whatever is known of it.

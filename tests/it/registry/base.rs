@@ -9,6 +9,7 @@ use mlbuild::digest::{DiffId, Digest};
 use mlbuild::oci::config::{History, Nothing, RootFs, RunConfig};
 use mlbuild::oci::media_type::Codec;
 use mlbuild::oci::{Descriptor, ImageConfig, ImageIndex, ImageManifest, MediaType, Platform, canonical};
+use mlbuild::store::Store;
 
 use super::peer::{Auth, Peer};
 use super::push::skopeo;
@@ -674,4 +675,56 @@ fn a_lock_that_is_edited_is_not_built() {
         let done = project.mlbuild(&["build"]).run().expect(status);
         assert!(done.stderr().contains(words), "{words}\n{}", done.stderr());
     }
+}
+
+#[test]
+fn what_this_machine_knows_of_a_bases_layers_changes_no_image() {
+    let bases = or_skip!("what_this_machine_knows_of_a_bases_layers_changes_no_image", Bases::start());
+    let base = bases.usual("team/base:1", "3.12.4");
+    let project = Project::new(&spec(
+        &base,
+        "[python]\nversion = \"3.12\"\n[[copy]]\nfrom = \"f\"\nto = \"/root/f\"\n",
+    ));
+    project.write("f", "x");
+    let digest = project.mlbuild(&["build"]).ok().digest();
+    // As if these layers had been made here, below other ones.
+    let lock = mlbuild::lock::read(&project.read("mlbuild.lock")).unwrap();
+    let store = Store::open(&project.store()).unwrap();
+    for layer in &lock.bases[0].layers {
+        let key = store.layer_key(&layer.digest).unwrap().unwrap();
+        let mut record = store.layer(&key).unwrap().unwrap();
+        record.facts.extra = record
+            .facts
+            .extra
+            .replace("\"passages\":[]", "\"passages\":[[\"root\",\"elsewhere\"]]")
+            .replace("\"directories\":[]", "\"directories\":[[\"elsewhere\",448]]");
+        assert!(record.facts.extra.contains("elsewhere"), "{}", record.facts.extra);
+        store.put_layer(&key, &record).unwrap();
+    }
+    assert_eq!(project.mlbuild(&["build"]).ok().digest(), digest);
+}
+
+#[test]
+fn a_platforms_image_is_the_same_whatever_is_built_beside_it() {
+    let bases = or_skip!("a_platforms_image_is_the_same_whatever_is_built_beside_it", Bases::start());
+    let layers = |platform| [(system(platform), Codec::Gzip), (python(platform, "3.12.4"), Codec::Gzip)];
+    let (mut amd64, arm64) = (layers(Platform::LinuxAmd64).to_vec(), layers(Platform::LinuxArm64));
+    amd64.push((tar(&[link("lib64", "usr/lib64")]), Codec::Gzip));
+    let both = [(Platform::LinuxAmd64, &amd64[..]), (Platform::LinuxArm64, &arm64[..])];
+    let base = bases.push("team/both:1", &both, &[]);
+    let project = Project::new(&format!(
+        "[image]\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\nworkdir = \"/lib64\"\n{}",
+        spec(&base, "[python]\nversion = \"3.12\"\n[[copy]]\nfrom = \"f\"\nto = \"/lib64/f.txt\"\n")
+    ));
+    project.write("f", "x");
+    let built = project.mlbuild(&["build", "--json"]).ok().json();
+    let mut files = Vec::new();
+    for at in 0..2 {
+        let image = &built["images"][at];
+        let alone = project.mlbuild(&["build", "--json", "--platform", image["platform"].as_str().unwrap()]);
+        let alone = alone.ok().json();
+        assert_eq!(alone["images"][0]["manifest"], image["manifest"]);
+        files.push(image["layers"].as_array().unwrap().last().unwrap()["digest"].clone());
+    }
+    assert_ne!(files[0], files[1], "/lib64 is a link on one of them");
 }
