@@ -27,6 +27,8 @@ pub enum BaseError {
     LayerSize { digest: Digest, size: u64 },
     #[error("its layer {digest} is there twice, and differs")]
     LayerTwice { digest: Digest },
+    #[error("it gives its layer {digest} another size or diff ID than that layer had when it was made here")]
+    OtherLayer { digest: Digest },
     /// Of a lock: what it says of the base is not what the base says.
     #[error("the lock's {what} of the base for {platform} is not that of manifest {manifest}")]
     Differs { what: &'static str, platform: Platform, manifest: Digest },
@@ -47,7 +49,10 @@ pub enum BaseError {
 impl BaseError {
     /// Bytes or statements that contradict each other, which nobody's request explains.
     pub fn is_integrity(&self) -> bool {
-        matches!(self, Self::Differs { .. } | Self::Layers { .. } | Self::LayerTwice { .. })
+        matches!(
+            self,
+            Self::Differs { .. } | Self::Layers { .. } | Self::LayerTwice { .. } | Self::OtherLayer { .. }
+        )
     }
 
     /// What to do about it.

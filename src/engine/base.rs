@@ -17,7 +17,7 @@ use crate::lock::model::{BaseLayer, BaseLock, Inputs, Lock, OCI};
 use crate::oci::{DocumentError, ImageIndex, MAX_DOCUMENT, Platform, Reference};
 use crate::registry::{Manifest, ManifestName, Mirrored};
 use crate::spec::model::Base;
-use crate::store::{LayerFacts, LayerRecord, LayerSource, StoreError};
+use crate::store::{LayerFacts, StoreError};
 
 /// Where the base of a lock is.
 pub(super) struct BaseName {
@@ -189,17 +189,22 @@ impl Engine {
         layer: &BaseLayer,
         key: &Digest,
     ) -> Result<LayerFacts, EngineError> {
-        let origin = place.to_string();
-        let found = match self.store.layer_key(&layer.digest)? {
-            Some(key) => self.store.layer_facts(&key)?.map(|facts| (key, facts)),
+        let known = match self.store.layer_key(&layer.digest)? {
+            Some(key) => self.store.layer_facts(&key)?.filter(|facts| facts.digest == layer.digest),
             None => None,
         };
-        let same = |facts: &LayerFacts| {
-            (facts.digest, facts.size, facts.diff_id) == (layer.digest, layer.size, layer.diff_id)
-                && facts.media_type == layer.media_type
-                && LayerExtra::parse(facts).is_ok()
-        };
-        let mut facts = LayerFacts {
+        if let Some(known) = known {
+            let same = (known.size, known.diff_id) == (layer.size, layer.diff_id);
+            // What is here needs no registry.
+            if same && self.store.can_read_layer(&known) {
+                return Ok(LayerFacts { media_type: layer.media_type.clone(), ..known });
+            }
+            if !same && !known.is_hearsay() {
+                let source = BaseError::OtherLayer { digest: layer.digest };
+                return Err(EngineError::Base { reference: place.to_string(), source });
+            }
+        }
+        let said = LayerFacts {
             digest: layer.digest,
             size: layer.size,
             diff_id: layer.diff_id,
@@ -207,24 +212,11 @@ impl Engine {
             entries: 0,
             sources: Vec::new(),
             media_type: layer.media_type.clone(),
-            origins: Vec::new(),
-            extra: serde_json::to_string(&LayerExtra::default()).expect("empty lists always serialise"),
+            origins: vec![place.to_string()],
+            extra: LayerExtra::default().text(),
         };
-        if let Some((_, found)) = found.filter(|(_, facts)| same(facts)) {
-            // What is here needs no registry.
-            if self.store.can_read_layer(&found) || found.origins.first() == Some(&origin) {
-                return Ok(found);
-            }
-            facts.origins = found.origins;
-            (facts.unpacked, facts.entries, facts.extra) = (found.unpacked, found.entries, found.extra);
-        }
-        facts.add_origin(origin);
-        let record = LayerRecord { facts, source: LayerSource::Blob };
-        match self.store.put_layer(key, &record) {
-            Err(error) if error.is_read_only() => {}
-            done => done?,
-        }
-        Ok(record.facts)
+        let known = self.store.put_hearsay(key, said)?;
+        Ok(LayerFacts { media_type: layer.media_type.clone(), ..known })
     }
 }
 

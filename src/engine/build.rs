@@ -182,10 +182,11 @@ impl Engine {
         let mut works = Vec::new();
         let bytes = request.bytes || !request.targets.is_empty();
         let trust = if bytes { Trust::Bytes } else { Trust::Seals };
-        for &platform in platforms {
-            works.push(self.work(project, lock, platform, trust)?);
-        }
         let layers = self.layer_store(request, references.first())?;
+        let hints = layers.as_ref().map(|(layers, _)| layers.name());
+        for &platform in platforms {
+            works.push(self.work(project, lock, platform, trust, hints.as_deref())?);
+        }
         if let Some((layers, _)) = &layers {
             self.look_up(layers, &mut works)?;
         }
@@ -289,13 +290,14 @@ impl Engine {
         Ok(plan::plan(lock, &PlanOptions { platform, epoch: Epoch::default(), max_layers })?)
     }
 
-    /// The plan of one platform, with what is known of its layers.
+    /// The plan of one platform, with what is known of its layers. `hints`: the layer store that is believed.
     pub(super) fn work(
         &self,
         project: &Project,
         lock: &Lock,
         platform: Platform,
         trust: Trust,
+        hints: Option<&str>,
     ) -> Result<Work, EngineError> {
         let plan = self.plan(project, lock, platform)?;
         for layer in plan.layers.iter().filter(|layer| layer.weight() > Some(LARGE_LAYER)) {
@@ -305,7 +307,7 @@ impl Engine {
             self.reporter.event(Event::Warning(text));
         }
         let mut work = Work::new(lock, plan);
-        work.trust = trust;
+        (work.trust, work.hints) = (trust, hints.map(str::to_owned));
         let base = BaseName::of(&lock.inputs)?;
         for at in 0..work.plan.layers.len() {
             let layer = &work.plan.layers[at];
@@ -315,11 +317,12 @@ impl Engine {
                 continue;
             }
             let mut known = self.known(&work.plan.layers[at])?;
-            if let Some(facts) = known.take_if(|facts| !facts.origins.is_empty()) {
-                // A registry has said it, and nobody has to believe it.
+            if let Some(facts) = known.take_if(|facts| facts.is_hearsay()) {
+                // A registry has said it: it is believed where the seal says the same, or by who has asked that registry.
                 let there =
                     self.store.can_read_layer(&facts) || (!self.offline && !self.is_doubted(&facts.digest));
-                if there && trust != Trust::Own {
+                let asked = hints.is_some_and(|hints| facts.origins.iter().any(|origin| origin == hints));
+                if there && trust != Trust::Own && (asked || work.seals.layer(at).is_some()) {
                     known = work.seals.believed(&work.plan, at, facts)?.ok();
                 }
             }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use super::form::Keep;
 use super::sources::Origins;
 use super::todo::{Job, Todo, order, sources_of, take_heaviest};
-use super::work::{NO_COLLISION, Trust, Work};
+use super::work::{NO_COLLISION, Trust, Work, no_collision_says};
 use super::{Cancel, DOWNLOADS, Engine, EngineError, Event, Phase, Project};
 use crate::digest::Digest;
 use crate::fetch::Want;
@@ -264,13 +264,16 @@ impl Engine {
     }
 
     /// Was it found before that the wheels of `plan` write no path twice with different bytes?
-    fn checked(&self, work: &Work) -> Result<bool, EngineError> {
+    pub(super) fn checked(&self, work: &Work) -> Result<bool, EngineError> {
         let plan = &work.plan;
-        if plan.scheme.is_none() || work.seals.wheels_agree {
+        // What is to be sealed anew is not proved by an old seal.
+        let sealed = work.seals.wheels_agree && (work.trust != Trust::Own || !work.known.contains(&None));
+        if plan.scheme.is_none() || sealed {
             return Ok(true);
         }
-        let memo = self.store.memo_get(&plan.wheel_set)?;
-        Ok(memo.is_some_and(|memo| work.trust != Trust::Own || memo == NO_COLLISION))
+        let Some(memo) = self.store.memo_get(&plan.wheel_set)? else { return Ok(false) };
+        let hint = work.hints.as_deref().map(no_collision_says);
+        Ok(memo == NO_COLLISION || hint.is_some_and(|hint| memo == hint))
     }
 
     /// Has the store all that the layer is made from?

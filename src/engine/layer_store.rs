@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::form::LayerExtra;
 use super::push::Delivery;
 use super::seal::is_of_wheels;
-use super::work::Work;
+use super::work::{Work, no_collision_says};
 use super::{Engine, EngineError, Event, Place};
 use crate::diagnostic::chain;
 use crate::digest::{DiffId, Digest};
@@ -27,7 +27,7 @@ use crate::oci::{Descriptor, ImageManifest, MAX_DOCUMENT, MediaType, canonical};
 use crate::plan::LayerPlan;
 use crate::registry::{ManifestName, Repository};
 use crate::size::counted;
-use crate::store::{LayerFacts, LayerRecord, LayerSource};
+use crate::store::LayerFacts;
 
 /// Where it is, unless somebody says otherwise; `<namespace>` is that of the image.
 pub const DEFAULT: &str = "<namespace>/mlbuild-layers";
@@ -64,6 +64,11 @@ struct Facts {
 }
 
 impl LayerStore {
+    /// Its name, as layers have it among their origins.
+    pub fn name(&self) -> String {
+        self.place.to_string()
+    }
+
     /// The one beside `image`: `asked` is the name of a repository, with `<namespace>` in it or not.
     pub fn open(engine: &Engine, asked: &str, image: &Place) -> Result<Self, EngineError> {
         let namespace = image.repository.rsplit_once('/').map_or("", |(namespace, _)| namespace);
@@ -100,7 +105,7 @@ impl LayerStore {
             entries: facts.entries,
             sources: Vec::new(),
             media_type: layer.media_type.clone(),
-            origins: vec![self.place.to_string()],
+            origins: vec![self.name()],
             extra: serde_json::to_string(&facts.extra).expect("strings and numbers always serialise"),
         }))
     }
@@ -206,17 +211,16 @@ impl Engine {
                     continue;
                 }
             };
-            self.store.put_layer(&key, &LayerRecord { facts: facts.clone(), source: LayerSource::Blob })?;
-            work.known[l] = Some(facts);
+            work.known[l] = Some(self.store.put_hearsay(&key, facts)?);
             work.reused[l] = true;
             work.sealed[l] = false;
         }
         for work in works.iter() {
             let set = &work.plan.wheel_set;
-            if self.store.memo_get(set)?.is_none() {
+            if !self.checked(work)? {
                 let name = tag('w', set);
                 match self.wait(async { Ok(layers.repository.head_manifest(&name).await?) }) {
-                    Ok(Some(_)) => self.store.memo_put(set, b"no collision, by the layer store")?,
+                    Ok(Some(_)) => self.store.memo_put(set, &no_collision_says(&layers.name()))?,
                     Ok(None) => {}
                     Err(error) => return self.without(layers, error),
                 }
@@ -238,7 +242,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let published = |what: &Digest| Digest::of(format!("{} has {what}", layers.place));
         let (mut old, mut new) = (Vec::new(), Vec::new());
-        for one in known.iter().filter(|one| one.facts.origins.is_empty()) {
+        for one in known.iter().filter(|one| !one.facts.is_hearsay()) {
             match self.store.memo_get(&published(&one.key))? {
                 Some(_) => old.push(one),
                 None => new.push(one),

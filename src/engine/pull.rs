@@ -15,7 +15,7 @@ use crate::oci::{
 };
 use crate::registry::{ManifestName, Mirrored};
 use crate::size::counted;
-use crate::store::{ImageRecord, LayerFacts, LayerRecord, LayerSource};
+use crate::store::{ImageRecord, LayerFacts};
 
 /// Documents asked for at the same time.
 const DOCUMENTS: usize = 8;
@@ -173,7 +173,7 @@ impl Engine {
         }
         // What is no layer has no diff ID that anybody would look at.
         let diff_id = diff_id.or(known.as_ref().map(|known| known.diff_id)).unwrap_or(DiffId(layer.digest));
-        let mut facts = LayerFacts {
+        let said = LayerFacts {
             digest: layer.digest,
             size: layer.size,
             diff_id,
@@ -181,12 +181,12 @@ impl Engine {
             entries: 0,
             sources: Vec::new(),
             media_type: layer.media_type.clone(),
-            origins: known.map(|known| known.origins).unwrap_or_default(),
-            extra: serde_json::to_string(&LayerExtra::default()).expect("empty lists always serialise"),
+            origins: vec![place.to_string()],
+            extra: LayerExtra::default().text(),
         };
-        facts.add_origin(place.to_string());
         let key = Digest::of(format!("pulled layer {}", layer.digest));
-        Ok(self.store.put_layer(&key, &LayerRecord { facts, source: LayerSource::Blob })?)
+        self.store.put_hearsay(&key, said)?;
+        Ok(())
     }
 }
 

@@ -274,9 +274,15 @@ impl Engine {
 
     fn seals(&self, project: &Project, lock: &Lock) -> Result<Vec<Seal>, EngineError> {
         let platforms = lock.inputs.platforms.iter();
-        let works = platforms.map(|platform| self.work(project, lock, *platform, Trust::Own));
+        let works = platforms.map(|platform| self.work(project, lock, *platform, Trust::Own, None));
         let mut works = works.collect::<Result<Vec<_>, _>>()?;
         self.make_layers(project, lock, &mut works, false, &|_, _| Ok(()))?;
+        let kept = works.iter().flat_map(|work| &work.sealed).filter(|sealed| **sealed).count();
+        if kept > 0 {
+            let (layers, are) = (counted(kept, "layer"), if kept == 1 { "is" } else { "are" });
+            let text = format!("{layers} {are} sealed as before, unproved here: `mlbuild verify` proves");
+            self.reporter.event(Event::Note(text));
+        }
         let mut seals = Vec::new();
         for work in works {
             if !work.sealed.contains(&true) {

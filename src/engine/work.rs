@@ -28,10 +28,17 @@ pub(super) enum Trust {
 /// What is remembered of a set of wheels that agree.
 pub(super) const NO_COLLISION: &[u8] = b"no collision";
 
+/// What is remembered of a set of wheels that agree, as the layer store at that place says.
+pub(super) fn no_collision_says(place: &str) -> Vec<u8> {
+    format!("no collision, says {place}").into_bytes()
+}
+
 /// A plan with what is known of its layers.
 pub(super) struct Work {
     pub plan: Plan,
     pub trust: Trust,
+    /// The layer store that this build believes: a hint is nothing to a build that has not asked for it.
+    pub hints: Option<String>,
     /// What is known of each layer of the plan, in its order.
     pub known: Vec<Option<LayerFacts>>,
     pub reused: Vec<bool>,
@@ -52,7 +59,8 @@ impl Work {
         let seals = Seals::of(lock, &plan);
         let (known, reused, sealed) = (vec![None; layers], vec![false; layers], vec![false; layers]);
         let (installed, merged) = (Mutex::default(), Mutex::default());
-        Self { plan, trust: Trust::Own, known, reused, sealed, seals, installed, merged }
+        let (trust, hints) = (Trust::Own, None);
+        Self { plan, trust, hints, known, reused, sealed, seals, installed, merged }
     }
 
     /// What is known of the layers that are made here. Of those of an image below only its lock has a say: what this machine

@@ -69,6 +69,11 @@ impl LayerFacts {
         self.origins.insert(0, origin);
         self.origins.truncate(MOST_ORIGINS);
     }
+
+    /// Nobody here has made it: all that is known of it is what a registry says.
+    pub fn is_hearsay(&self) -> bool {
+        self.sources.is_empty() && !self.origins.is_empty()
+    }
 }
 
 /// Where a layer's bytes come from.
@@ -145,10 +150,54 @@ impl Store {
         read_layer(&self.layer_path(key))
     }
 
-    /// The layer with that digest, if it was made here.
+    /// The layer with that digest, and where its bytes can be read: by its recipe, or as a blob if a source of the recipe is
+    /// gone and the blob is there.
     pub fn layer_by_digest(&self, digest: &Digest) -> Result<Option<LayerRecord>, StoreError> {
+        let Some((_, mut record)) = self.record_by_digest(digest)? else { return Ok(None) };
+        let sources = &record.facts.sources;
+        if matches!(record.source, LayerSource::Recipe(_))
+            && !sources.iter().all(|source| self.has(source))
+            && self.has(digest)
+        {
+            record.source = LayerSource::Blob;
+        }
+        Ok(Some(record))
+    }
+
+    fn record_by_digest(&self, digest: &Digest) -> Result<Option<(Digest, LayerRecord)>, StoreError> {
         let Some(key) = self.layer_key(digest)? else { return Ok(None) };
-        Ok(self.layer(&key)?.filter(|record| record.facts.digest == *digest))
+        let record = self.layer(&key)?.filter(|record| record.facts.digest == *digest);
+        Ok(record.map(|record| (key, record)))
+    }
+
+    /// Remembers what a registry, the first of its origins, says of a layer. A layer that was made here stays what it is, and
+    /// gains an origin. Gives what is known from now on.
+    pub fn put_hearsay(&self, key: &Digest, mut said: LayerFacts) -> Result<LayerFacts, StoreError> {
+        let origin = said.origins.first().cloned();
+        let (key, record) = match self.record_by_digest(&said.digest)? {
+            Some((own, mut made)) if matches!(made.source, LayerSource::Recipe(_)) => {
+                if made.facts.origins.first() == origin.as_ref() {
+                    return Ok(made.facts);
+                }
+                origin.into_iter().for_each(|origin| made.facts.add_origin(origin));
+                (own, made)
+            }
+            heard => {
+                if let Some((at, heard)) = heard {
+                    said.origins = heard.facts.origins.clone();
+                    origin.into_iter().for_each(|origin| said.add_origin(origin));
+                    if at == *key && said == heard.facts {
+                        return Ok(said);
+                    }
+                }
+                (*key, LayerRecord { facts: said, source: LayerSource::Blob })
+            }
+        };
+        match self.put_layer(&key, &record) {
+            Err(error) if error.is_read_only() => {}
+            done => done?,
+        }
+        Ok(record.facts)
     }
 
     /// The key of the layer with that digest.
@@ -295,6 +344,48 @@ mod tests {
         store.forget_layer(&layer.facts.digest).unwrap();
         assert_eq!(store.formed_layer(&key).unwrap(), None);
         assert_eq!(store.layer_facts(&key).unwrap(), Some(layer.facts));
+    }
+
+    #[test]
+    fn what_a_registry_says_takes_the_place_of_nothing_that_was_made_here() {
+        let (_home, store) = store();
+        let (key, other) = (Digest::of(b"key"), Digest::of(b"other key"));
+        let mut made = record(Some(b"recipe"), 1);
+        store.put_layer(&key, &made).unwrap();
+        let facts = made.facts.clone();
+        let said = |origin: &str| LayerFacts {
+            size: 7,
+            sources: Vec::new(),
+            origins: vec![origin.to_owned()],
+            ..facts.clone()
+        };
+        let known = store.put_hearsay(&other, said("b.example/x")).unwrap();
+        made.facts.add_origin("b.example/x".to_owned());
+        assert_eq!(known, made.facts);
+        assert!(!known.is_hearsay() && said("b.example/x").is_hearsay());
+        assert_eq!(store.layer_by_digest(&made.facts.digest).unwrap().as_ref(), Some(&made));
+        assert_eq!(store.layer_facts(&other).unwrap(), None);
+
+        let digest = Digest::of(b"unknown");
+        for origin in ["a.example/x", "b.example/x"] {
+            store.put_hearsay(&other, LayerFacts { digest, ..said(origin) }).unwrap();
+        }
+        let heard = store.layer_by_digest(&digest).unwrap().unwrap();
+        assert_eq!((heard.source, heard.facts.size), (LayerSource::Blob, 7));
+        assert_eq!(heard.facts.origins, ["b.example/x", "a.example/x"]);
+    }
+
+    #[test]
+    fn a_recipe_without_its_sources_is_read_as_the_blob() {
+        let (_home, store) = store();
+        let source = Digest::of(b"source");
+        let digest = store.put_bytes(b"layer").unwrap();
+        let mut made = record(Some(b"recipe"), 0);
+        (made.facts.digest, made.facts.sources) = (digest, vec![source]);
+        store.put_layer(&Digest::of(b"key"), &made).unwrap();
+        assert_eq!(store.layer_by_digest(&digest).unwrap().unwrap().source, LayerSource::Blob);
+        store.put_bytes(b"source").unwrap();
+        assert_eq!(store.layer_by_digest(&digest).unwrap().unwrap().source, made.source);
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn a_layer_store_without_its_layers_costs_a_build() {
     lose_store(&tiny);
     let _ = tiny.mlbuild(&["build", "--layer-store", "-t", &name]).ok();
     lose_layers(&mut registry.stored.lock().unwrap(), &honest);
-    let exported = tiny.mlbuild(&["build", "-t", &name, "-o", "oci:out", "--json"]).ok();
+    let exported = tiny.mlbuild(&["build", "--layer-store", "-t", &name, "-o", "oci:out", "--json"]).ok();
     assert!(exported.stderr().contains("making what is missing"), "{}", exported.stderr());
     assert_eq!(exported.json()["digest"], honest["digest"]);
     // One that knows nothing, and is to push.
@@ -99,6 +99,26 @@ fn a_layer_store_without_its_layers_costs_a_build() {
     registry.stored.lock().unwrap().tags.retain(|(repository, _), _| repository != LAYERS);
     let pushed = tiny.mlbuild(&build).ok();
     assert!(pushed.stderr().contains("4 layers are new in the layer store"), "{}", pushed.stderr());
+}
+
+#[test]
+fn a_build_that_does_not_ask_the_layer_store_does_not_believe_it() {
+    let tiny = built();
+    let registry = TestRegistry::start(digest, |_| None);
+    let name = format!("{}/team/app:1", registry.host());
+    let honest = tiny.mlbuild(&["build", "--push", "--layer-store", "-t", &name, "--json"]).ok().json();
+    let lie = |facts: &mut Value| facts["diffId"] = digest(facts["key"].as_str().unwrap().as_bytes()).into();
+    tell(&mut registry.stored.lock().unwrap(), lie);
+    lose_store(&tiny);
+    let deceived = tiny.mlbuild(&["build", "--layer-store", "-t", &name, "--json"]).ok().json();
+    assert_ne!(deceived["digest"], honest["digest"], "a hint is believed by who asks for it");
+    for _ in 0..2 {
+        let built = tiny.mlbuild(&["build", "-t", &name, "--json"]).ok().json();
+        assert_eq!(built["digest"], honest["digest"]);
+    }
+    // That the wheels agree has been found out, too, and not been taken from there.
+    let wheels = tiny.server.requests().iter().filter(|path| path.contains("/wheels/")).count();
+    assert_eq!(wheels, 4, "two for each store: {:?}", tiny.server.requests());
 }
 
 #[test]
