@@ -55,7 +55,7 @@ impl Fixture {
             });
             layers.insert(Digest::of(&bytes), bytes);
         }
-        let config = model::Image { cmd: vec!["/app.py".to_owned()], ..model::Image::default() };
+        let config = model::Image { cmd: Some(vec!["/app.py".to_owned()]), ..model::Image::default() };
         let image = |platform: &Platform| {
             let (platform, epoch, default_env) = (*platform, Epoch::default(), Vec::new());
             let request = ImageRequest {

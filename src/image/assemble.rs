@@ -128,10 +128,10 @@ fn check_layers(request: &ImageRequest<'_>) -> Result<(), ImageError> {
             let (title, media_type) = (layer.title.clone(), layer.media_type.clone());
             return Err(ImageError::MediaType { title, media_type });
         }
-        // What is in the base is not ours to put right.
-        if let Some(first) = seen.insert(layer.diff_id, &layer.title)
-            && !(request.below.is_some() && layer.kind == LayerKind::Base)
-        {
+        // What is in an image below is not ours to put right, and may well be what we put above it: what lies between
+        // the two may have changed it.
+        let is_below = request.below.is_some() && layer.kind == LayerKind::Base;
+        if !is_below && let Some(first) = seen.insert(layer.diff_id, &layer.title) {
             return Err(ImageError::SameContent { first: first.clone(), second: layer.title.clone() });
         }
     }
@@ -151,13 +151,12 @@ fn config(request: &ImageRequest<'_>) -> ImageConfig {
         user: spec.user.clone(),
         exposed_ports: spec.ports.iter().map(|port| (port.clone(), Nothing {})).collect(),
         env: env(request),
-        entrypoint: spec.entrypoint.clone(),
-        cmd: spec.cmd.clone(),
-        volumes: BTreeMap::new(),
+        entrypoint: spec.entrypoint.clone().unwrap_or_default(),
+        cmd: spec.cmd.clone().unwrap_or_default(),
         working_dir: spec.workdir.clone(),
         labels: spec.labels.clone(),
         stop_signal: spec.stop_signal.clone(),
-        healthcheck: None,
+        ..RunConfig::default()
     };
     let of_base =
         layers.iter().filter(|layer| request.below.is_some() && layer.kind == LayerKind::Base).count();
@@ -168,7 +167,7 @@ fn config(request: &ImageRequest<'_>) -> ImageConfig {
         os: platform.os().to_owned(),
         variant: platform.variant().map(str::to_owned),
         config: match request.below {
-            Some(below) => below.settings(own, PATH),
+            Some(below) => below.settings(own, spec, PATH),
             None => own,
         },
         rootfs: RootFs {

@@ -4,17 +4,19 @@
 //! | setting | result |
 //! |---|---|
 //! | environment | the base's, in its order, the spec's over it; `PATH` the base's, before it Python's scripts unless they are on it |
-//! | entrypoint, arguments | the spec's; an entrypoint of the spec clears the base's arguments, since they were for another program |
+//! | entrypoint, arguments | the spec's; an entrypoint of the spec, also `[]`, clears the base's arguments, since they were for another program |
 //! | user, work directory, stop signal | the spec's, or else the base's |
 //! | ports, volumes, labels | both, the spec's over the base's |
-//! | health check | the base's, for there is none in a spec |
+//! | health check, shell, time to stop | the base's, for there are none in a spec |
 //! | history | the base's entries, those without a layer too, then ours |
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::digest::Digest;
 use crate::oci::Reference;
 use crate::oci::config::{History, ImageConfig, RunConfig};
+use crate::spec::model::Image;
 
 /// The image of somebody else that lies below ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,15 +57,15 @@ impl BaseImage {
         (1..=layers).map(entry).collect()
     }
 
-    /// `own` settings upon those of the base. `default_path` is what a runtime takes where an image says nothing.
-    pub(super) fn settings(&self, own: RunConfig, default_path: &str) -> RunConfig {
+    /// `own` settings, those of `spec`, upon those of the base. `default_path` is what a runtime takes where an image says nothing.
+    pub(super) fn settings(&self, own: RunConfig, spec: &Image, default_path: &str) -> RunConfig {
         let base = self.config.config.clone();
         // Docker writes an empty text for what is not set.
         let set = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let (entrypoint, cmd) = match (own.entrypoint.is_empty(), own.cmd.is_empty()) {
-            (false, _) => (own.entrypoint, own.cmd),
-            (true, false) => (base.entrypoint, own.cmd),
-            (true, true) => (base.entrypoint, base.cmd),
+        let (entrypoint, cmd) = match (&spec.entrypoint, &spec.cmd) {
+            (Some(_), _) => (own.entrypoint, own.cmd),
+            (None, Some(_)) => (base.entrypoint, own.cmd),
+            (None, None) => (base.entrypoint, base.cmd),
         };
         RunConfig {
             user: own.user.or(set(base.user)),
@@ -76,16 +78,22 @@ impl BaseImage {
             labels: base.labels.into_iter().chain(own.labels).collect(),
             stop_signal: own.stop_signal.or(set(base.stop_signal)),
             healthcheck: own.healthcheck.or(base.healthcheck),
+            shell: base.shell,
+            stop_timeout: base.stop_timeout,
         }
     }
 
     fn env(&self, base: Vec<String>, own: &[String], default_path: &str) -> Vec<String> {
-        let mut env: Vec<String> = Vec::new();
-        // An entry without a name is no variable to any runtime.
-        for entry in base.iter().filter(|entry| name_of(entry).is_some()).chain(own) {
-            match env.iter_mut().find(|known| name_of(known) == name_of(entry)) {
-                Some(known) => known.clone_from(entry),
-                None => env.push(entry.clone()),
+        let (mut env, mut places): (Vec<String>, BTreeMap<&str, usize>) = Default::default();
+        for entry in base.iter().chain(own) {
+            // An entry without a name is no variable to any runtime.
+            let Some(name) = name_of(entry) else { continue };
+            match places.entry(name) {
+                Entry::Occupied(place) => env[*place.get()].clone_from(entry),
+                Entry::Vacant(place) => {
+                    place.insert(env.len());
+                    env.push(entry.clone());
+                }
             }
         }
         let set_by_us = own.iter().any(|entry| name_of(entry) == Some("PATH"));
@@ -165,6 +173,8 @@ mod tests {
             working_dir: Some("/srv".to_owned()),
             labels: BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "1".to_owned())]),
             stop_signal: Some("SIGQUIT".to_owned()),
+            shell: texts(&["/bin/bash", "-c"]),
+            stop_timeout: Some(30),
             healthcheck: Some(Healthcheck { test: texts(&["CMD", "true"]), ..Healthcheck::default() }),
         }
     }
@@ -172,7 +182,7 @@ mod tests {
     #[test]
     fn what_the_spec_does_not_say_is_the_bases() {
         let expected = RunConfig { env: texts(&["PATH=/opt/bin:/bin", "B=1", "A=1"]), ..everything() };
-        assert_eq!(base(everything()).settings(RunConfig::default(), DEFAULT), expected);
+        assert_eq!(base(everything()).settings(RunConfig::default(), &Image::default(), DEFAULT), expected);
     }
 
     #[test]
@@ -187,7 +197,8 @@ mod tests {
             stop_signal: Some("SIGINT".to_owned()),
             ..RunConfig::default()
         };
-        let found = base(everything()).settings(own, DEFAULT);
+        let spec = Image { entrypoint: Some(own.entrypoint.clone()), ..Image::default() };
+        let found = base(everything()).settings(own, &spec, DEFAULT);
         assert_eq!(found.env, ["PATH=/opt/bin:/bin", "B=1", "A=2", "C=3"]);
         assert_eq!((found.entrypoint, found.cmd), (texts(&["python"]), Vec::new()));
         assert_eq!(found.exposed_ports.keys().collect::<Vec<_>>(), ["80/tcp", "8080/tcp"]);
@@ -200,8 +211,20 @@ mod tests {
     #[test]
     fn arguments_alone_are_for_the_bases_program() {
         let own = RunConfig { cmd: texts(&["check"]), ..RunConfig::default() };
-        let found = base(everything()).settings(own, DEFAULT);
+        let spec = Image { cmd: Some(own.cmd.clone()), ..Image::default() };
+        let found = base(everything()).settings(own, &spec, DEFAULT);
         assert_eq!((found.entrypoint, found.cmd), (texts(&["/entry"]), texts(&["check"])));
+    }
+
+    #[test]
+    fn what_is_empty_clears() {
+        let settings = |spec: &Image| {
+            let found = base(everything()).settings(RunConfig::default(), spec, DEFAULT);
+            (found.entrypoint, found.cmd)
+        };
+        let empty = || Some(Vec::new());
+        assert_eq!(settings(&Image { entrypoint: empty(), ..Image::default() }), (Vec::new(), Vec::new()));
+        assert_eq!(settings(&Image { cmd: empty(), ..Image::default() }), (texts(&["/entry"]), Vec::new()));
     }
 
     #[test]
@@ -218,7 +241,11 @@ mod tests {
                 scripts: Some("/venv/bin".to_owned()),
                 ..base(RunConfig { env: entries(path), ..RunConfig::default() })
             };
-            let found = image.settings(RunConfig { env: entries(own), ..RunConfig::default() }, DEFAULT);
+            let found = image.settings(
+                RunConfig { env: entries(own), ..RunConfig::default() },
+                &Image::default(),
+                DEFAULT,
+            );
             assert_eq!(found.env, [expected]);
         }
     }

@@ -37,8 +37,8 @@ fn settings() -> model::Image {
     model::Image {
         name: Some("registry.example:5000/team/trainer:1.0".to_owned()),
         platforms: vec![Platform::LinuxAmd64],
-        entrypoint: vec!["python".to_owned(), "-m".to_owned(), "trainer".to_owned()],
-        cmd: vec!["--epochs".to_owned(), "3 4".to_owned()],
+        entrypoint: Some(vec!["python".to_owned(), "-m".to_owned(), "trainer".to_owned()]),
+        cmd: Some(vec!["--epochs".to_owned(), "3 4".to_owned()]),
         env: map(&[("HF_HOME", "/models"), ("LANG", "C")]),
         workdir: Some("/app".to_owned()),
         user: Some("nonroot".to_owned()),

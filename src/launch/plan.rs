@@ -1,6 +1,6 @@
 //! From an image, the user's options and the host's facts to a launch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -116,7 +116,7 @@ pub fn plan(
     Ok(Launch {
         identity,
         network,
-        root: Root { layers: image.layers.to_vec(), upper, read_only: options.read_only },
+        root: Root { layers: uppermost(image.layers), upper, read_only: options.read_only },
         steps: steps(options, host, gpu.steps)?,
         process,
         limits: options.limits,
@@ -249,6 +249,14 @@ fn steps(options: &Options, host: &HostFacts, driver: Vec<Step>) -> Result<Vec<S
         steps.push(Step::Check { target: DRIVER.to_owned(), by });
     }
     Ok(steps)
+}
+
+/// Each layer once, where it is highest: nothing below can be seen of the same layer, and an overlay refuses to have one twice.
+fn uppermost(layers: &[PathBuf]) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let mut layers: Vec<_> = layers.iter().rev().filter(|layer| seen.insert(*layer)).cloned().collect();
+    layers.reverse();
+    layers
 }
 
 /// What the user mounts: memory that is in no volume, and all that comes after it. Nothing hides another, whatever the order

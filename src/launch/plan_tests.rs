@@ -74,6 +74,17 @@ fn json(launch: &Launch) -> String {
 }
 
 #[test]
+fn a_layer_that_is_there_twice_is_mounted_once() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| PathBuf::from(format!("/store/trees/{name}/root")));
+    let layers = [a.clone(), b.clone(), a.clone(), c.clone(), b.clone()];
+    let accounts = Accounts { passwd: PASSWD, group: GROUP };
+    let config = config();
+    let image = Image { config: &config, layers: &layers, accounts, has_owners: false };
+    let launch = plan(&image, &options(), &host(0), GpuPlan::default()).unwrap();
+    assert_eq!(launch.root.layers, [a, c, b]);
+}
+
+#[test]
 fn an_ordinary_user_with_everything() {
     let base = Path::new("/home/ann/project");
     let Ok(Mount::Bind(mounted)) = Mount::parse("type=bind,src=/data,dst=/data,readonly", base) else {

@@ -16,10 +16,10 @@ pub struct ImageConfig {
     pub os: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub config: RunConfig,
     pub rootfs: RootFs,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub history: Vec<History>,
 }
 
@@ -29,7 +29,7 @@ pub struct ImageConfig {
 pub struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_default")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "set")]
     pub exposed_ports: BTreeMap<String, Nothing>,
     /// `NAME=value`.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
@@ -38,7 +38,7 @@ pub struct RunConfig {
     pub entrypoint: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub cmd: Vec<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_default")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "set")]
     pub volumes: BTreeMap<String, Nothing>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
@@ -49,6 +49,12 @@ pub struct RunConfig {
     /// Docker's own: not in the specification, and written by its builders all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
+    /// Docker's own as well: what a command in the form of a shell's line runs in.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
+    pub shell: Vec<String>,
+    /// Docker's own: seconds from the stop signal to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<i64>,
 }
 
 /// How Docker finds out whether the program still works; times are nanoseconds.
@@ -103,10 +109,32 @@ impl ImageConfig {
     }
 }
 
+/// A set whose members, too, may be `null`.
+fn set<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Nothing>, D::Error> {
+    let read: BTreeMap<String, Option<Nothing>> = or_default(deserializer)?;
+    Ok(read.into_keys().map(|name| (name, Nothing {})).collect())
+}
+
 fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Default + Deserialize<'de>,
     D: serde::Deserializer<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_docker_writes_null_for_is_absent() {
+        let text = r#"{"architecture":"amd64","os":"linux","history":null,"rootfs":{"type":"layers","diff_ids":[]},"config":CONFIG}"#;
+        let config = |config: &str| ImageConfig::parse(text.replace("CONFIG", config).as_bytes()).unwrap();
+        assert_eq!(config("null"), config("{}"));
+        let nulls = r#"{"Env":null,"Volumes":{"/data":null},"ExposedPorts":{"80/tcp":{}},"Shell":null,"StopTimeout":null}"#;
+        let config = config(nulls).config;
+        assert_eq!(config.volumes.into_keys().collect::<Vec<_>>(), ["/data"]);
+        assert_eq!(config.exposed_ports.into_keys().collect::<Vec<_>>(), ["80/tcp"]);
+    }
 }

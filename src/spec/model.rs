@@ -26,8 +26,10 @@ pub struct Image {
     pub name: Option<String>,
     /// Sorted, at least one.
     pub platforms: Vec<Platform>,
-    pub entrypoint: Vec<String>,
-    pub cmd: Vec<String>,
+    /// None leaves the base's; empty clears it.
+    pub entrypoint: Option<Vec<String>>,
+    /// As the entrypoint.
+    pub cmd: Option<Vec<String>>,
     pub env: BTreeMap<String, String>,
     /// Absolute path of the image.
     pub workdir: Option<String>,

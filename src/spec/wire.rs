@@ -54,12 +54,10 @@ pub struct Image {
     /// Platforms to make the image for: `linux/amd64`, `linux/arm64`. Default: `linux/amd64`.
     #[schemars(length(min = 1))]
     pub platforms: Option<Vec<Platform>>,
-    /// Program and first arguments that always run: `["python", "-m", "trainer"]`.
-    #[serde(default)]
-    pub entrypoint: Vec<String>,
-    /// Default arguments, replaced by those given to `run`.
-    #[serde(default)]
-    pub cmd: Vec<String>,
+    /// Program and first arguments that always run: `["python", "-m", "trainer"]`. `[]` clears that of an image of a registry.
+    pub entrypoint: Option<Vec<String>>,
+    /// Default arguments, replaced by those given to `run`. `[]` clears those of an image of a registry.
+    pub cmd: Option<Vec<String>>,
     /// Environment of the program. `LD_PRELOAD` and `LD_LIBRARY_PATH` are refused.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

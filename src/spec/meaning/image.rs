@@ -27,7 +27,7 @@ pub(super) fn image(
     if let Some(user) = &image.user {
         check_user(user, base, &place.get("user"), found);
     }
-    if let Some(program) = image.entrypoint.first().filter(|program| program.is_empty()) {
+    if let Some(program) = image.entrypoint.iter().flatten().next().filter(|program| program.is_empty()) {
         let message = format!("the program in `entrypoint` is {}", quoted(program));
         found.push(Diagnostic::error(message, place.get("entrypoint").at(0).span()));
     }

@@ -130,7 +130,7 @@ fn settings() -> RunConfig {
         working_dir: Some("/srv".to_owned()),
         labels: BTreeMap::from([("of".to_owned(), "base".to_owned()), ("kept".to_owned(), "yes".to_owned())]),
         stop_signal: Some("SIGQUIT".to_owned()),
-        healthcheck: None,
+        ..RunConfig::default()
     }
 }
 
@@ -470,6 +470,12 @@ fn an_image_of_ours_is_a_base_where_it_was_built() {
     let _ = project.mlbuild(&["lock", "-f", "upon.toml", "--upgrade"]).ok();
     assert_eq!(project.read("upon.lock"), lock);
     assert_eq!(project.mlbuild(&["build", "-f", "upon.toml"]).ok().digest(), digest);
+
+    // What it has is put upon it once more, and stands there twice.
+    project.write("again.toml", with_demo(&own, &index, ""));
+    let built = project.mlbuild(&["build", "-f", "again.toml", "--json"]).ok().json();
+    let layers = built["images"][0]["layers"].as_array().unwrap();
+    assert_eq!((layers.len(), &layers[2]["diff_id"]), (4, &layers[3]["diff_id"]));
 }
 
 #[test]
