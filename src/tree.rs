@@ -160,6 +160,8 @@ pub type Tree = BTreeMap<TreePath, Node>;
 
 /// As many links on the way to a file as the kernel follows (`MAXSYMLINKS`).
 const LINKS_MAX: usize = 40;
+/// As many steps: the kernel has no such limit but by the length of names, and no one's paths come near.
+const STEPS_MAX: usize = 1024;
 
 /// What stands at a path that is gone through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,10 +173,10 @@ pub enum Step {
 }
 
 /// Where `path` leads below the root once `.`, `..` and the links that `at` knows are followed as the kernel would in that root;
-/// without a leading slash, empty for the root itself. None for too many links, or where `at` says that there is no way.
+/// without a leading slash, empty for the root itself. None for too many links or steps, or where `at` says that there is no way.
 pub fn follow(path: &str, mut at: impl FnMut(&str) -> Option<Step>) -> Option<String> {
     let parts = |path: &str| path.rsplit('/').map(str::to_owned).collect::<Vec<_>>();
-    let (mut rest, mut real, mut links) = (parts(path), String::new(), 0);
+    let (mut rest, mut real, mut links, mut steps) = (parts(path), String::new(), 0, 0);
     while let Some(part) = rest.pop() {
         let above = real.len();
         match part.as_str() {
@@ -188,6 +190,10 @@ pub fn follow(path: &str, mut at: impl FnMut(&str) -> Option<Step>) -> Option<St
                 real.push('/');
                 real.push_str(part);
             }
+        }
+        steps += 1;
+        if steps > STEPS_MAX {
+            return None;
         }
         if let Step::Link(target) = at(&real)? {
             links += 1;
@@ -272,5 +278,7 @@ mod tests {
         };
         assert_eq!(chain(LINKS_MAX).as_deref(), Some("40"));
         assert_eq!(chain(LINKS_MAX + 1), None);
+        let deep = |steps: usize| follow(&"a/".repeat(steps), |_| Some(Step::Other));
+        assert!(deep(STEPS_MAX).is_some() && deep(STEPS_MAX + 1).is_none());
     }
 }

@@ -44,16 +44,37 @@ impl FileFacts {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// About the bytes that it takes to hold.
+    pub fn weight(&self) -> usize {
+        let of_elf = self
+            .elf
+            .iter()
+            .flat_map(|elf| elf.needed.iter().chain(&elf.runpath).chain(&elf.soname).chain(&elf.interp));
+        let texts = of_elf.chain(&self.python).chain(&self.library_directories);
+        size_of::<Self>() + texts.map(|text| size_of::<String>() + text.len()).sum::<usize>()
+    }
 }
 
 impl Listing {
-    /// Notes an entry under its path. A hard link is what its target was when it was made.
+    /// Notes an entry under its path.
     pub fn add(&mut self, path: String, entry: Entry) {
         self.entries.insert(path, entry);
     }
 
-    pub fn add_hard_link(&mut self, path: String, target: &str) {
-        let entry = self.entries.get(target).cloned().unwrap_or(Entry::Other);
-        self.entries.insert(path, entry);
+    /// What a hard link to `target` is from now on: what that was when the link was made.
+    pub fn hard_link(&self, target: &str) -> Entry {
+        self.entries.get(target).cloned().unwrap_or(Entry::Other)
+    }
+}
+
+impl Entry {
+    /// About the bytes that it takes to hold, beside its path.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::File { facts: Some(facts), .. } => facts.weight(),
+            Self::Symlink { target } => target.len(),
+            Self::File { facts: None, .. } | Self::Directory { .. } | Self::Other => 0,
+        }
     }
 }

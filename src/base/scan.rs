@@ -13,6 +13,9 @@ const TEXT_MAX: u64 = 1 << 20;
 const VERSION_MAX: usize = 16;
 /// Minor versions of Python 3 that are looked for.
 const MINORS: RangeInclusive<u16> = 6..=99;
+/// Directories taken from one file of the linker's configuration, and the bytes of one: a path has no more.
+const DIRECTORIES_MAX: usize = 64;
+const PATH_MAX: usize = 4096;
 /// Versions noted of one file; more than one is a puzzle already.
 const VERSIONS_MAX: usize = 4;
 
@@ -102,7 +105,8 @@ impl Scan {
             }
             What::LinkerConf(text) => {
                 let text = String::from_utf8_lossy(&text);
-                let directories = text.lines().map(str::trim).filter(|line| line.starts_with('/'));
+                let is_path = |line: &&str| line.starts_with('/') && line.len() < PATH_MAX;
+                let directories = text.lines().map(str::trim).filter(is_path).take(DIRECTORIES_MAX);
                 facts.library_directories = directories.map(str::to_owned).collect();
             }
         }
@@ -211,5 +215,11 @@ mod tests {
         let conf = scan("etc/ld.so.conf.d/a.conf", b"# x\n /opt/lib \ninclude y\n").unwrap();
         assert_eq!(conf.library_directories, ["/opt/lib"]);
         assert_eq!(scan("etc/passwd", b"root"), None);
+        let many: String = (0..100).map(|at| format!("/lib{at}\n")).collect();
+        let conf = scan("etc/ld.so.conf", format!("/{}\n{many}", "x".repeat(PATH_MAX)).as_bytes()).unwrap();
+        assert_eq!(
+            (conf.library_directories.len(), &*conf.library_directories[0]),
+            (DIRECTORIES_MAX, "/lib0")
+        );
     }
 }

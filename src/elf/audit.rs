@@ -15,6 +15,9 @@ use super::search::{built_in, expanded, resolved};
 use crate::oci::Platform;
 use crate::tree::TreePath;
 
+/// Directories of one file's own that are looked in: the longest list of a wheel has some thirty.
+const RUNPATH_MAX: usize = 256;
+
 /// A library that files need and their search does not find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
@@ -95,7 +98,9 @@ impl<'a> Image<'a> {
                 named.entry(soname).or_default().insert(path);
             }
         }
-        let common = conf_dirs.iter().cloned().chain(built_in(platform)).collect();
+        let mut seen = BTreeSet::new();
+        let common = conf_dirs.iter().cloned().chain(built_in(platform));
+        let common = common.filter(|directory| seen.insert(directory.clone())).collect();
         Self { loadable, named, links, common, platform }
     }
 
@@ -105,7 +110,8 @@ impl<'a> Image<'a> {
             let found = library.starts_with('/') && self.loads(library, facts.class64);
             return (!found).then_some(Verdict::Absent);
         }
-        let own = facts.runpath.iter().filter_map(|dir| expanded(dir, path, self.platform));
+        let own = facts.runpath.iter().take(RUNPATH_MAX);
+        let own = own.filter_map(|dir| expanded(dir, path, self.platform));
         if own
             .chain(self.common.iter().cloned())
             .any(|dir| self.loads(&format!("{dir}/{library}"), facts.class64))

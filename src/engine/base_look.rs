@@ -6,7 +6,7 @@
 //!
 //! What one layer holds is remembered under its digest, so that a base of which one layer is new costs that layer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ use crate::python::Request;
 use crate::registry::Content as _;
 use crate::spec::model::PythonProvider;
 use crate::unpack::{self, Context, Limits, Packed};
+
+/// Directories of the linker's configuration that an audit looks in, beside its own.
+const LIBRARY_DIRECTORIES_MAX: usize = 256;
 
 /// What the audit of an image needs to know of its base.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -190,7 +193,10 @@ fn libraries(root: &Root) -> BaseLibraries {
         Some((path.to_owned(), ElfFacts { needed: Vec::new(), ..elf }))
     });
     let directories = root.files().flat_map(|(_, facts)| &facts.library_directories);
-    let directories = directories.filter_map(|directory| root.real(directory)).collect();
+    let mut seen = BTreeSet::new();
+    let directories = directories.filter_map(|directory| root.real(directory));
+    let directories = directories.filter(|directory| seen.insert(directory.clone()));
+    let directories = directories.take(LIBRARY_DIRECTORIES_MAX).collect();
     let links = root.links().map(|(path, target)| (path.to_owned(), target.to_owned()));
     BaseLibraries { elf: elf.collect(), links: links.collect(), directories }
 }

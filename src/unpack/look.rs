@@ -12,6 +12,10 @@ const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 /// What union file systems of old kept beside them.
 const WHITEOUT_META: &str = ".wh..wh.";
+/// Bytes of what one layer's files and links say of themselves; those of a large distribution have a tenth of it.
+const SAID_MAX: u64 = 16 << 20;
+/// Bytes of a link's target on Linux, where longer ones cannot be made.
+const TARGET_MAX: usize = 4095;
 /// Bytes read at once.
 const CHUNK: usize = 256 * 1024;
 
@@ -19,7 +23,7 @@ const CHUNK: usize = 256 * 1024;
 pub fn look(packed: Packed<'_>, limits: Limits, context: Context<'_>) -> Result<Listing, UnpackError> {
     verified(packed, limits, context, |reader| {
         let mut listing = Listing::default();
-        let (mut entries, mut names) = (0, 0);
+        let (mut entries, mut names, mut said) = (0, 0, 0);
         let mut buffer = vec![0; CHUNK];
         while let Some(entry) = reader.next()? {
             (context.go_on)()?;
@@ -36,7 +40,13 @@ pub fn look(packed: Packed<'_>, limits: Limits, context: Context<'_>) -> Result<
             }
             let refuse = |rule| UnpackError::Entry { name: shown(&entry.name), rule };
             if let Some(path) = path(&entry.name).map_err(refuse)? {
-                note(&mut listing, path, &entry, reader, &mut buffer)?;
+                said += note(&mut listing, path, &entry, reader, &mut buffer)? as u64;
+            }
+            if said > SAID_MAX {
+                return Err(UnpackError::Limit {
+                    what: "bytes in what its programs, libraries and links say",
+                    limit: SAID_MAX,
+                });
             }
         }
         Ok(listing)
@@ -49,25 +59,26 @@ fn path(name: &[u8]) -> Result<Option<String>, &'static str> {
     Ok(String::from_utf8(path).ok().filter(|path| !path.is_empty()))
 }
 
+/// Gives the bytes that it takes to remember.
 fn note(
     listing: &mut Listing,
     path: String,
     entry: &TarEntry,
     content: &mut impl Read,
     buffer: &mut [u8],
-) -> Result<(), UnpackError> {
+) -> Result<usize, UnpackError> {
     let (directory, name) = path.rsplit_once('/').unwrap_or(("", &path));
     if name == OPAQUE {
         listing.opaque.insert(directory.to_owned());
-        return Ok(());
+        return Ok(0);
     }
     if path.split('/').any(|part| part.starts_with(WHITEOUT_META)) {
-        return Ok(());
+        return Ok(0);
     }
     if let Some(hidden) = name.strip_prefix(WHITEOUT) {
         let separator = if directory.is_empty() { "" } else { "/" };
         listing.whiteouts.insert(format!("{directory}{separator}{hidden}"));
-        return Ok(());
+        return Ok(0);
     }
     let Attributes { mode, uid, gid, .. } = entry.attributes;
     let noted = match entry.kind {
@@ -82,6 +93,9 @@ fn note(
             }
             Entry::File { executable: mode & 0o111 != 0, facts: scan.finish().map(Box::new) }
         }
+        Kind::Symlink if entry.target.len() > TARGET_MAX => {
+            return Err(UnpackError::Entry { name: path, rule: "is a link of more than 4095 bytes" });
+        }
         Kind::Symlink => match std::str::from_utf8(&entry.target) {
             Ok(target) => Entry::Symlink { target: target.to_owned() },
             Err(_) => Entry::Other,
@@ -90,15 +104,15 @@ fn note(
             let target = self::path(&entry.target)
                 .map_err(|rule| UnpackError::Entry { name: path.clone(), rule })?
                 .unwrap_or_default();
-            listing.add_hard_link(path, &target);
-            return Ok(());
+            listing.hard_link(&target)
         }
         Kind::Fifo => Entry::Other,
         // The tree of a run has none either.
-        Kind::Device => return Ok(()),
+        Kind::Device => return Ok(0),
     };
+    let weight = noted.weight();
     listing.add(path, noted);
-    Ok(())
+    Ok(weight)
 }
 
 #[cfg(test)]
@@ -131,7 +145,31 @@ mod tests {
         let diff_id = DiffId(Digest::of(tar));
         let size = packed.len() as u64;
         let packed = Packed { blob: Box::new(packed), codec, digest: Digest::of(packed), size, diff_id };
-        look(packed, Limits { entries: 10, ..Limits::default() }, context)
+        look(packed, Limits { entries: 100, ..Limits::default() }, context)
+    }
+
+    #[test]
+    fn what_a_layer_says_is_bounded() {
+        let text = |len: usize| "a".repeat(len);
+        let refused = |tar: &[u8]| looked(tar, tar, Codec::None).unwrap_err().to_string();
+        let link = |len: usize| {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            builder.append_link(&mut header, "link", text(len)).unwrap();
+            builder.into_inner().unwrap()
+        };
+        assert!(looked(&link(TARGET_MAX), &link(TARGET_MAX), Codec::None).is_ok());
+        assert!(refused(&link(TARGET_MAX + 1)).contains("more than 4095 bytes"));
+        // A text of 250 KB that is there under ever more names.
+        let conf = format!("/{}\n", text(3900)).repeat(64);
+        let names: Vec<_> = (0..70).map(|at| format!("n{at}")).collect();
+        let mut entries = vec![("etc/ld.so.conf", b'0', 0o644, &*conf)];
+        entries.extend(names.iter().map(|name| (&**name, b'1', 0o644, "etc/ld.so.conf")));
+        let of = |count: usize| tar(&entries[..count]);
+        assert!(looked(&of(60), &of(60), Codec::None).is_ok());
+        assert!(refused(&of(71)).contains("programs, libraries and links"), "{}", refused(&of(71)));
     }
 
     #[test]
@@ -178,7 +216,7 @@ mod tests {
         ));
         let escape = tar(&[("../a", b'0', 0o644, "x")]);
         assert!(matches!(looked(&escape, &escape, Codec::None), Err(UnpackError::Entry { .. })));
-        let many = tar(&[("a", b'0', 0o644, ""); 11]);
+        let many = tar(&[("a", b'0', 0o644, ""); 101]);
         assert!(matches!(looked(&many, &many, Codec::None), Err(UnpackError::Limit { .. })));
         assert!(looked(&good, &good[..700], Codec::None).is_err());
     }

@@ -695,7 +695,7 @@ fn what_this_machine_knows_of_a_bases_layers_changes_no_image() {
     let digest = project.mlbuild(&["build"]).ok().digest();
     // As if these layers had been made here, below other ones.
     let lock = mlbuild::lock::read(&project.read("mlbuild.lock")).unwrap();
-    let store = Store::open(&project.store()).unwrap();
+    let store = Store::open(project.store()).unwrap();
     for layer in &lock.bases[0].layers {
         let key = store.layer_key(&layer.digest).unwrap().unwrap();
         let mut record = store.layer(&key).unwrap().unwrap();
