@@ -104,8 +104,10 @@ impl Place {
         let host = reference.registry().ok_or_else(|| {
             usage("names no registry: put its host before the name, as in registry.example/team/app:1.0")
         })?;
-        let host = host.parse().map_err(|error| usage(&format!("names no usable registry: {error}")))?;
-        Ok(Self { host, repository: reference.repository().to_owned() })
+        let host: Host =
+            host.parse().map_err(|error| usage(&format!("names no usable registry: {error}")))?;
+        let repository = host.repository(reference.repository()).into_owned();
+        Ok(Self { host, repository })
     }
 
     /// As the store keeps it: `registry.example/team/base`.

@@ -1,10 +1,13 @@
 //! Which registry: a host and a port.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use url::Url;
+
+use super::hub;
 
 /// Host and port, lower case, as in references: `registry.example`, `127.0.0.1:5000`, `[::1]:5000`. Port 443 is left out; a
 /// registry on port 80 is written `:80`, so there is one spelling of each.
@@ -36,6 +39,21 @@ impl Host {
         name == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
+    /// What an authentication file and credential helpers call it.
+    pub(super) fn login(&self) -> &str {
+        hub::login(&self.0)
+    }
+
+    /// Its repository that a reference with this path means.
+    pub fn repository<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        hub::repository(&self.0, path)
+    }
+
+    /// Whether it has its token server at `realm`, though that is another host.
+    pub(super) fn has_token_server(&self, realm: &Self) -> bool {
+        hub::is_token_server(&self.0, &realm.0)
+    }
+
     /// The host of a URL, whose default port is that of its scheme.
     pub fn of(url: &Url) -> Option<Self> {
         let port = url.port_or_known_default()?;
@@ -46,13 +64,13 @@ impl Host {
     pub fn url(&self, plain: bool) -> Url {
         let scheme = if plain { "http" } else { "https" };
         // Written out: the default port of the other scheme is not that of this one.
-        let text = format!("{scheme}://{}:{}/", self.name(), self.port());
+        let text = format!("{scheme}://{}:{}/", hub::endpoint(self.name()), self.port());
         Url::parse(&text).expect("a host that was parsed")
     }
 
     fn join(name: &str, port: u16) -> Self {
         let name = name.to_ascii_lowercase();
-        Self(if port == 443 { name } else { format!("{name}:{port}") })
+        Self(if port == 443 { hub::canonical(&name).to_owned() } else { format!("{name}:{port}") })
     }
 
     fn split(&self) -> (&str, u16) {
@@ -128,6 +146,23 @@ mod tests {
             assert_eq!(Host::of(&host.url(false)), Some(host.clone()));
             assert_eq!(Host::of(&host.url(true)), Some(host));
         }
+    }
+
+    #[test]
+    fn docker_hub_has_one_name_here() {
+        for text in ["docker.io", "Index.Docker.io", "registry-1.docker.io:443"] {
+            let host: Host = text.parse().unwrap();
+            assert_eq!(host.as_str(), "docker.io", "{text}");
+            assert_eq!(host.url(false).as_str(), "https://registry-1.docker.io/");
+            assert_eq!(Host::of(&host.url(false)), Some(host.clone()));
+            assert_eq!(host.login(), "https://index.docker.io/v1/");
+            assert_eq!((&*host.repository("python"), &*host.repository("a/b")), ("library/python", "a/b"));
+            let is_its = |realm: &str| host.has_token_server(&realm.parse().unwrap());
+            assert!(is_its("auth.docker.io") && !is_its("auth.docker.io:444") && !is_its("auth.example"));
+        }
+        let host: Host = "registry.example".parse().unwrap();
+        assert_eq!((host.login(), &*host.repository("python")), ("registry.example", "python"));
+        assert!(!host.has_token_server(&"auth.docker.io".parse().unwrap()));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod configuration;
 mod credential;
 mod error;
 mod host;
+mod hub;
 pub mod keychain;
 mod listing;
 mod manifest;

@@ -243,7 +243,7 @@ fn bearer(door: &Door<'_>, challenge: &Challenge, secret: bool) -> Result<Scheme
         return Err(no(&shown, None, "it has a user in its URL"));
     }
     let own = host == *door.host;
-    let named = door.settings.realms.contains(&host);
+    let named = door.settings.realms.contains(&host) || door.host.has_token_server(&host);
     let rule = match realm.scheme() {
         "https" if own || named || !secret => None,
         "http" if own && door.plain => None,

@@ -110,7 +110,7 @@ impl AuthFile {
         let auths = auths.as_object_mut().expect("checked above");
         let at = auths.keys().position(|key| key::host(key).as_ref() == Some(host)).unwrap_or(auths.len());
         auths.retain(|key, _| key::host(key).as_ref() != Some(host));
-        auths.shift_insert(at, host.as_str().to_owned(), credential.map_or_else(|| Map::new().into(), entry));
+        auths.shift_insert(at, host.login().to_owned(), credential.map_or_else(|| Map::new().into(), entry));
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl AuthFile {
 
 /// The value for a registry: of several keys that mean it, the one spelled as we do, or else the first.
 fn find<'a>(table: &'a Map<String, Value>, host: &Host) -> Option<(&'a str, &'a Value)> {
-    let exact = table.get_key_value(host.as_str());
+    let exact = table.get_key_value(host.login());
     let found = exact.or_else(|| table.iter().find(|(key, _)| key::host(key).as_ref() == Some(host)));
     found.map(|(key, value)| (key.as_str(), value))
 }

@@ -73,7 +73,7 @@ impl Helper {
 
     /// What the helper has for the registry.
     pub(super) fn get(&self, host: &Host, runs: &Runs) -> Result<Option<Credential>, String> {
-        let answer = self.run("get", host.as_str(), runs)?;
+        let answer = self.run("get", host.login(), runs)?;
         if !answer.success {
             return if answer.knows_none() { Ok(None) } else { Err(answer.reason(&[])) };
         }
@@ -103,7 +103,7 @@ impl Helper {
             Credential::Bearer(_) => return Err("helpers keep no bearer tokens".to_owned()),
         };
         let input = serde_json::json!({
-            "ServerURL": host.as_str(),
+            "ServerURL": host.login(),
             "Username": user,
             "Secret": secret.expose(),
         });
@@ -116,8 +116,8 @@ impl Helper {
         let listed = self.list(runs).unwrap_or_default();
         let mut names: Vec<String> =
             listed.into_iter().filter(|name| key::host(name).as_ref() == Some(host)).collect();
-        if !names.iter().any(|name| name == host.as_str()) && self.get(host, runs)?.is_some() {
-            names.push(host.as_str().to_owned());
+        if !names.iter().any(|name| name == host.login()) && self.get(host, runs)?.is_some() {
+            names.push(host.login().to_owned());
         }
         for name in &names {
             let answer = self.run("erase", name, runs)?;

@@ -8,7 +8,7 @@
 //! | `http://registry.example` | port 80 of it: a scheme has its port |
 //! | `registry.example/team` | one namespace of it (containers-auth.json(5)): no registry, and not used |
 //!
-//! Nothing else is derived: no suffix, no wildcard, no other name that a public registry goes by.
+//! Nothing else is derived: no suffix, no wildcard, no other name but those of Docker Hub (`registry::hub`).
 
 use crate::registry::Host;
 
@@ -40,6 +40,7 @@ mod tests {
             ("Registry.Example:443", Some("registry.example")),
             ("registry.example/", Some("registry.example")),
             ("registry.example:5000/v1/", Some("registry.example:5000")),
+            ("https://index.docker.io/v1/", Some("docker.io")),
             ("registry.example/v2", Some("registry.example")),
             ("https://registry.example", Some("registry.example")),
             ("https://registry.example:5000/v1/", Some("registry.example:5000")),
