@@ -61,6 +61,21 @@ impl BaseError {
             Self::Platform { .. } | Self::ConfigPlatform { .. } => {
                 "leave the platform out of `platforms` in [image], or name another base"
             }
+            Self::Absent => {
+                "`mlbuild inspect --remote` shows whether the registry has it; if it was deleted, name another and `mlbuild lock`"
+            }
+            Self::Empty => "leave `oci` out of [base] and say `scratch = true`",
+            Self::TooMany { .. } => "squash its layers, or name the image that it was built upon",
+            Self::LayerType { .. } => {
+                "name an image whose layers are tar, tar+gzip or tar+zstd in its own registry"
+            }
+            Self::NotAnImage(_) => "it may be a chart or another artifact: name an image",
+            Self::LayerTwice { .. } | Self::Layers { .. } => {
+                "no runtime agrees on such an image: build or push it anew with the tool that made it"
+            }
+            Self::OtherLayer { .. } => {
+                "`mlbuild verify` of the project that made the layer tells who is right"
+            }
             Self::Musl { .. } => {
                 "use a base with glibc, such as a Debian or Ubuntu one, or `debian = \"bookworm\"`"
             }

@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 
 use super::BaseError;
 use crate::digest::Digest;
-use crate::lock::model::{BaseLayer, BaseLock};
+use crate::lock::model::{BaseLayer, BaseLock, MAX_BASE_LAYERS};
 use crate::oci::descriptor::MAX_SIZE;
 use crate::oci::{Descriptor, ImageConfig, ImageIndex, ImageManifest, MediaType, Platform};
-
-/// The most layers of a base: an image upon it has some of its own, and some runtimes stop at 125.
-pub const MAX_LAYERS: usize = 90;
 
 /// The entry of an index that is the image for `platform`. Of several the first counts, as it does for other tools;
 /// attestations and images of another variant are for another platform.
@@ -68,7 +65,9 @@ pub fn lock(
     }
     match layers.len() {
         0 => return Err(BaseError::Empty),
-        layers if layers > MAX_LAYERS => return Err(BaseError::TooMany { layers, max: MAX_LAYERS }),
+        layers if layers > MAX_BASE_LAYERS => {
+            return Err(BaseError::TooMany { layers, max: MAX_BASE_LAYERS });
+        }
         _ => {}
     }
     let mut seen = BTreeMap::new();

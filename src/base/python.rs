@@ -13,6 +13,7 @@ use crate::lock::model::PythonLock;
 use crate::oci::Platform;
 use crate::python::Request;
 use crate::spec::model::PythonProvider;
+use crate::tree::TreePath;
 
 /// Names that are told where the wanted one is not there.
 const TOLD_MAX: usize = 8;
@@ -26,9 +27,9 @@ pub fn find(
     platform: Platform,
 ) -> Result<PythonLock, BaseError> {
     let mut told = Vec::new();
-    for directory in path {
-        for name in names(root, directory, request) {
-            let executable = format!("{}/{name}", directory.trim_end_matches('/'));
+    for directory in path.iter().filter_map(|directory| plain(directory)) {
+        for name in names(root, &directory, request) {
+            let executable = format!("{directory}/{name}");
             let Some((real, facts)) = program(root, &executable) else { continue };
             let Some(minor) = python_minor(real.rsplit('/').next().unwrap_or_default()) else { continue };
             if facts.elf.as_ref().is_none_or(|elf| elf.machine != elf::machine(platform)) {
@@ -53,8 +54,24 @@ pub fn find(
             return place(root, &executable, &real, &version).map_err(unfit);
         }
     }
-    let found = if told.is_empty() { "no Python on its search path".to_owned() } else { told.join(", ") };
+    let found = match told.is_empty() {
+        true if path.is_empty() => "no Python, for it has no search path".to_owned(),
+        true => {
+            let plain: Vec<_> = path.iter().filter_map(|directory| plain(directory)).take(TOLD_MAX).collect();
+            format!("no Python on its search path ({})", plain.join(":"))
+        }
+        false => told.join(", "),
+    };
     Err(BaseError::Python { platform, wanted: format!("Python {request}"), found })
+}
+
+/// A directory of a search path as a lock writes it, empty for the root. What leads up again means something else once a link is in
+/// it, and nobody's base has it.
+fn plain(directory: &str) -> Option<String> {
+    let parts = directory.split('/').filter(|part| !matches!(*part, "" | "."));
+    let path = parts.fold(String::new(), |path, part| path + "/" + part);
+    let is_path = path.is_empty() || TreePath::from_absolute(&path).is_ok();
+    (is_path && !path.contains(char::is_control)).then_some(path)
 }
 
 /// The names to try in a directory: the wanted version's first, then those of whatever version.

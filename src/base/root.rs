@@ -6,7 +6,7 @@ use super::{BaseError, Entry, FileFacts, Listing};
 use crate::elf;
 use crate::lock::model::{BaseDirectory, BasePaths, MAX_PATHS};
 use crate::oci::Platform;
-use crate::tree::{Step, follow};
+use crate::tree::{Step, TreePath, follow};
 
 /// The most bytes of paths and targets that a lock holds.
 const PATHS_BYTES: usize = 64 << 10;
@@ -144,12 +144,15 @@ impl Root {
 
     /// The same, however much it is.
     pub fn all_paths(&self) -> BasePaths {
+        // Names that no lock may have: nothing of ours goes there either.
+        let is_path = |path: &str| TreePath::new(path).is_ok();
         let leads_on = |path: &str| {
             self.real(path).is_some_and(|real| self.is_directory(&real) || !self.entries.contains_key(&real))
         };
-        let links = self.links().filter(|(path, _)| leads_on(path));
+        let links =
+            self.links().filter(|(path, target)| is_path(path) && !target.is_empty() && leads_on(path));
         let directory = |(path, entry): (&String, &Entry)| match entry {
-            Entry::Directory { mode, owner } if (*mode, *owner) != (0o755, (0, 0)) => {
+            Entry::Directory { mode, owner } if (*mode, *owner) != (0o755, (0, 0)) && is_path(path) => {
                 Some(BaseDirectory { path: path.clone(), mode: *mode, owner: *owner })
             }
             _ => None,

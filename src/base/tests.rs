@@ -240,6 +240,38 @@ fn packages_go_where_the_interpreter_looks() {
 }
 
 #[test]
+fn a_search_path_is_written_in_the_one_way_there_is() {
+    let of = |path: &[&str]| {
+        let path: Vec<_> = path.iter().map(|&directory| directory.to_owned()).collect();
+        python::find(&root(&[&docker()]), &path, "3.12".parse().unwrap(), LinuxAmd64)
+            .map(|found| found.executable)
+            .map_err(|error| error.to_string())
+    };
+    for path in ["/usr//local/./bin/", "//usr/local/bin", "/usr/local/bin"] {
+        assert_eq!(of(&["/nowhere", path]).unwrap(), "/usr/local/bin/python3.12", "{path}");
+    }
+    for path in ["/usr/bin/../local/bin", "/usr/local\u{1b}/bin"] {
+        assert!(of(&[path, "/a"]).unwrap_err().contains("no Python on its search path (/a)"));
+    }
+    assert!(of(&[]).unwrap_err().contains("no search path"));
+}
+
+#[test]
+fn names_that_no_lock_may_have_are_left_out() {
+    let long = "a/".repeat(2100) + "b";
+    let directory = || Entry::Directory { mode: 0o700, owner: (0, 0) };
+    let root = root(&[&[
+        (&*long, directory()),
+        ("x/.wh.y/z", link("/srv")),
+        ("fine", directory()),
+        ("empty", link("")),
+    ]]);
+    let paths = root.paths().unwrap();
+    assert_eq!(paths.links, []);
+    assert_eq!(paths.directories.iter().map(|directory| &*directory.path).collect::<Vec<_>>(), ["fine"]);
+}
+
+#[test]
 fn what_cannot_be_used_is_told() {
     let (docker, debian) = (docker(), debian());
     for (layers, wanted, said) in [

@@ -19,6 +19,9 @@ use crate::registry::{Manifest, ManifestName, Mirrored};
 use crate::spec::model::Base;
 use crate::store::{LayerFacts, StoreError};
 
+/// Their bytes.
+type ManifestAndConfig = (Vec<u8>, Vec<u8>);
+
 /// Where the base of a lock is.
 pub(super) struct BaseName {
     pub reference: Reference,
@@ -150,9 +153,9 @@ impl Engine {
         &self,
         name: &BaseName,
         base: &BaseLock,
-    ) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
-        if let (Some(manifest), Some(config)) = (self.stored(&base.manifest)?, self.stored(&base.config)?) {
-            return Ok((manifest, config));
+    ) -> Result<ManifestAndConfig, EngineError> {
+        if let Some(stored) = self.stored_documents(base)? {
+            return Ok(stored);
         }
         let repository = self.registries()?.reading(&name.place)?;
         let (manifest, config) = self.wait(async {
@@ -168,6 +171,11 @@ impl Engine {
             }
         }
         Ok((manifest, config))
+    }
+
+    /// Manifest and config, if the store has both.
+    pub(super) fn stored_documents(&self, base: &BaseLock) -> Result<Option<ManifestAndConfig>, EngineError> {
+        Ok(self.stored(&base.manifest)?.zip(self.stored(&base.config)?))
     }
 
     /// A document of the store; a damaged one counts as absent.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::base::BaseName;
 use super::stored_layer::StoredLayer;
-use super::{Engine, EngineError, Event, Phase, Project};
+use super::{Engine, EngineError, Event, Phase, Project, Upgrade};
 use crate::base::{BaseError, LOOK, Listing, Root, python};
 use crate::digest::Digest;
 use crate::elf::ElfFacts;
@@ -25,6 +25,10 @@ use crate::python::Request;
 use crate::registry::Content as _;
 use crate::spec::model::PythonProvider;
 use crate::unpack::{self, Context, Limits, Packed};
+
+/// By digest of the layer.
+type Listings = BTreeMap<Digest, Listing>;
+type Unknown<'a> = BTreeMap<Digest, &'a BaseLayer>;
 
 /// Directories of the linker's configuration that an audit looks in, beside its own.
 const LIBRARY_DIRECTORIES_MAX: usize = 256;
@@ -46,6 +50,7 @@ impl Engine {
         project: &Project,
         inputs: &Inputs,
         old: Option<&Lock>,
+        upgrade: &Upgrade,
         mut bases: Vec<BaseLock>,
     ) -> Result<(Vec<BaseLock>, Option<PythonLock>), EngineError> {
         let Some(name) = BaseName::of(inputs)? else { return Ok((bases, None)) };
@@ -56,6 +61,7 @@ impl Engine {
                 && (&old.inputs.python, old.inputs.python_provider)
                     == (&inputs.python, inputs.python_provider)
         };
+        let old = old.filter(|_| *upgrade != Upgrade::All);
         let mut interpreter = old.filter(same).and_then(|old| old.python.clone()).filter(|_| of_base);
         let needs_paths = project.puts_files();
         let mut first: Option<(PythonLock, String)> = None;
@@ -91,7 +97,7 @@ impl Engine {
         Ok((bases, interpreter))
     }
 
-    fn find_python(
+    pub(super) fn find_python(
         &self,
         project: &Project,
         name: &BaseName,
@@ -125,16 +131,8 @@ impl Engine {
     }
 
     /// All layers of the base, brought where they have not been looked at before.
-    fn look(&self, name: &BaseName, base: &BaseLock) -> Result<Root, EngineError> {
-        let mut listings: BTreeMap<Digest, Listing> = BTreeMap::new();
-        let mut unknown: BTreeMap<Digest, &BaseLayer> = BTreeMap::new();
-        for layer in &base.layers {
-            let memo = self.store.memo_get(&listing_key(layer))?;
-            match memo.and_then(|memo| serde_json::from_slice(&memo).ok()) {
-                Some(listing) => drop(listings.insert(layer.digest, listing)),
-                None => drop(unknown.insert(layer.digest, layer)),
-            }
-        }
+    pub(super) fn look(&self, name: &BaseName, base: &BaseLock) -> Result<Root, EngineError> {
+        let (mut listings, unknown) = self.listings(base)?;
         if !unknown.is_empty() {
             self.reporter.event(Event::Phase(Phase::LookAtBase));
             for layer in unknown.values() {
@@ -154,6 +152,26 @@ impl Engine {
         let libraries = serde_json::to_vec(&libraries(&root)).expect("texts and numbers");
         self.store.memo_put(&libraries_key(&layers), &libraries)?;
         Ok(root)
+    }
+
+    /// The base's file system, if all its layers were looked at here before.
+    pub(super) fn known_root(&self, base: &BaseLock) -> Result<Option<Root>, EngineError> {
+        let (listings, unknown) = self.listings(base)?;
+        let root = || Root::of(base.layers.iter().map(|layer| &listings[&layer.digest]));
+        Ok(unknown.is_empty().then(root))
+    }
+
+    /// What is known of the base's layers, and those of which nothing is.
+    fn listings<'a>(&self, base: &'a BaseLock) -> Result<(Listings, Unknown<'a>), EngineError> {
+        let (mut listings, mut unknown) = (Listings::new(), Unknown::new());
+        for layer in &base.layers {
+            let memo = self.store.memo_get(&listing_key(layer))?;
+            match memo.and_then(|memo| serde_json::from_slice(&memo).ok()) {
+                Some(listing) => drop(listings.insert(layer.digest, listing)),
+                None => drop(unknown.insert(layer.digest, layer)),
+            }
+        }
+        Ok((listings, unknown))
     }
 
     fn look_at_layer(&self, layer: &BaseLayer) -> Result<Listing, EngineError> {

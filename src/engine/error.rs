@@ -43,6 +43,8 @@ pub enum EngineError {
     Inputs(#[source] crate::resolve::InputError),
     #[error("cannot read the lock {path}", path = path.display())]
     Lock { path: PathBuf, source: crate::lock::LockError },
+    #[error("what was found does not make a lock, and none is written")]
+    NotALock(#[source] crate::lock::LockError),
     #[error("{path} does not satisfy the spec", path = path.display())]
     OutOfDate { path: PathBuf, drift: Vec<Drift> },
     #[error("there is no lock {path}", path = path.display())]
@@ -159,6 +161,7 @@ impl EngineError {
             | Self::Inputs(_)
             | Self::NoPlatform(_)
             | Self::Lock { .. }
+            | Self::NotALock(_)
             | Self::Collision(_)
             | Self::Context(_)
             | Self::Plan(_)

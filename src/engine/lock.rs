@@ -76,7 +76,7 @@ impl Engine {
         let old = previous.as_ref().map(|(lock, _)| lock);
         let upgrade = &request.upgrade;
         let bases = self.lock_image(project, &inputs, old, request)?;
-        let (bases, of_base) = self.look_at_bases(project, &inputs, old, bases)?;
+        let (bases, of_base) = self.look_at_bases(project, &inputs, old, upgrade, bases)?;
         let guess = guess(project, &inputs).or_else(|| of_base.clone());
         // The Debian base and the Python packages come from different servers, and a guess of the base's Python is nearly
         // always right: so both are resolved at once.
@@ -105,6 +105,8 @@ impl Engine {
         }
         self.warn_of_unused(&lock);
         let text = lock::write(&lock);
+        // Nobody gets a lock that no build would read.
+        lock::read(&text).map_err(EngineError::NotALock)?;
         Ok(Locked {
             diff: old.map(|old| lock::diff(old, &lock)),
             changed: previous.as_ref().is_none_or(|(_, old)| *old != text),

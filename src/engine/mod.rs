@@ -28,6 +28,7 @@ mod lower;
 mod origin;
 mod project;
 mod prove;
+mod prove_base;
 mod pull;
 mod push;
 mod registries;

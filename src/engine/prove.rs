@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::prove_base::Bring;
 use super::seal::{self, Breach, Witness};
 use super::work::Work;
 use super::{Engine, EngineError, Project};
@@ -124,6 +125,8 @@ impl Engine {
         lock: &Lock,
         request: &VerifyRequest,
     ) -> Result<Verified, EngineError> {
+        let bring = if request.sample.is_none() { Bring::All } else { Bring::Documents };
+        self.check_bases(project, lock, bring)?;
         let works = self.unknown_works(project, lock)?;
         let mut seen = BTreeSet::new();
         let all =

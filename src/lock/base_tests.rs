@@ -157,8 +157,8 @@ fn broken_rules_are_named() {
             "has other layers of the same content, or other content of the same layer",
         ),
         (
-            |l| l.bases[0].layers = (0..126).map(|at| layer(&at.to_string(), MediaType::LayerTar)).collect(),
-            "has 126 layers, more than 125",
+            |l| l.bases[0].layers = (0..91).map(|at| layer(&at.to_string(), MediaType::LayerTar)).collect(),
+            "has 91 layers, more than 90",
         ),
         (
             |l| l.bases[0].paths.as_mut().unwrap().links[0].0 = "a/../b".into(),

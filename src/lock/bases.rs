@@ -5,13 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{BaseDirectory, BaseLock, BasePaths, Lock, MAX_PATHS, OCI};
+use super::model::{BaseDirectory, BaseLock, BasePaths, Lock, MAX_BASE_LAYERS, MAX_PATHS, OCI};
 use super::rules::Check;
 use crate::oci::{MAX_DOCUMENT, MediaType, Reference};
 use crate::tree::{PATH_MAX, TreePath};
-
-/// The most layers of a base. Nobody's runtime takes more, and an image upon it has some of its own.
-const MAX_LAYERS: usize = 125;
 
 /// The reference behind `oci:`, which names its registry and is written in the one way there is.
 pub(super) fn reference(base: &str) -> Option<Reference> {
@@ -65,9 +62,9 @@ impl Check<'_> {
     fn layers(&mut self, base: &BaseLock, item: impl Fn() -> String + Copy) {
         self.require(!base.layers.is_empty(), item, "has no layer");
         self.require(
-            base.layers.len() <= MAX_LAYERS,
+            base.layers.len() <= MAX_BASE_LAYERS,
             item,
-            format!("has {} layers, more than {MAX_LAYERS}", base.layers.len()),
+            format!("has {} layers, more than {MAX_BASE_LAYERS}", base.layers.len()),
         );
         let mut seen = BTreeMap::new();
         for layer in &base.layers {

@@ -5,7 +5,7 @@
 
 mod base;
 
-pub use base::{BaseDirectory, BaseLayer, BaseLock, BasePaths, MAX_PATHS, OCI};
+pub use base::{BaseDirectory, BaseLayer, BaseLock, BasePaths, MAX_BASE_LAYERS, MAX_PATHS, OCI};
 
 use super::seal::Seal;
 use crate::digest::Digest;

@@ -134,7 +134,7 @@ fn check(engine: &Engine, progress: &Progress, project: &Project, json: bool) ->
         }
         return Err(EngineError::OutOfDate { path: project.lock_path(), drift }.into());
     }
-    let proof = engine.prove_seals(project, &lock);
+    let proof = engine.prove_bases(project, &lock).and_then(|()| engine.prove_seals(project, &lock));
     progress.finish();
     let proof = proof?;
     if json {

@@ -48,6 +48,9 @@ pub struct BasePaths {
     pub directories: Vec<BaseDirectory>,
 }
 
+/// The most layers of a base: an image upon it has some of its own, and some runtimes stop at 125.
+pub const MAX_BASE_LAYERS: usize = 90;
+
 /// A directory of a base.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BaseDirectory {

@@ -734,3 +734,36 @@ fn a_platforms_image_is_the_same_whatever_is_built_beside_it() {
     }
     assert_ne!(files[0], files[1], "/lib64 is a link on one of them");
 }
+
+#[test]
+fn what_the_lock_says_of_its_base_is_proved() {
+    let bases = or_skip!("what_the_lock_says_of_its_base_is_proved", Bases::start());
+    let base = bases.usual("team/base:1", "3.12.4");
+    let project = Project::new(&spec(
+        &base,
+        "[python]\nversion = \"3.12\"\n[[copy]]\nfrom = \"f\"\nto = \"/root/f\"\n",
+    ));
+    project.write("f", "x");
+    let _ = project.mlbuild(&["lock"]).ok();
+    let honest = project.read("mlbuild.lock");
+    let fresh = tempfile::tempdir().unwrap();
+    for (from, to, what) in [
+        ("glibc = \"2.31\"", "glibc = \"2.39\"", "version of glibc"),
+        ("\"/usr/local/bin/python3.12\"", "\"/usr/local/bin/python3\"", "Python"),
+        ("mode = \"0700\"", "mode = \"0777\"", "account of links and directories"),
+    ] {
+        assert!(honest.contains(from), "{honest}");
+        project.write("mlbuild.lock", honest.replace(from, to));
+        let said = project.mlbuild(&["lock", "--check"]).run().expect(4).stderr();
+        assert!(said.contains(&format!("the lock's {what} of the base for linux/amd64")), "{said}");
+        // Who has never looked at the base looks.
+        let elsewhere = project.mlbuild(&["verify"]).env("MLBUILD_HOME", fresh.path().join(what));
+        let said = elsewhere.run().expect(4).stderr();
+        assert!(said.contains(what), "{said}");
+        // What is asked for anew is not taken over.
+        let _ = project.mlbuild(&["lock", "--upgrade"]).ok();
+        assert_eq!(project.read("mlbuild.lock"), honest);
+    }
+    let _ = project.mlbuild(&["lock", "--check"]).ok();
+    let _ = project.mlbuild(&["verify"]).ok();
+}
