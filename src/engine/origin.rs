@@ -2,6 +2,7 @@
 //! it now. It is found out from records alone, in the time that it takes to read the lock. Files that were copied into the
 //! image may have changed since; who wants to be sure of them builds.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::{EngineError, Project};
@@ -29,7 +30,11 @@ pub enum OtherOrigin {
 impl Project {
     /// What a build of this project from `lock` reads.
     pub(super) fn made_from(&self, lock: &Lock) -> MadeFrom {
-        let unsealed = Lock { seals: Vec::new(), ..lock.clone() };
+        // Seals change no image.
+        let unsealed = match lock.seals.is_empty() {
+            true => Cow::Borrowed(lock),
+            false => Cow::Owned(Lock { seals: Vec::new(), ..lock.clone() }),
+        };
         MadeFrom { spec: Digest::of(&self.text), lock: Digest::of(lock::write(&unsealed)) }
     }
 
