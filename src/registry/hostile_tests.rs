@@ -4,7 +4,8 @@
 
 use std::future::Future;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -265,6 +266,49 @@ async fn uploads_that_break_are_made_again_and_leave_nothing() {
         UploadEvent::Rewound(bytes) => total - *bytes as i64,
     });
     assert_eq!(total, bytes.len() as i64);
+}
+
+/// Hands all connections on to `host`, but the first that has brought `cut` bytes, which ends there.
+fn cutting(host: String, cut: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let is_cut = Arc::new(AtomicBool::new(false));
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let (host, is_cut) = (host.clone(), Arc::clone(&is_cut));
+            std::thread::spawn(move || -> io::Result<()> {
+                let server = TcpStream::connect(host)?;
+                let (mut answers, mut to_client) = (server.try_clone()?, client.try_clone()?);
+                std::thread::spawn(move || {
+                    let _ = io::copy(&mut answers, &mut to_client);
+                    let _ = to_client.shutdown(Shutdown::Both);
+                });
+                let budget = if is_cut.load(Ordering::Relaxed) { u64::MAX } else { cut };
+                if io::copy(&mut client.take(budget), &mut &server)? == budget {
+                    is_cut.store(true, Ordering::Relaxed);
+                }
+                server.shutdown(Shutdown::Both)
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_upload_cut_at_every_mebibyte_arrives() {
+    let bytes = noise(9 << 20);
+    for cut in 1..=9_u64 {
+        let registry = TestRegistry::start(digest_of, |_| None);
+        let host = cutting(registry.host(), cut << 20);
+        let repository = client(&host, Anonymous, Settings::default()).repository("team/app").unwrap();
+        upload(&repository, &bytes).await.unwrap();
+        let stored = registry.stored.lock().unwrap();
+        let arrived = &stored.blobs[&("team/app".to_owned(), digest_of(&bytes))];
+        assert!(arrived[..] == bytes, "cut at {cut} MiB");
+        drop(stored);
+        let tries = registry.requests().iter().filter(|line| line.starts_with("POST ")).count();
+        assert!(tries >= 2, "cut at {cut} MiB: {:?}", registry.requests());
+    }
 }
 
 #[tokio::test]

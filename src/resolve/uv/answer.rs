@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use url::Url;
 use uv_distribution_types::{
-    BuiltDist, Diagnostic as _, Dist, IndexUrl, Name as _, Node, Resolution as UvResolution, ResolvedDist,
+    BuiltDist, Diagnostic as _, Dist, FileLocation, IndexUrl, Name as _, Node, Resolution as UvResolution,
+    ResolvedDist,
 };
 use uv_pypi_types::HashAlgorithm;
 
@@ -78,6 +79,12 @@ fn wheel_of(
     match &**dist {
         Dist::Built(BuiltDist::Registry(built)) => {
             let best = built.best_wheel();
+            // Before it is joined: what a base of another scheme leads to is not for the parser of URLs to find out.
+            if let FileLocation::RelativeUrl(base, _) = &best.file.url
+                && let Ok(base) = Url::parse(base)
+            {
+                check_scheme(&best.file.filename.to_string(), &base).map_err(refused)?;
+            }
             let url = best.file.url.to_url().map_err(|error| refused(error.to_string()))?;
             let sha256 = best
                 .file
@@ -109,16 +116,20 @@ fn wheel_of(
 
 /// The URL of `wheel` as a lock keeps it: on the web, whatever the index says; no credentials, no fragment, no signature.
 fn public(wheel: &str, mut url: Url) -> Result<String, String> {
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!(
-            "its index says that `{wheel}` is at a `{}:` URL: only http and https are",
-            url.scheme()
-        ));
-    }
+    check_scheme(wheel, &url)?;
     refuse_signed(wheel, &url)?;
     strip(&mut url);
     url.set_fragment(None);
     Ok(url.into())
+}
+
+fn check_scheme(wheel: &str, url: &Url) -> Result<(), String> {
+    match url.scheme() {
+        "http" | "https" => Ok(()),
+        scheme => {
+            Err(format!("its index says that `{wheel}` is at a `{scheme}:` URL: only http and https are"))
+        }
+    }
 }
 
 fn index_text(index: &IndexUrl) -> String {
