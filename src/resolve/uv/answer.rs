@@ -83,7 +83,7 @@ fn wheel_of(
             if let FileLocation::RelativeUrl(base, _) = &best.file.url
                 && let Ok(base) = Url::parse(base)
             {
-                check_scheme(&best.file.filename.to_string(), &base).map_err(refused)?;
+                check_scheme(best.file.filename.as_ref(), &base).map_err(refused)?;
             }
             let url = best.file.url.to_url().map_err(|error| refused(error.to_string()))?;
             let sha256 = best
