@@ -5,6 +5,7 @@ mod args;
 mod command;
 pub mod exit;
 mod failure;
+pub mod launcher;
 mod out;
 mod progress;
 mod prompt;
@@ -28,7 +29,11 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error, std::env::args_os()),
     };
     let color = color(cli.global.color);
-    match command::run(cli, color) {
+    end(command::run(cli, color), color)
+}
+
+fn end(done: Result<exit::Ending, failure::Failure>, color: bool) -> ExitCode {
+    match done {
         Ok(ending) => ending.into(),
         Err(failure) => {
             failure.print(color);

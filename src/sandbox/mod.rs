@@ -37,6 +37,7 @@ mod supervise;
 mod terminal;
 
 pub use error::{FAILED, SandboxError};
+pub use kernel::take_memory;
 pub use program::resource;
 pub use signals::{Caught, asks_to_end};
 pub use supervise::{Listener, run};

@@ -217,9 +217,9 @@ impl<'a> Place<'a> {
         let doing = || cannot("write", path.to_owned());
         let (parent, name) = split(path);
         let parent = make_directory(self.root, parent, 0o755)?;
-        give_way(&parent, name).doing(doing())?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&parent, name, flags, Mode::from_raw_mode(mode)).doing(doing())?;
+        let file = in_place_of(&parent, name, || openat(&parent, name, flags, Mode::from_raw_mode(mode)))
+            .doing(doing())?;
         // Whatever the mask is.
         fchmod(&file, Mode::from_raw_mode(mode)).doing(doing())?;
         io::Write::write_all(&mut File::from(file), content).doing(doing())
@@ -229,8 +229,7 @@ impl<'a> Place<'a> {
         let doing = || cannot("link", path.to_owned());
         let (parent, name) = split(path);
         let parent = make_directory(self.root, parent, 0o755)?;
-        give_way(&parent, name).doing(doing())?;
-        symlinkat(to, &parent, name).doing(doing())
+        in_place_of(&parent, name, || symlinkat(to, &parent, name)).doing(doing())
     }
 
     fn hide(&mut self, path: &str) -> Result<(), SandboxError> {
@@ -259,9 +258,19 @@ impl<'a> Place<'a> {
     }
 }
 
-fn give_way(parent: &OwnedFd, name: &str) -> rustix::io::Result<()> {
+/// Makes what only an unused name can have. It is looked for in all layers when it is removed, so first as if there was
+/// nothing.
+fn in_place_of<T>(
+    parent: &OwnedFd,
+    name: &str,
+    make: impl Fn() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    match make() {
+        Err(Errno::EXIST) => {}
+        made => return made,
+    }
     match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Ok(()) | Err(Errno::NOENT) => make(),
         Err(error) => Err(error),
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use registry::{Attach, Login, Logout, Pull, Push, Referrers, Rmi, Tag};
-pub use sandbox::{NetworkWhich, Prepare, Run, Sandbox, Shell};
+pub use sandbox::{NetworkWhich, Prepare, Run, Sandbox, Shell, Start};
 
 use crate::engine::layer_store;
 use crate::oci::Platform;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 /// What is run, and what it may see and use.
 #[derive(Debug, Args)]
@@ -142,4 +142,11 @@ pub struct Prepare {
 pub struct Shell {
     #[command(flatten)]
     pub sandbox: Sandbox,
+}
+
+/// Those of [`super::Command`] that start a program.
+#[derive(Debug, Subcommand)]
+pub enum Start {
+    Run(Run),
+    Shell(Shell),
 }

@@ -26,7 +26,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cli::args::{Cli, Command, Global, Project as ProjectArgs};
+use crate::cli::args::{Cli, Command, Global, Project as ProjectArgs, Start};
 use crate::cli::exit::Ending;
 use crate::cli::failure::{Failure, print_warnings};
 use crate::cli::out;
@@ -44,12 +44,8 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
         Command::Lock(args) => lock::run(&session, &args),
         Command::Build(args) => build::run(&session, &args),
         Command::Verify(args) => verify::run(&session, &args),
-        Command::Run(args) => {
-            return run::run(&session, &args).map_or_else(as_runtimes_do, |status| Ok(status.into()));
-        }
-        Command::Shell(args) => {
-            return run::shell(&session, &args).map_or_else(as_runtimes_do, |status| Ok(status.into()));
-        }
+        Command::Run(args) => return start(&session, &Start::Run(args)),
+        Command::Shell(args) => return start(&session, &Start::Shell(args)),
         Command::Prepare(args) => prepare::run(&session, &args),
         Command::Pull(args) => pull::run(&session, &args),
         Command::Push(args) => push::run(&session, &args),
@@ -66,6 +62,19 @@ pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
         Command::Doctor(args) => doctor::run(&args),
     };
     Ok(done?.into())
+}
+
+/// The verbs that start a program, for [`crate::cli::launcher`].
+pub fn run_start(global: Global, what: &Start, color: bool) -> Result<Ending, Failure> {
+    start(&Session { global, color }, what)
+}
+
+fn start(session: &Session, what: &Start) -> Result<Ending, Failure> {
+    let status = match what {
+        Start::Run(args) => run::run(session, args),
+        Start::Shell(args) => run::shell(session, args),
+    };
+    status.map_or_else(as_runtimes_do, |status| Ok(status.into()))
 }
 
 /// A failure of ours must not look like the program's: 125, unless the caller has stopped it.

@@ -10,6 +10,7 @@ mod gpu_real;
 mod identity;
 mod interactive;
 mod isolation;
+mod launcher;
 mod layers;
 mod lifecycle;
 mod network;
