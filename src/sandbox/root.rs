@@ -4,9 +4,9 @@
 //! that is to stay, and the place where the overlay is mounted. Layers are named by descriptors that are opened before, so
 //! that it does not matter what the tmpfs hides, and no path of the host appears in the sandbox's `/proc/mounts`.
 //!
-//! Limit: before Linux 6.6 a tmpfs has no extended attributes of users, by which overlayfs marks a directory that hides one
-//! of the layers. There a directory of the image can be written to, but neither removed (`EIO`) nor renamed (`EXDEV`),
-//! unless what is written is kept: on a disk.
+//! Limits: a directory of the image cannot be renamed (`EXDEV`): with `userxattr`, overlayfs has no redirections. Before Linux
+//! 6.6 a tmpfs has no extended attributes of users, by which overlayfs marks a directory that hides one of the layers: there
+//! one that had something in it can be emptied but not removed (`EIO`), unless what is written is kept: on a disk.
 
 use std::ffi::CString;
 use std::io;
