@@ -11,7 +11,7 @@ use crate::trees::layout::Layer;
 use crate::trees::overlay::differences;
 
 /// Each has a file of its own, one that all have, and hides the one that the layer below has made to be hidden.
-fn layers(count: usize) -> Vec<Layer> {
+pub fn layers(count: usize) -> Vec<Layer> {
     let file = |name: &str, content: &str| entry(name, b'0', 0o644, "", content.as_bytes());
     let layer = |number: usize| {
         let text = number.to_string();

@@ -13,6 +13,7 @@ mod isolation;
 mod launcher;
 mod layers;
 mod lifecycle;
+mod machine;
 mod network;
 mod seccomp_oracle;
 mod storage;

@@ -6,6 +6,7 @@ pub mod debs;
 pub mod elfs;
 pub mod gpu;
 pub mod loopback;
+pub mod machine;
 pub mod mlbuild;
 pub mod reference;
 pub mod skip;
