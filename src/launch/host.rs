@@ -27,6 +27,8 @@ pub struct HostFacts {
 pub struct Caller {
     pub uid: u32,
     pub gid: u32,
+    /// Supplementary groups, beside `gid`.
+    pub groups: Vec<u32>,
     /// First and number of the subordinate IDs, where `newuidmap` and `newgidmap` are installed.
     pub subordinate_uids: Option<(u32, u32)>,
     pub subordinate_gids: Option<(u32, u32)>,

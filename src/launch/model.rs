@@ -206,7 +206,8 @@ pub struct Process {
     pub directory: String,
     pub uid: u32,
     pub gid: u32,
-    /// Supplementary groups; only where more than one group is mapped.
+    /// Supplementary groups; only where more than one group is mapped. Of an ordinary user's run none means the caller's,
+    /// which have no numbers inside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<u32>,
     pub hostname: String,

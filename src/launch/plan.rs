@@ -86,7 +86,11 @@ pub fn plan(
     let user = image.accounts.find(wanted)?;
     let mut warnings = Vec::new();
     let identity = identity::identity(&host.caller, &user, image.has_owners)?;
-    let groups = identity::groups(&identity, &user, &gpu.groups, &mut warnings);
+    let lent = identity::Lent {
+        devices: !options.devices.is_empty() || !gpu.steps.is_empty(),
+        volumes: !options.volumes.is_empty(),
+    };
+    let groups = identity::groups(&identity, &user, &host.caller, lent, &gpu.groups, &mut warnings);
     if !valid_name(&options.name) {
         return Err(LaunchError::Name(options.name.clone()));
     }

@@ -31,8 +31,13 @@ pub fn start(
     }
     let _ = umask(Mode::from_raw_mode(0o022));
     let keep = process.capabilities.iter().filter_map(|name| capabilities::named(name)).collect();
-    let own_ids = matches!(launch.identity, Identity::Single { .. });
-    let change_user = || match own_ids {
+    // An ordinary user's process is who it should be already, and stays in the caller's groups unless it is given others.
+    let as_it_is = match launch.identity {
+        Identity::Single { .. } => true,
+        Identity::Subordinate { .. } => process.groups.is_empty(),
+        Identity::Same => false,
+    };
+    let change_user = || match as_it_is {
         true => Ok(()),
         false => change_ids(process.uid, process.gid, &process.groups).map_err(io::Error::other),
     };

@@ -25,9 +25,11 @@ pub fn caller() -> Caller {
         let found = subordinate(&read(file), name.as_deref(), uid);
         found.filter(|_| served && program(tool).is_some())
     };
+    let groups = rustix::process::getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw());
     Caller {
         uid,
         gid,
+        groups: groups.filter(|group| *group != gid).collect(),
         subordinate_uids: range("/etc/subuid", "newuidmap"),
         subordinate_gids: range("/etc/subgid", "newgidmap"),
     }

@@ -1,10 +1,11 @@
 //! More than one ID for an ordinary user, by the host's own newuidmap: who is who, inside and outside.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use super::{Host, USER, Who};
 use crate::support::debs::{entry, owned};
+use crate::support::mlbuild::Run;
 use crate::support::skip::{Skip, or_skip};
 use crate::support::tool::tool;
 
@@ -141,6 +142,42 @@ fn without_a_range_or_with_a_small_one_groups_are_left_out() {
 fn in_another_group_there_is_one_id() {
     let host = or_skip!("subordinate IDs", host(Some((200_000, 65_536)), 54_321));
     assert_eq!(id(&host, "app"), ["1000 1000 []", &format!("1000 {USER} 1")]);
+}
+
+/// What belongs to a group that the user is in: with one ID, with several, and where the image has groups of its own for
+/// the process.
+#[test]
+fn the_users_groups_lead_to_volumes_and_devices() {
+    const TEAM: u32 = 33_333;
+    let several = or_skip!("groups", host(Some((200_000, 65_536)), USER));
+    let one = or_skip!("groups", Host::new(Who::User, "hello"));
+    let program = "import os
+for use in (lambda: open('/team/new-%d' % os.getuid(), 'w'), lambda: open('/dev/team', 'r+b', 0)):
+    try: use(); print('open')
+    except PermissionError: print('shut')
+    except FileNotFoundError: print('none')";
+    for (host, has_groups) in [(one, false), (several, true)] {
+        let host = host.in_groups(&[TEAM]);
+        let (team, node) = (host.path("team"), host.path("node"));
+        fs::create_dir(&team).unwrap();
+        let _ = Run::new("mknod").arg(&node).args(&["c", "1", "3"]).ok();
+        for (path, mode) in [(&team, 0o2770), (&node, 0o660)] {
+            chown(path, Some(0), Some(TEAM)).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        let device = format!("{}:/dev/team", node.display());
+        let seen = |options: &[&str]| host.python(options, program).expect(0).stdout();
+        let volume = ["-v", "./team:/team"];
+        assert_eq!(seen(&volume), "open\nnone\n");
+        assert_eq!(seen(&[&volume[..], &["--device", &device, "-u", "5:6"]].concat()), "open\nopen\n");
+        if has_groups {
+            assert_eq!(seen(&[&volume[..], &["-u", "app"]].concat()), "shut\nnone\n");
+            assert_eq!(seen(&[&volume[..], &["-u", "app:app"]].concat()), "open\nnone\n");
+            assert_eq!(seen(&[&volume[..], &["-u", "app", "--device", &device]].concat()), "open\nopen\n");
+        }
+        let new = fs::metadata(team.join("new-0")).unwrap();
+        assert_eq!((new.uid(), new.gid()), (USER, TEAM));
+    }
 }
 
 #[test]
