@@ -157,26 +157,31 @@ impl Mount {
     pub fn parse(text: &str, base: &std::path::Path) -> Result<Self, OptionError> {
         let own = Text { option: "--mount", value: text };
         let (mut kind, mut source, mut target, mut read_only) = ("bind", None, None, false);
-        let (mut size, mut mode) = (None, 0o1777);
+        let (mut size, mut mode) = (None, None);
         for part in text.split(',') {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            let (key, given) = part.split_once('=').map_or((part, None), |(key, value)| (key, Some(value)));
+            let value = given.unwrap_or_default();
             match key {
                 "type" => kind = value,
                 "source" | "src" => source = Some(value),
                 "target" | "destination" | "dst" => target = Some(own.mount_point(value)?),
-                "readonly" | "ro" => read_only = matches!(value, "" | "true" | "1"),
+                "readonly" | "ro" => read_only = own.truth(given)?,
                 "size" | "tmpfs-size" => size = Some(own.bytes(value)?),
-                "mode" | "tmpfs-mode" => mode = own.mode(value)?,
+                "mode" | "tmpfs-mode" => mode = Some(own.mode(value)?),
                 other => return own.wrong(format!("there is no key `{other}`")),
             }
         }
         let Some(target) = target else { return own.wrong("it has no `target`") };
         match (kind, source) {
+            ("bind", _) if size.is_some() || mode.is_some() => own.wrong("size and mode are those of memory"),
             ("bind", Some(source)) => {
                 Ok(Self::Bind(Volume { source: own.source(source, base)?, target, read_only }))
             }
             ("bind", None) => own.wrong("it has no `source`"),
-            ("tmpfs", None) => Ok(Self::Tmpfs(Tmpfs { target, size, mode, no_exec: false })),
+            ("tmpfs", None) if read_only => own.wrong("memory that is read-only would stay empty"),
+            ("tmpfs", None) => {
+                Ok(Self::Tmpfs(Tmpfs { target, size, mode: mode.unwrap_or(0o1777), no_exec: false }))
+            }
             ("tmpfs", Some(_)) => own.wrong("memory has no `source`"),
             (other, _) => own.wrong(format!("type `{other}` is neither `bind` nor `tmpfs`")),
         }
@@ -184,6 +189,15 @@ impl Mount {
 }
 
 impl Text<'_> {
+    /// As docker reads it; a key alone is true.
+    fn truth(&self, text: Option<&str>) -> Result<bool, OptionError> {
+        match text {
+            None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some(other) => self.wrong(format!("`{other}` is neither true nor false")),
+        }
+    }
+
     fn mode(&self, text: &str) -> Result<u32, OptionError> {
         match u32::from_str_radix(text, 8) {
             Ok(mode) if mode <= 0o1777 => Ok(mode),

@@ -279,6 +279,25 @@ fn options_as_people_write_them() {
     ] {
         assert!(Mount::parse(text, base).is_err(), "{text}");
     }
+    let read_only = |value: &str| match Mount::parse(&format!("src=/s,dst=/d,readonly{value}"), base) {
+        Ok(Mount::Bind(volume)) => Ok(volume.read_only),
+        Ok(Mount::Tmpfs(_)) => panic!("{value}"),
+        Err(error) => Err(error.rule),
+    };
+    for value in ["", "=1", "=t", "=T", "=true", "=TRUE", "=True"] {
+        assert_eq!(read_only(value), Ok(true), "{value}");
+    }
+    for value in ["=0", "=f", "=F", "=false", "=FALSE", "=False"] {
+        assert_eq!(read_only(value), Ok(false), "{value}");
+    }
+    for value in ["=", "=yes", "=tRUE", "=on", "=2"] {
+        assert!(read_only(value).is_err_and(|rule| rule.contains("neither true nor false")), "{value}");
+    }
+    // What has no meaning there is not dropped.
+    for text in ["type=tmpfs,dst=/d,ro", "src=/s,dst=/d,size=1m", "src=/s,dst=/d,mode=700"] {
+        assert!(Mount::parse(text, base).is_err(), "{text}");
+    }
+    assert!(Mount::parse("type=tmpfs,dst=/d,ro=false", base).is_ok());
     for text in ["fuse", "/dev/x:/dev/y:q", "/dev/x:/dev/y:"] {
         assert!(Device::parse(text).is_err(), "{text}");
     }
