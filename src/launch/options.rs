@@ -58,7 +58,6 @@ pub struct Tmpfs {
 pub struct Device {
     pub source: PathBuf,
     pub target: String,
-    pub read_only: bool,
 }
 
 /// What is wrong with an option's text.
@@ -228,7 +227,9 @@ impl Tmpfs {
 }
 
 impl Device {
-    /// `SRC[:DST[:rwm]]`.
+    /// `SRC[:DST[:rwm]]`. Less than `rw` is refused: a mount that is read-only does not keep a program from writing to a
+    /// device, Landlock grants by the directories above, and device rules of control groups need root. `m` means nothing: no
+    /// node is ever made inside.
     pub fn parse(text: &str) -> Result<Self, OptionError> {
         let own = Text { option: "--device", value: text };
         let parts: Vec<_> = text.split(':').collect();
@@ -244,8 +245,12 @@ impl Device {
         if permissions.is_empty() || permissions.chars().any(|c| !"rwm".contains(c)) {
             return own.wrong("permissions are some of r, w and m");
         }
-        let read_only = !permissions.contains('w');
-        Ok(Self { source: PathBuf::from(source), target: own.mount_point(target)?, read_only })
+        if !permissions.contains('r') || !permissions.contains('w') {
+            return own.wrong(
+                "a sandbox cannot take reading or writing away: only the mode of the node on the host can; write `rw`",
+            );
+        }
+        Ok(Self { source: PathBuf::from(source), target: own.mount_point(target)? })
     }
 }
 

@@ -290,14 +290,14 @@ fn mounts(options: &Options) -> Result<[Vec<Step>; 2], LaunchError> {
 fn devices(steps: &mut Vec<Step>, options: &Options) {
     let small = FileSystem::Tmpfs { size: Some(64 << 10), mode: 0o755, no_exec: true };
     mount(steps, "/dev", small);
-    let node = |target: &str, source: PathBuf, read_only| Step::Bind {
+    let node = |target: &str, source: PathBuf| Step::Bind {
         target: target.to_owned(),
         source,
-        how: BindOptions { device: true, read_only, ..BindOptions::default() },
+        how: BindOptions { device: true, ..BindOptions::default() },
     };
     for name in NODES {
         let path = format!("/dev/{name}");
-        steps.push(node(&path, PathBuf::from(&path), false));
+        steps.push(node(&path, PathBuf::from(&path)));
     }
     for (link, to) in LINKS {
         steps.push(Step::Symlink { target: link.to_owned(), to: to.to_owned() });
@@ -307,7 +307,7 @@ fn devices(steps: &mut Vec<Step>, options: &Options) {
     let shared = FileSystem::Tmpfs { size: Some(options.shm_size), mode: 0o1777, no_exec: true };
     mount(steps, "/dev/shm", shared);
     for device in &options.devices {
-        steps.push(node(&device.target, device.source.clone(), device.read_only));
+        steps.push(node(&device.target, device.source.clone()));
     }
 }
 

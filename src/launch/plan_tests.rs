@@ -298,7 +298,12 @@ fn options_as_people_write_them() {
         assert!(Mount::parse(text, base).is_err(), "{text}");
     }
     assert!(Mount::parse("type=tmpfs,dst=/d,ro=false", base).is_ok());
-    for text in ["fuse", "/dev/x:/dev/y:q", "/dev/x:/dev/y:"] {
+    for text in ["fuse", "/dev/x:/dev/y:q", "/dev/x:/dev/y:", "/dev/x:/dev/y:m"] {
         assert!(Device::parse(text).is_err(), "{text}");
     }
+    for permissions in ["r", "w", "rm"] {
+        let refused = Device::parse(&format!("/dev/x:/dev/y:{permissions}")).unwrap_err();
+        assert!(refused.rule.contains("write `rw`"), "{permissions}: {refused}");
+    }
+    assert_eq!(Device::parse("/dev/x:/dev/y:rw"), Device::parse("/dev/x:/dev/y:mwr"));
 }

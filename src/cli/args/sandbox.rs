@@ -66,8 +66,8 @@ pub struct Sandbox {
     /// Go on with a warning where the driver will not do for the GPUs or the image
     #[arg(long, requires = "gpus")]
     pub ignore_gpu_check: bool,
-    /// A device node of this host (may be given several times)
-    #[arg(long, value_name = "SRC[:DST[:rwm]]")]
+    /// A device node of this host, to read and write (may be given several times)
+    #[arg(long, value_name = "SRC[:DST[:rw]]")]
     pub device: Vec<String>,
     /// Nothing but volumes and memory can be written to
     #[arg(long)]

@@ -107,6 +107,29 @@ fn user_directory_and_limits() {
     }
 }
 
+/// A node of the host at a place of its own.
+#[test]
+fn devices() {
+    for host in or_skip!("devices", Host::both("hello")) {
+        let node = host.path("node");
+        let _ = Run::new("mknod").args(&["-m", "666"]).arg(&node).args(&["c", "1", "5"]).ok();
+        let option = format!("{}:/dev/new/zeros", node.display());
+        let program = "import os
+try: print(open('/dev/new/zeros', 'r+b', 0).read(3), os.major(os.stat('/dev/new/zeros').st_rdev))
+except OSError as error: print(error.strerror)";
+        let seen = |options: &[&str]| host.python(options, program).expect(0).stdout();
+        assert_eq!(seen(&[]), "No such file or directory\n");
+        for permissions in ["", ":rw", ":rwm"] {
+            let option = format!("{option}{permissions}");
+            assert_eq!(seen(&["--device", &option]), "b'\\x00\\x00\\x00' 1\n");
+        }
+        let shut = host.python(&["--device", &format!("{option}:r")], program).expect(125);
+        assert!(shut.stderr().contains("write `rw`"), "{}", shut.stderr());
+        // A node that is a volume is none.
+        assert_eq!(seen(&["-v", &option]), "Permission denied\n");
+    }
+}
+
 #[test]
 fn standard_input_goes_in_only_when_asked() {
     for host in or_skip!("standard input", Host::both("hello")) {
