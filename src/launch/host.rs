@@ -29,6 +29,10 @@ pub struct Caller {
     pub gid: u32,
     /// Supplementary groups, beside `gid`.
     pub groups: Vec<u32>,
+    /// Of root: first and number of the users and groups that a sandbox can have, where those from 0 to 65535 are not all
+    /// there. In a user namespace only its own are, and without the capability to map them or to change groups one.
+    pub uids: Vec<(u32, u32)>,
+    pub gids: Vec<(u32, u32)>,
     /// First and number of the subordinate IDs, where `newuidmap` and `newgidmap` are installed.
     pub subordinate_uids: Option<(u32, u32)>,
     pub subordinate_gids: Option<(u32, u32)>,

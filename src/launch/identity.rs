@@ -13,7 +13,8 @@
 //! The caller's own supplementary groups have no number inside, and cannot be had beside the image's; they are kept where the
 //! image has none for the user, and where device nodes of the host are lent.
 //!
-//! As root, IDs are what they are on the host, and so are the owners of all files.
+//! As root, IDs are what they are on the host, and so are the owners of all files. Root of a user namespace has those of that
+//! namespace; where the process's user is not among them, it is the caller as for an ordinary user.
 //!
 //! [`unpack`]: crate::unpack
 
@@ -25,6 +26,16 @@ const IDS: u32 = 1 << 16;
 /// One ID where one is enough: it needs no set-uid program of the host.
 pub(super) fn identity(caller: &Caller, user: &User, has_owners: bool) -> Result<Identity, LaunchError> {
     let User { uid, gid, .. } = *user;
+    if caller.uid == 0 && !(caller.uids.is_empty() && caller.gids.is_empty()) {
+        let (uids, gids) = (part(&caller.uids), part(&caller.gids));
+        let has = |ranges: &[Range], id| ranges.iter().any(|range| range.has(id));
+        let all = has(&uids, 0) && has(&uids, uid) && has(&gids, 0) && has(&gids, gid);
+        let one = |ranges: &[Range]| ranges.iter().map(|range| range.count).sum::<u32>() == 1;
+        return Ok(match all && !(one(&uids) && one(&gids)) {
+            true => Identity::Part { uids, gids },
+            false => Identity::Single { uid, gid },
+        });
+    }
     if caller.uid == 0 {
         let beyond = [("user", uid), ("group", gid)].into_iter().find(|(_, id)| *id >= IDS);
         return beyond.map_or(Ok(Identity::Same), |(kind, id)| Err(LaunchError::Beyond { kind, id }));
@@ -36,6 +47,21 @@ pub(super) fn identity(caller: &Caller, user: &User, has_owners: bool) -> Result
         }
         _ => Identity::Single { uid, gid },
     })
+}
+
+/// Of a run as the root of an image that has no other users: the least that any run needs.
+pub fn plain_identity(caller: &Caller) -> Identity {
+    let root = User { uid: 0, gid: 0, groups: Vec::new(), home: String::new(), name: None };
+    identity(caller, &root, false).expect("0 is not beyond 65535")
+}
+
+/// Those below [`IDS`]; none is all of them.
+fn part(ids: &[(u32, u32)]) -> Vec<Range> {
+    if ids.is_empty() {
+        return vec![Range { first: 0, count: IDS }];
+    }
+    let there = ids.iter().filter(|(first, _)| *first < IDS);
+    there.map(|(first, count)| Range { first: *first, count: (*count).min(IDS - first) }).collect()
 }
 
 /// What of the host a run is given, which its caller may have by a group alone.
@@ -59,6 +85,7 @@ pub(super) fn groups(
     let mapped = |group: &u32| match identity {
         Identity::Single { .. } => false,
         Identity::Same => *group < IDS,
+        Identity::Part { gids, .. } => gids.iter().any(|range| range.has(*group)),
         Identity::Subordinate { gid, gids, .. } => {
             gids.around(*gid, 0).iter().any(|extent| extent.has(*group))
         }
@@ -109,6 +136,10 @@ impl Extent {
 }
 
 impl Range {
+    fn has(self, id: u32) -> bool {
+        id.checked_sub(self.first).is_some_and(|at| at < self.count)
+    }
+
     /// The map in which `inside` is `own`, and these are the others, the lowest first: `inside` need not be among as many as
     /// there are.
     pub fn around(self, inside: u32, own: u32) -> Vec<Extent> {
@@ -164,6 +195,27 @@ mod tests {
             let beyond = LaunchError::Beyond { kind, id };
             assert_eq!(identity(&root, &user(uid, gid, &[]), true), Err(beyond));
         }
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_has_what_is_there() {
+        let of = |ids: &[(u32, u32)], uid, gid| {
+            let ids = ids.to_vec();
+            let caller = Caller { uids: ids.clone(), gids: ids, ..caller(0, None) };
+            identity(&caller, &user(uid, gid, &[]), true).unwrap()
+        };
+        let range = |first, count| Range { first, count };
+        let part = |ranges: &[Range]| Identity::Part { uids: ranges.to_vec(), gids: ranges.to_vec() };
+        assert_eq!(of(&[(0, 1)], 0, 0), Identity::Single { uid: 0, gid: 0 });
+        assert_eq!(of(&[(0, 1)], 1000, 100), Identity::Single { uid: 1000, gid: 100 });
+        let podman = [(0, 1), (1, 65_536)];
+        assert_eq!(of(&podman, 1000, 100), part(&[range(0, 1), range(1, 65_535)]));
+        assert_eq!(of(&[(0, 1000), (70_000, 9)], 999, 100), part(&[range(0, 1000)]));
+        for (uid, gid) in [(1000, 100), (100, 1000), (70_000, 70_000)] {
+            assert_eq!(of(&[(0, 1000)], uid, gid), Identity::Single { uid, gid });
+        }
+        assert_eq!(plain_identity(&caller(0, None)), Identity::Same);
+        assert_eq!(plain_identity(&caller(1001, FULL)), Identity::Single { uid: 0, gid: 0 });
     }
 
     #[test]

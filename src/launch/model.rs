@@ -30,6 +30,8 @@ pub enum Identity {
     Single { uid: u32, gid: u32 },
     /// Root on the host: IDs are what they are, up to 65535.
     Same,
+    /// Root of a user namespace that has these only: IDs are what they are there.
+    Part { uids: Vec<Range>, gids: Vec<Range> },
     /// The user and group of the process are the caller's, too; the other IDs up to 65535 are the caller's subordinate ones
     /// (`/etc/subuid`, `/etc/subgid`), the lowest first, set by `newuidmap`.
     Subordinate { uid: u32, gid: u32, uids: Range, gids: Range },

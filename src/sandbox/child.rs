@@ -139,7 +139,7 @@ pub(super) fn die_with_the_supervisor() -> Result<(), SandboxError> {
 fn become_root(launch: &Launch) -> Result<(), SandboxError> {
     match launch.identity {
         Identity::Single { .. } | Identity::Subordinate { .. } => Ok(()),
-        Identity::Same => change_ids(0, 0, &[]),
+        Identity::Same | Identity::Part { .. } => change_ids(0, 0, &[]),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn start(
     let as_it_is = match launch.identity {
         Identity::Single { .. } => true,
         Identity::Subordinate { .. } => process.groups.is_empty(),
-        Identity::Same => false,
+        Identity::Same | Identity::Part { .. } => false,
     };
     let change_user = || match as_it_is {
         true => Ok(()),

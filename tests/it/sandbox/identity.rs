@@ -189,3 +189,47 @@ fn root_has_the_first_65536() {
     let beyond = host.python(&["-u", "70000"], "").expect(125);
     assert!(beyond.stderr().contains("user 70000 is beyond 65535"), "{}", beyond.stderr());
 }
+
+/// What mlbuild is started under; `run` works there, and `doctor` says so. `who` is how [`ID`] begins, `map` how it ends.
+#[track_caller]
+fn works_under(host: &Host, launcher: &[&str], user: &str, who: &str, map: &str) {
+    let under = |arguments: &[&str]| {
+        let run = Run::new(launcher[0]).args(&launcher[1..]).arg(&host.program).arg("--quiet");
+        host.launched(run.args(arguments)).run()
+    };
+    let run = ["run", "-u", user, "--network", "none", "--entrypoint", "", &host.image, "--"];
+    let seen = under(&[&run[..], &["python", "-c", ID]].concat()).expect(0).stdout();
+    assert!(seen.starts_with(who) && seen.ends_with(map), "{:?} {launcher:?}: {seen}", host.who);
+    let doctor = under(&["doctor"]).expect(0).stdout();
+    assert!(doctor.ends_with("`mlbuild run` works here.\n"), "{doctor}");
+}
+
+/// The root of a namespace made by unshare(1) is alone in it, and so is one without the capability to map others.
+#[test]
+fn a_root_that_is_alone_has_one_id() {
+    or_skip!("user namespaces in another", tool("unshare"));
+    for who in [Who::Root, Who::User] {
+        // Of a store that others use, too, the files would have other owners.
+        let host = or_skip!("user namespaces in another", Host::alone(who, "hello"));
+        works_under(&host, &["unshare", "-Ur"], "0", "0 0 ", "]\n0 0 1\n");
+        works_under(&host, &["unshare", "-Ur"], "1000:1000", "1000 1000 ", "]\n1000 0 1\n");
+        if who == Who::Root {
+            let without = ["setpriv", "--bounding-set=-setuid,-setgid"];
+            works_under(&host, &without, "1000:1000", "1000 1000 ", "]\n1000 0 1\n");
+        }
+    }
+}
+
+/// As in a container of rootless podman: the user, and beside it a range.
+#[test]
+fn a_root_of_part_of_the_ids_has_that_part() {
+    let host = or_skip!("user namespaces in another", Host::alone(Who::Root, "hello"));
+    or_skip!("user namespaces in another", tool("unshare"));
+    let host = host.with_layers(&[several_users()]);
+    let script =
+        "unshare -U sh -c 'while ! grep -q . /proc/self/gid_map; do sleep .01; done; exec \"$@\"' sh \"$@\" &
+        while [ \"$(readlink /proc/$!/ns/user)\" = \"$(readlink /proc/self/ns/user)\" ]; do sleep .01; done
+        for kind in uid gid; do printf '0 0 1\\n1 100000 65536\\n' > /proc/$!/${kind}_map; done
+        wait $!";
+    works_under(&host, &["sh", "-c", script, "sh"], "app", "1000 1000 [29, 44]\n", "]\n0 0 1\n1 1 65535\n");
+}
