@@ -22,7 +22,7 @@ use rustix::process::{
 };
 use rustix::system::sethostname;
 use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use signal_hook::consts::SIGCHLD;
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGSTOP};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -218,6 +218,9 @@ fn supervise(
         let told = !ready[0].revents().is_empty();
         if told {
             match channel.next_order() {
+                // As a terminal stops and continues all that belongs to a job.
+                Ok(Some(Order::Signal(SIGSTOP))) => drop(kill_process_group(Pid::INIT, Signal::STOP)),
+                Ok(Some(Order::Signal(SIGCONT))) => drop(kill_process_group(Pid::INIT, Signal::CONT)),
                 Ok(Some(Order::Signal(signal))) => drop(kernel::send_signal(program, signal)),
                 Ok(Some(Order::Go)) => {}
                 // The supervisor is gone; with this process all others end.

@@ -14,6 +14,7 @@ mod layers;
 mod lifecycle;
 mod network;
 mod seccomp_oracle;
+mod signals;
 mod storage;
 pub mod view;
 mod volumes;
