@@ -13,6 +13,8 @@ pub struct HostFacts {
     /// The host's `/etc/resolv.conf`, for a run that reaches the host's network; for one with a loopback of its own that of
     /// systemd-resolved, if the host's names only servers on its loopback.
     pub resolv_conf: Option<String>,
+    /// In the host's network its abstract Unix sockets are in reach: the kernel cannot keep a program from them.
+    pub open_sockets: bool,
     /// Where pasta is installed.
     pub pasta: Option<PathBuf>,
     pub gpu: Option<GpuFacts>,

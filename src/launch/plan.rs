@@ -199,6 +199,12 @@ fn valid_name(name: &str) -> bool {
 fn network(options: &Options, host: &HostFacts, warnings: &mut Vec<String>) -> Network {
     let mut publish = options.publish.clone();
     let pasta = (options.network == NetworkMode::Private).then(|| host.pasta.clone()).flatten();
+    if host.open_sockets {
+        warnings.push(
+            "--network host: this kernel (before Linux 6.12) cannot keep the program from the host's abstract Unix sockets"
+                .to_owned(),
+        );
+    }
     match options.network {
         NetworkMode::Host if !publish.is_empty() => {
             warnings.push("--publish does nothing with --network host: ports are the host's own".to_owned());

@@ -223,6 +223,19 @@ fn name_servers_of_a_loopback() {
     assert!(with("nameserver 127.0.0.53\n") && !with("nameserver 192.0.2.53\n"));
 }
 
+/// With GPUs, too.
+#[test]
+fn sockets_of_the_host_in_reach_are_said() {
+    let options = Options { network: NetworkMode::Host, ..options() };
+    for (open_sockets, said) in [(true, 1), (false, 0)] {
+        let mut gpu = GpuPlan::default();
+        gpu.warnings.push("of a GPU".into());
+        let launch = launch_of(&config(), &options, &HostFacts { open_sockets, ..host(1001) }, gpu).unwrap();
+        let warnings = launch.warnings.iter().filter(|warning| warning.contains("abstract Unix sockets"));
+        assert_eq!((warnings.count(), launch.warnings.len()), (said, said + 1), "{:?}", launch.warnings);
+    }
+}
+
 #[test]
 fn options_as_people_write_them() {
     let base = Path::new("/base");

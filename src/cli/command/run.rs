@@ -375,16 +375,11 @@ fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
     let mut facts = HostFacts {
         caller: probe::caller(),
         resolv_conf: resolv_conf(options.network),
+        open_sockets: options.network == NetworkMode::Host && landlock::interface() < landlock::SCOPES,
         pasta: private.then(|| probe::program("pasta")).flatten(),
         ..HostFacts::default()
     };
     let mut warnings = Vec::new();
-    if options.network == NetworkMode::Host && landlock::interface() < landlock::SCOPES {
-        warnings.push(
-            "--network host: this kernel (before Linux 6.12) cannot keep the program from the host's abstract Unix sockets"
-                .to_owned(),
-        );
-    }
     if *request != GpuRequest::None {
         let root = Path::new("/");
         let [config, home] = ["XDG_CONFIG_HOME", "HOME"].map(|name| variable(name).map(PathBuf::from));
