@@ -210,6 +210,10 @@ fn network(options: &Options, host: &HostFacts, warnings: &mut Vec<String>) -> N
             warnings.push("--publish does nothing with --network host: ports are the host's own".to_owned());
             publish.clear();
         }
+        NetworkMode::None if !publish.is_empty() => {
+            warnings.push("--publish does nothing with --network none: no port leads into it".to_owned());
+            publish.clear();
+        }
         NetworkMode::Private if pasta.is_none() => warnings.push(
             "pasta is not installed (Debian: package passt), so nothing outside can be reached; --network host \
              shares the host's network"

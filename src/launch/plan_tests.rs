@@ -223,6 +223,17 @@ fn name_servers_of_a_loopback() {
     assert!(with("nameserver 127.0.0.53\n") && !with("nameserver 192.0.2.53\n"));
 }
 
+#[test]
+fn ports_lead_into_a_private_network_only() {
+    let publish = vec![Publish::parse("8080:80").unwrap()];
+    for (network, open) in [(NetworkMode::None, 0), (NetworkMode::Host, 0), (NetworkMode::Private, 1)] {
+        let options = Options { publish: publish.clone(), network, ..options() };
+        let launch = launch(&options, &host(1001));
+        let said = launch.warnings.iter().filter(|warning| warning.starts_with("--publish does nothing"));
+        assert_eq!((launch.network.publish.len(), said.count()), (open, 1 - open), "{network:?}");
+    }
+}
+
 /// With GPUs, too.
 #[test]
 fn sockets_of_the_host_in_reach_are_said() {

@@ -3,6 +3,7 @@
 //! The sandbox's processes are copies of this one, which must have one thread then; so whatever needs threads (building,
 //! unpacking) is done by another mlbuild, started only when something is missing.
 
+use std::env::VarError;
 use std::fs;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -354,8 +355,22 @@ fn environment(args: &SandboxArgs) -> Result<Vec<String>, Failure> {
         given.extend(variables);
     }
     given.extend(args.env.iter().cloned());
-    let own = |name: String| variable(&name).map(|value| format!("{name}={value}"));
-    Ok(given.into_iter().filter_map(|pair| if pair.contains('=') { Some(pair) } else { own(pair) }).collect())
+    let mut environment = Vec::new();
+    for pair in given {
+        if pair.contains('=') {
+            environment.push(pair);
+            continue;
+        }
+        #[expect(clippy::disallowed_methods, reason = "the caller hands it on by name")]
+        match std::env::var(&pair) {
+            Ok(value) => environment.push(format!("{pair}={value}")),
+            Err(VarError::NotPresent) => {}
+            Err(VarError::NotUnicode(_)) => {
+                return Err(Failure::request(format!("-e {pair}: its value is not UTF-8")));
+            }
+        }
+    }
+    Ok(environment)
 }
 
 fn variable(name: &str) -> Option<String> {

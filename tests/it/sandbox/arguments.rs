@@ -79,6 +79,10 @@ fn environment() {
         {
             assert!(out.contains(wanted), "{wanted} is not in {out}");
         }
+        use std::os::unix::ffi::OsStrExt as _;
+        let latin = std::ffi::OsStr::from_bytes(b"caf\xe9");
+        let refused = host.run(&["-e", "LATIN"], &["python"]).env("LATIN", latin).run().expect(125);
+        assert!(refused.stderr().contains("-e LATIN: its value is not UTF-8"), "{}", refused.stderr());
         // Of the host's nothing else.
         for unwanted in ["SECRET", "ABSENT", "MLBUILD"] {
             assert!(!out.contains(unwanted), "{unwanted} is in {out}");
