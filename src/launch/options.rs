@@ -312,12 +312,27 @@ impl Rlimit {
     }
 }
 
-/// Thousandths of a processor: `1.5`.
-pub fn milli_cpus(text: &str) -> Result<u64, OptionError> {
+/// Thousandths of a processor: `1.5`. 0 is no limit, as of docker; so it is of the next two.
+pub fn milli_cpus(text: &str) -> Result<Option<u64>, OptionError> {
     let own = Text { option: "--cpus", value: text };
     match text.parse::<f64>() {
-        Ok(cpus) if (0.001..=100_000.0).contains(&cpus) => Ok((cpus * 1000.0).round() as u64),
+        Ok(0.0) => Ok(None),
+        Ok(cpus) if (0.001..=100_000.0).contains(&cpus) => Ok(Some((cpus * 1000.0).round() as u64)),
         _ => own.wrong("it is not a number of processors such as 0.5"),
+    }
+}
+
+/// Bytes of `--memory`.
+pub fn memory(text: &str) -> Result<Option<u64>, OptionError> {
+    bytes("--memory", text).map(|bytes| (bytes > 0).then_some(bytes))
+}
+
+/// Processes of `--pids-limit`; -1 is no limit either.
+pub fn pids(text: &str) -> Result<Option<u64>, OptionError> {
+    match (text, text.parse::<u64>()) {
+        ("-1", _) | (_, Ok(0)) => Ok(None),
+        (_, Ok(pids)) => Ok(Some(pids)),
+        _ => Text { option: "--pids-limit", value: text }.wrong("it is not a number of processes"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::launch::gpu::{ImageFacts, gpus};
 use crate::launch::{
-    Caller, Device, Identity, Limits, Mount, Publish, Range, Rlimit, Tmpfs, Volume, milli_cpus,
+    Caller, Device, Identity, Limits, Mount, Publish, Range, Rlimit, Tmpfs, Volume, memory, milli_cpus, pids,
 };
 use crate::oci::Platform;
 
@@ -103,7 +103,7 @@ fn an_ordinary_user_with_everything() {
         network: NetworkMode::Private,
         limits: Limits {
             memory: Some(8 << 30),
-            milli_cpus: Some(milli_cpus("1.5").unwrap()),
+            milli_cpus: milli_cpus("1.5").unwrap(),
             pids: Some(500),
             best_effort: false,
         },
@@ -268,8 +268,8 @@ fn options_as_people_write_them() {
         assert!(wrong(volume(text)).contains(rule), "{text}");
     }
     assert!(Volume::parse("data:/d:ro,z", base).unwrap().read_only);
-    let memory = Tmpfs::parse("/run:rw,noexec,nosuid,nodev,size=64m").unwrap();
-    assert_eq!((memory.size, memory.no_exec), (Some(64 << 20), true));
+    let scratch = Tmpfs::parse("/run:rw,noexec,nosuid,nodev,size=64m").unwrap();
+    assert_eq!((scratch.size, scratch.no_exec), (Some(64 << 20), true));
     assert!(Tmpfs::parse("/run:suid").is_err());
     let publish = |text: &str| {
         Publish::parse(text)
@@ -291,9 +291,16 @@ fn options_as_people_write_them() {
         assert!(Rlimit::parse(text).is_err(), "{text}");
     }
     assert_eq!(Rlimit::parse("core=-1").unwrap(), Rlimit { name: "core".into(), soft: None, hard: None });
-    for text in ["0", "-1", "x", "inf", "nan"] {
+    for text in ["-1", "x", "inf", "nan", "0.0001"] {
         assert!(milli_cpus(text).is_err(), "{text}");
     }
+    for text in ["-2", "x", "", "1.5"] {
+        assert!(pids(text).is_err(), "{text}");
+    }
+    // As docker has it: no limit.
+    let none = [milli_cpus("0"), milli_cpus("0.0"), memory("0"), memory("0m"), pids("0"), pids("-1")];
+    assert!(none.iter().all(|limit| *limit == Ok(None)), "{none:?}");
+    assert_eq!([pids("7"), memory("1k")], [Ok(Some(7)), Ok(Some(1024))]);
     for text in [
         "type=bind,dst=/d",
         "type=tmpfs,src=/s,dst=/d",

@@ -283,6 +283,9 @@ fn options(args: &SandboxArgs, command: Command, directory: &Path) -> Result<Opt
         let message = format!("--device {}: there is no such device on this host", device.source.display());
         return Err(Failure::request(message));
     }
+    let limit = |text: &Option<String>, parse: fn(&str) -> Result<Option<u64>, launch::OptionError>| {
+        text.as_deref().map_or(Ok(None), parse).map_err(wrong)
+    };
     Ok(Options {
         command: command.arguments,
         entrypoint: command.entrypoint,
@@ -301,14 +304,9 @@ fn options(args: &SandboxArgs, command: Command, directory: &Path) -> Result<Opt
             NetworkWhich::Private => NetworkMode::Private,
         },
         limits: Limits {
-            memory: args
-                .memory
-                .as_deref()
-                .map(|text| launch::bytes("--memory", text))
-                .transpose()
-                .map_err(wrong)?,
-            milli_cpus: args.cpus.as_deref().map(launch::milli_cpus).transpose().map_err(wrong)?,
-            pids: args.pids_limit,
+            memory: limit(&args.memory, launch::memory)?,
+            milli_cpus: limit(&args.cpus, launch::milli_cpus)?,
+            pids: limit(&args.pids_limit, launch::pids)?,
             best_effort: args.best_effort_limits,
         },
         shm_size: launch::bytes("--shm-size", &args.shm_size).map_err(wrong)?,

@@ -28,6 +28,11 @@ fn command_and_exit_status() {
         // As other runtimes, for a program's own status may be 2.
         let _ = host.mlbuild(&["run", "--bogus"]).run().expect(125);
         let _ = host.mlbuild(&["build", "--bogus"]).run().expect(2);
+        // As people write it elsewhere.
+        let docker = ["run", "--rm", "--entrypoint", "", &image, "python", "-c", "print(6 * 7)"];
+        assert_eq!(host.mlbuild(&docker).ok().stdout(), "42\n");
+        // Where nobody could enforce a limit.
+        let _ = host.python(&["--memory", "0", "--cpus", "0", "--pids-limit", "-1"], "").expect(0);
         // The word after it is the image.
         let _ = host
             .mlbuild(&["run", "--init", &image, "--", "/usr/bin/python3", "-S", "-c", ""])
