@@ -87,7 +87,7 @@ pub struct Sandbox {
     /// Ask the program to end after this many seconds, kill it ten seconds later; exit status 124
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Print what would be run, and do not run it (what is missing is built and unpacked first)
+    /// Print what would be run, and do not run it (what is missing is built and unpacked first: the plan depends on what is in it)
     #[arg(long)]
     pub dry_run: bool,
     /// With --dry-run: as JSON
