@@ -13,6 +13,8 @@ pub struct HostFacts {
     /// The host's `/etc/resolv.conf`, for a run that reaches the host's network; for one with a loopback of its own that of
     /// systemd-resolved, if the host's names only servers on its loopback.
     pub resolv_conf: Option<String>,
+    /// In the host's network its abstract Unix sockets are in reach: the kernel cannot keep a program from them.
+    pub open_sockets: bool,
     /// Where pasta is installed.
     pub pasta: Option<PathBuf>,
     pub gpu: Option<GpuFacts>,
@@ -27,6 +29,12 @@ pub struct HostFacts {
 pub struct Caller {
     pub uid: u32,
     pub gid: u32,
+    /// Supplementary groups, beside `gid`.
+    pub groups: Vec<u32>,
+    /// Of root: first and number of the users and groups that a sandbox can have, where those from 0 to 65535 are not all
+    /// there. In a user namespace only its own are, and without the capability to map them or to change groups one.
+    pub uids: Vec<(u32, u32)>,
+    pub gids: Vec<(u32, u32)>,
     /// First and number of the subordinate IDs, where `newuidmap` and `newgidmap` are installed.
     pub subordinate_uids: Option<(u32, u32)>,
     pub subordinate_gids: Option<(u32, u32)>,

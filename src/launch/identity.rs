@@ -10,7 +10,11 @@
 //! mapped around that one: users and groups of files in volumes have their numbers, and the process has the supplementary
 //! groups that the image's `/etc/group` lists. Files of the image belong to the process's user all the same: that is a limit.
 //!
-//! As root, IDs are what they are on the host, and so are the owners of all files.
+//! The caller's own supplementary groups have no number inside, and cannot be had beside the image's; they are kept where the
+//! image has none for the user, and where device nodes of the host are lent.
+//!
+//! As root, IDs are what they are on the host, and so are the owners of all files. Root of a user namespace has those of that
+//! namespace; where the process's user is not among them, it is the caller as for an ordinary user.
 //!
 //! [`unpack`]: crate::unpack
 
@@ -22,6 +26,16 @@ const IDS: u32 = 1 << 16;
 /// One ID where one is enough: it needs no set-uid program of the host.
 pub(super) fn identity(caller: &Caller, user: &User, has_owners: bool) -> Result<Identity, LaunchError> {
     let User { uid, gid, .. } = *user;
+    if caller.uid == 0 && !(caller.uids.is_empty() && caller.gids.is_empty()) {
+        let (uids, gids) = (part(&caller.uids), part(&caller.gids));
+        let has = |ranges: &[Range], id| ranges.iter().any(|range| range.has(id));
+        let all = has(&uids, 0) && has(&uids, uid) && has(&gids, 0) && has(&gids, gid);
+        let one = |ranges: &[Range]| ranges.iter().map(|range| range.count).sum::<u32>() == 1;
+        return Ok(match all && !(one(&uids) && one(&gids)) {
+            true => Identity::Part { uids, gids },
+            false => Identity::Single { uid, gid },
+        });
+    }
     if caller.uid == 0 {
         let beyond = [("user", uid), ("group", gid)].into_iter().find(|(_, id)| *id >= IDS);
         return beyond.map_or(Ok(Identity::Same), |(kind, id)| Err(LaunchError::Beyond { kind, id }));
@@ -35,26 +49,76 @@ pub(super) fn identity(caller: &Caller, user: &User, has_owners: bool) -> Result
     })
 }
 
-/// The supplementary groups that the process can have: those of the image's `/etc/group`, then `gpu`'s.
-pub(super) fn groups(identity: &Identity, user: &User, gpu: &[u32], warnings: &mut Vec<String>) -> Vec<u32> {
+/// Of a run as the root of an image that has no other users: the least that any run needs.
+pub fn plain_identity(caller: &Caller) -> Identity {
+    let root = User { uid: 0, gid: 0, groups: Vec::new(), home: String::new(), name: None };
+    identity(caller, &root, false).expect("0 is not beyond 65535")
+}
+
+/// Those below [`IDS`]; none is all of them.
+fn part(ids: &[(u32, u32)]) -> Vec<Range> {
+    if ids.is_empty() {
+        return vec![Range { first: 0, count: IDS }];
+    }
+    let there = ids.iter().filter(|(first, _)| *first < IDS);
+    there.map(|(first, count)| Range { first: *first, count: (*count).min(IDS - first) }).collect()
+}
+
+/// What of the host a run is given, which its caller may have by a group alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lent {
+    pub devices: bool,
+    pub volumes: bool,
+}
+
+/// The supplementary groups that the process is given: those of the image's `/etc/group`, then `gpu`'s. An ordinary user's
+/// process that is given none stays in the caller's: they have no number inside, but lead to volumes and device nodes
+/// all the same. It cannot be in both.
+pub(super) fn groups(
+    identity: &Identity,
+    user: &User,
+    caller: &Caller,
+    lent: Lent,
+    gpu: &[u32],
+    warnings: &mut Vec<String>,
+) -> Vec<u32> {
     let mapped = |group: &u32| match identity {
         Identity::Single { .. } => false,
         Identity::Same => *group < IDS,
+        Identity::Part { gids, .. } => gids.iter().any(|range| range.has(*group)),
         Identity::Subordinate { gid, gids, .. } => {
             gids.around(*gid, 0).iter().any(|extent| extent.has(*group))
         }
     };
-    let (there, left_out): (Vec<u32>, Vec<u32>) = user.groups.iter().partition(|group| mapped(group));
+    let (mut there, left_out): (Vec<u32>, Vec<u32>) = user.groups.iter().partition(|group| mapped(group));
+    let name = user.name.as_deref().unwrap_or("of this number");
     if !left_out.is_empty() {
-        let numbers: Vec<_> = left_out.iter().map(u32::to_string).collect();
         warnings.push(format!(
-            "the image has user {} in groups that you have no subordinate IDs for, so the process is not in them: {} \
+            "the image has user {name} in groups that you have no subordinate IDs for, so the process is not in them: {} \
              (/etc/subuid, /etc/subgid, package uidmap)",
-            user.name.as_deref().unwrap_or("of this number"),
-            numbers.join(", ")
+            listed(&left_out)
         ));
     }
+    if matches!(identity, Identity::Subordinate { .. }) && !caller.groups.is_empty() && !there.is_empty() {
+        if lent.devices {
+            warnings.push(format!(
+                "the image has user {name} in the groups {}; the process stays in yours instead, by which devices are reached",
+                listed(&there)
+            ));
+            there.clear();
+        } else if lent.volumes {
+            warnings.push(format!(
+                "the process is in the image's groups of user {name} ({}) and not in yours: what of a volume is yours by a \
+                 group is shut; `--user NAME:GROUP` stays in yours",
+                listed(&there)
+            ));
+        }
+    }
     there.into_iter().chain(gpu.iter().copied().filter(|group| mapped(group))).collect()
+}
+
+fn listed(groups: &[u32]) -> String {
+    groups.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A line of a map of IDs (user_namespaces(7)).
@@ -72,6 +136,10 @@ impl Extent {
 }
 
 impl Range {
+    fn has(self, id: u32) -> bool {
+        id.checked_sub(self.first).is_some_and(|at| at < self.count)
+    }
+
     /// The map in which `inside` is `own`, and these are the others, the lowest first: `inside` need not be among as many as
     /// there are.
     pub fn around(self, inside: u32, own: u32) -> Vec<Extent> {
@@ -98,9 +166,10 @@ mod tests {
     }
 
     fn caller(uid: u32, range: Option<(u32, u32)>) -> Caller {
-        Caller { uid, gid: uid, subordinate_uids: range, subordinate_gids: range }
+        Caller { uid, gid: uid, subordinate_uids: range, subordinate_gids: range, ..Caller::default() }
     }
 
+    const NOTHING: Lent = Lent { devices: false, volumes: false };
     const FULL: Option<(u32, u32)> = Some((100_000, 65_536));
 
     #[test]
@@ -129,10 +198,32 @@ mod tests {
     }
 
     #[test]
+    fn root_of_a_user_namespace_has_what_is_there() {
+        let of = |ids: &[(u32, u32)], uid, gid| {
+            let ids = ids.to_vec();
+            let caller = Caller { uids: ids.clone(), gids: ids, ..caller(0, None) };
+            identity(&caller, &user(uid, gid, &[]), true).unwrap()
+        };
+        let range = |first, count| Range { first, count };
+        let part = |ranges: &[Range]| Identity::Part { uids: ranges.to_vec(), gids: ranges.to_vec() };
+        assert_eq!(of(&[(0, 1)], 0, 0), Identity::Single { uid: 0, gid: 0 });
+        assert_eq!(of(&[(0, 1)], 1000, 100), Identity::Single { uid: 1000, gid: 100 });
+        let podman = [(0, 1), (1, 65_536)];
+        assert_eq!(of(&podman, 1000, 100), part(&[range(0, 1), range(1, 65_535)]));
+        assert_eq!(of(&[(0, 1000), (70_000, 9)], 999, 100), part(&[range(0, 1000)]));
+        for (uid, gid) in [(1000, 100), (100, 1000), (70_000, 70_000)] {
+            assert_eq!(of(&[(0, 1000)], uid, gid), Identity::Single { uid, gid });
+        }
+        assert_eq!(plain_identity(&caller(0, None)), Identity::Same);
+        assert_eq!(plain_identity(&caller(1001, FULL)), Identity::Single { uid: 0, gid: 0 });
+    }
+
+    #[test]
     fn groups_without_an_id_are_left_out_and_said() {
         let of = |identity: &Identity, groups: &[u32]| {
             let mut warnings = Vec::new();
-            let there = super::groups(identity, &user(1000, 100, groups), &[44, 70_000], &mut warnings);
+            let (user, caller) = (user(1000, 100, groups), caller(1001, FULL));
+            let there = super::groups(identity, &user, &caller, NOTHING, &[44, 70_000], &mut warnings);
             (there, warnings.len())
         };
         let range = |count| Range { first: 100_000, count };
@@ -144,6 +235,27 @@ mod tests {
         assert_eq!(of(&many(10), &[27, 105]), (vec![], 1));
         assert_eq!(of(&Identity::Single { uid: 1000, gid: 100 }, &[27]), (vec![], 1));
         assert_eq!(of(&Identity::Single { uid: 1000, gid: 100 }, &[]), (vec![], 0));
+    }
+
+    #[test]
+    fn the_callers_groups_stay_where_devices_are_lent_and_go_with_a_warning_otherwise() {
+        let range = Range { first: 100_000, count: 65_535 };
+        let many = Identity::Subordinate { uid: 1000, gid: 100, uids: range, gids: range };
+        let of = |identity: &Identity, own: &[u32], image: &[u32], devices, volumes| {
+            let caller = Caller { groups: own.to_vec(), ..caller(1001, FULL) };
+            let mut warnings = Vec::new();
+            let lent = Lent { devices, volumes };
+            let there = super::groups(identity, &user(1000, 100, image), &caller, lent, &[], &mut warnings);
+            (there, warnings.join("; "))
+        };
+        assert_eq!(of(&many, &[33_333], &[44], false, false), (vec![44], String::new()));
+        assert_eq!(of(&many, &[], &[44], true, true), (vec![44], String::new()));
+        assert_eq!(of(&many, &[33_333], &[], true, true), (vec![], String::new()));
+        assert_eq!(of(&Identity::Same, &[33_333], &[44], true, true), (vec![44], String::new()));
+        let (there, said) = of(&many, &[33_333], &[44], true, true);
+        assert!(there.is_empty() && said.contains("stays in yours instead"), "{said}");
+        let (there, said) = of(&many, &[33_333], &[44], false, true);
+        assert!(there == [44] && said.contains("--user NAME:GROUP"), "{said}");
     }
 
     #[test]

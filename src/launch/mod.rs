@@ -24,8 +24,8 @@ mod users;
 
 pub use env_file::{EnvFileError, env_file};
 pub use host::*;
-pub use identity::Extent;
+pub use identity::{Extent, plain_identity};
 pub use model::*;
-pub use options::{Device, Mount, OptionError, Options, Tmpfs, Volume, bytes, milli_cpus};
+pub use options::{Device, Mount, OptionError, Options, Tmpfs, Volume, bytes, memory, milli_cpus, pids};
 pub use plan::{Image, LaunchError, only_local_servers, plan};
 pub use users::{Accounts, User, UserError};

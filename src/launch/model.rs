@@ -30,6 +30,8 @@ pub enum Identity {
     Single { uid: u32, gid: u32 },
     /// Root on the host: IDs are what they are, up to 65535.
     Same,
+    /// Root of a user namespace that has these only: IDs are what they are there.
+    Part { uids: Vec<Range>, gids: Vec<Range> },
     /// The user and group of the process are the caller's, too; the other IDs up to 65535 are the caller's subordinate ones
     /// (`/etc/subuid`, `/etc/subgid`), the lowest first, set by `newuidmap`.
     Subordinate { uid: u32, gid: u32, uids: Range, gids: Range },
@@ -206,7 +208,8 @@ pub struct Process {
     pub directory: String,
     pub uid: u32,
     pub gid: u32,
-    /// Supplementary groups; only where more than one group is mapped.
+    /// Supplementary groups; only where more than one group is mapped. Of an ordinary user's run none means the caller's,
+    /// which have no numbers inside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<u32>,
     pub hostname: String,

@@ -58,7 +58,6 @@ pub struct Tmpfs {
 pub struct Device {
     pub source: PathBuf,
     pub target: String,
-    pub read_only: bool,
 }
 
 /// What is wrong with an option's text.
@@ -157,26 +156,31 @@ impl Mount {
     pub fn parse(text: &str, base: &std::path::Path) -> Result<Self, OptionError> {
         let own = Text { option: "--mount", value: text };
         let (mut kind, mut source, mut target, mut read_only) = ("bind", None, None, false);
-        let (mut size, mut mode) = (None, 0o1777);
+        let (mut size, mut mode) = (None, None);
         for part in text.split(',') {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            let (key, given) = part.split_once('=').map_or((part, None), |(key, value)| (key, Some(value)));
+            let value = given.unwrap_or_default();
             match key {
                 "type" => kind = value,
                 "source" | "src" => source = Some(value),
                 "target" | "destination" | "dst" => target = Some(own.mount_point(value)?),
-                "readonly" | "ro" => read_only = matches!(value, "" | "true" | "1"),
+                "readonly" | "ro" => read_only = own.truth(given)?,
                 "size" | "tmpfs-size" => size = Some(own.bytes(value)?),
-                "mode" | "tmpfs-mode" => mode = own.mode(value)?,
+                "mode" | "tmpfs-mode" => mode = Some(own.mode(value)?),
                 other => return own.wrong(format!("there is no key `{other}`")),
             }
         }
         let Some(target) = target else { return own.wrong("it has no `target`") };
         match (kind, source) {
+            ("bind", _) if size.is_some() || mode.is_some() => own.wrong("size and mode are those of memory"),
             ("bind", Some(source)) => {
                 Ok(Self::Bind(Volume { source: own.source(source, base)?, target, read_only }))
             }
             ("bind", None) => own.wrong("it has no `source`"),
-            ("tmpfs", None) => Ok(Self::Tmpfs(Tmpfs { target, size, mode, no_exec: false })),
+            ("tmpfs", None) if read_only => own.wrong("memory that is read-only would stay empty"),
+            ("tmpfs", None) => {
+                Ok(Self::Tmpfs(Tmpfs { target, size, mode: mode.unwrap_or(0o1777), no_exec: false }))
+            }
             ("tmpfs", Some(_)) => own.wrong("memory has no `source`"),
             (other, _) => own.wrong(format!("type `{other}` is neither `bind` nor `tmpfs`")),
         }
@@ -184,6 +188,15 @@ impl Mount {
 }
 
 impl Text<'_> {
+    /// As docker reads it; a key alone is true.
+    fn truth(&self, text: Option<&str>) -> Result<bool, OptionError> {
+        match text {
+            None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some(other) => self.wrong(format!("`{other}` is neither true nor false")),
+        }
+    }
+
     fn mode(&self, text: &str) -> Result<u32, OptionError> {
         match u32::from_str_radix(text, 8) {
             Ok(mode) if mode <= 0o1777 => Ok(mode),
@@ -214,7 +227,9 @@ impl Tmpfs {
 }
 
 impl Device {
-    /// `SRC[:DST[:rwm]]`.
+    /// `SRC[:DST[:rwm]]`. Less than `rw` is refused: a mount that is read-only does not keep a program from writing to a
+    /// device, Landlock grants by the directories above, and device rules of control groups need root. `m` means nothing: no
+    /// node is ever made inside.
     pub fn parse(text: &str) -> Result<Self, OptionError> {
         let own = Text { option: "--device", value: text };
         let parts: Vec<_> = text.split(':').collect();
@@ -230,8 +245,12 @@ impl Device {
         if permissions.is_empty() || permissions.chars().any(|c| !"rwm".contains(c)) {
             return own.wrong("permissions are some of r, w and m");
         }
-        let read_only = !permissions.contains('w');
-        Ok(Self { source: PathBuf::from(source), target: own.mount_point(target)?, read_only })
+        if !permissions.contains('r') || !permissions.contains('w') {
+            return own.wrong(
+                "a sandbox cannot take reading or writing away: only the mode of the node on the host can; write `rw`",
+            );
+        }
+        Ok(Self { source: PathBuf::from(source), target: own.mount_point(target)? })
     }
 }
 
@@ -293,12 +312,27 @@ impl Rlimit {
     }
 }
 
-/// Thousandths of a processor: `1.5`.
-pub fn milli_cpus(text: &str) -> Result<u64, OptionError> {
+/// Thousandths of a processor: `1.5`. 0 is no limit, as of docker; so it is of the next two.
+pub fn milli_cpus(text: &str) -> Result<Option<u64>, OptionError> {
     let own = Text { option: "--cpus", value: text };
     match text.parse::<f64>() {
-        Ok(cpus) if (0.001..=100_000.0).contains(&cpus) => Ok((cpus * 1000.0).round() as u64),
+        Ok(0.0) => Ok(None),
+        Ok(cpus) if (0.001..=100_000.0).contains(&cpus) => Ok(Some((cpus * 1000.0).round() as u64)),
         _ => own.wrong("it is not a number of processors such as 0.5"),
+    }
+}
+
+/// Bytes of `--memory`.
+pub fn memory(text: &str) -> Result<Option<u64>, OptionError> {
+    bytes("--memory", text).map(|bytes| (bytes > 0).then_some(bytes))
+}
+
+/// Processes of `--pids-limit`; -1 is no limit either.
+pub fn pids(text: &str) -> Result<Option<u64>, OptionError> {
+    match (text, text.parse::<u64>()) {
+        ("-1", _) | (_, Ok(0)) => Ok(None),
+        (_, Ok(pids)) => Ok(Some(pids)),
+        _ => Text { option: "--pids-limit", value: text }.wrong("it is not a number of processes"),
     }
 }
 

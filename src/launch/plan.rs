@@ -86,7 +86,11 @@ pub fn plan(
     let user = image.accounts.find(wanted)?;
     let mut warnings = Vec::new();
     let identity = identity::identity(&host.caller, &user, image.has_owners)?;
-    let groups = identity::groups(&identity, &user, &gpu.groups, &mut warnings);
+    let lent = identity::Lent {
+        devices: !options.devices.is_empty() || !gpu.steps.is_empty(),
+        volumes: !options.volumes.is_empty(),
+    };
+    let groups = identity::groups(&identity, &user, &host.caller, lent, &gpu.groups, &mut warnings);
     if !valid_name(&options.name) {
         return Err(LaunchError::Name(options.name.clone()));
     }
@@ -195,9 +199,19 @@ fn valid_name(name: &str) -> bool {
 fn network(options: &Options, host: &HostFacts, warnings: &mut Vec<String>) -> Network {
     let mut publish = options.publish.clone();
     let pasta = (options.network == NetworkMode::Private).then(|| host.pasta.clone()).flatten();
+    if host.open_sockets {
+        warnings.push(
+            "--network host: this kernel (before Linux 6.12) cannot keep the program from the host's abstract Unix sockets"
+                .to_owned(),
+        );
+    }
     match options.network {
         NetworkMode::Host if !publish.is_empty() => {
             warnings.push("--publish does nothing with --network host: ports are the host's own".to_owned());
+            publish.clear();
+        }
+        NetworkMode::None if !publish.is_empty() => {
+            warnings.push("--publish does nothing with --network none: no port leads into it".to_owned());
             publish.clear();
         }
         NetworkMode::Private if pasta.is_none() => warnings.push(
@@ -286,14 +300,14 @@ fn mounts(options: &Options) -> Result<[Vec<Step>; 2], LaunchError> {
 fn devices(steps: &mut Vec<Step>, options: &Options) {
     let small = FileSystem::Tmpfs { size: Some(64 << 10), mode: 0o755, no_exec: true };
     mount(steps, "/dev", small);
-    let node = |target: &str, source: PathBuf, read_only| Step::Bind {
+    let node = |target: &str, source: PathBuf| Step::Bind {
         target: target.to_owned(),
         source,
-        how: BindOptions { device: true, read_only, ..BindOptions::default() },
+        how: BindOptions { device: true, ..BindOptions::default() },
     };
     for name in NODES {
         let path = format!("/dev/{name}");
-        steps.push(node(&path, PathBuf::from(&path), false));
+        steps.push(node(&path, PathBuf::from(&path)));
     }
     for (link, to) in LINKS {
         steps.push(Step::Symlink { target: link.to_owned(), to: to.to_owned() });
@@ -303,7 +317,7 @@ fn devices(steps: &mut Vec<Step>, options: &Options) {
     let shared = FileSystem::Tmpfs { size: Some(options.shm_size), mode: 0o1777, no_exec: true };
     mount(steps, "/dev/shm", shared);
     for device in &options.devices {
-        steps.push(node(&device.target, device.source.clone(), device.read_only));
+        steps.push(node(&device.target, device.source.clone()));
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::launch::gpu::{ImageFacts, gpus};
 use crate::launch::{
-    Caller, Device, Identity, Limits, Mount, Publish, Range, Rlimit, Tmpfs, Volume, milli_cpus,
+    Caller, Device, Identity, Limits, Mount, Publish, Range, Rlimit, Tmpfs, Volume, memory, milli_cpus, pids,
 };
 use crate::oci::Platform;
 
@@ -103,7 +103,7 @@ fn an_ordinary_user_with_everything() {
         network: NetworkMode::Private,
         limits: Limits {
             memory: Some(8 << 30),
-            milli_cpus: Some(milli_cpus("1.5").unwrap()),
+            milli_cpus: milli_cpus("1.5").unwrap(),
             pids: Some(500),
             best_effort: false,
         },
@@ -224,6 +224,30 @@ fn name_servers_of_a_loopback() {
 }
 
 #[test]
+fn ports_lead_into_a_private_network_only() {
+    let publish = vec![Publish::parse("8080:80").unwrap()];
+    for (network, open) in [(NetworkMode::None, 0), (NetworkMode::Host, 0), (NetworkMode::Private, 1)] {
+        let options = Options { publish: publish.clone(), network, ..options() };
+        let launch = launch(&options, &host(1001));
+        let said = launch.warnings.iter().filter(|warning| warning.starts_with("--publish does nothing"));
+        assert_eq!((launch.network.publish.len(), said.count()), (open, 1 - open), "{network:?}");
+    }
+}
+
+/// With GPUs, too.
+#[test]
+fn sockets_of_the_host_in_reach_are_said() {
+    let options = Options { network: NetworkMode::Host, ..options() };
+    for (open_sockets, said) in [(true, 1), (false, 0)] {
+        let mut gpu = GpuPlan::default();
+        gpu.warnings.push("of a GPU".into());
+        let launch = launch_of(&config(), &options, &HostFacts { open_sockets, ..host(1001) }, gpu).unwrap();
+        let warnings = launch.warnings.iter().filter(|warning| warning.contains("abstract Unix sockets"));
+        assert_eq!((warnings.count(), launch.warnings.len()), (said, said + 1), "{:?}", launch.warnings);
+    }
+}
+
+#[test]
 fn options_as_people_write_them() {
     let base = Path::new("/base");
     let wrong = |result: Result<String, crate::launch::OptionError>| result.unwrap_err().to_string();
@@ -244,8 +268,8 @@ fn options_as_people_write_them() {
         assert!(wrong(volume(text)).contains(rule), "{text}");
     }
     assert!(Volume::parse("data:/d:ro,z", base).unwrap().read_only);
-    let memory = Tmpfs::parse("/run:rw,noexec,nosuid,nodev,size=64m").unwrap();
-    assert_eq!((memory.size, memory.no_exec), (Some(64 << 20), true));
+    let scratch = Tmpfs::parse("/run:rw,noexec,nosuid,nodev,size=64m").unwrap();
+    assert_eq!((scratch.size, scratch.no_exec), (Some(64 << 20), true));
     assert!(Tmpfs::parse("/run:suid").is_err());
     let publish = |text: &str| {
         Publish::parse(text)
@@ -267,9 +291,16 @@ fn options_as_people_write_them() {
         assert!(Rlimit::parse(text).is_err(), "{text}");
     }
     assert_eq!(Rlimit::parse("core=-1").unwrap(), Rlimit { name: "core".into(), soft: None, hard: None });
-    for text in ["0", "-1", "x", "inf", "nan"] {
+    for text in ["-1", "x", "inf", "nan", "0.0001"] {
         assert!(milli_cpus(text).is_err(), "{text}");
     }
+    for text in ["-2", "x", "", "1.5"] {
+        assert!(pids(text).is_err(), "{text}");
+    }
+    // As docker has it: no limit.
+    let none = [milli_cpus("0"), milli_cpus("0.0"), memory("0"), memory("0m"), pids("0"), pids("-1")];
+    assert!(none.iter().all(|limit| *limit == Ok(None)), "{none:?}");
+    assert_eq!([pids("7"), memory("1k")], [Ok(Some(7)), Ok(Some(1024))]);
     for text in [
         "type=bind,dst=/d",
         "type=tmpfs,src=/s,dst=/d",
@@ -279,7 +310,31 @@ fn options_as_people_write_them() {
     ] {
         assert!(Mount::parse(text, base).is_err(), "{text}");
     }
-    for text in ["fuse", "/dev/x:/dev/y:q", "/dev/x:/dev/y:"] {
+    let read_only = |value: &str| match Mount::parse(&format!("src=/s,dst=/d,readonly{value}"), base) {
+        Ok(Mount::Bind(volume)) => Ok(volume.read_only),
+        Ok(Mount::Tmpfs(_)) => panic!("{value}"),
+        Err(error) => Err(error.rule),
+    };
+    for value in ["", "=1", "=t", "=T", "=true", "=TRUE", "=True"] {
+        assert_eq!(read_only(value), Ok(true), "{value}");
+    }
+    for value in ["=0", "=f", "=F", "=false", "=FALSE", "=False"] {
+        assert_eq!(read_only(value), Ok(false), "{value}");
+    }
+    for value in ["=", "=yes", "=tRUE", "=on", "=2"] {
+        assert!(read_only(value).is_err_and(|rule| rule.contains("neither true nor false")), "{value}");
+    }
+    // What has no meaning there is not dropped.
+    for text in ["type=tmpfs,dst=/d,ro", "src=/s,dst=/d,size=1m", "src=/s,dst=/d,mode=700"] {
+        assert!(Mount::parse(text, base).is_err(), "{text}");
+    }
+    assert!(Mount::parse("type=tmpfs,dst=/d,ro=false", base).is_ok());
+    for text in ["fuse", "/dev/x:/dev/y:q", "/dev/x:/dev/y:", "/dev/x:/dev/y:m"] {
         assert!(Device::parse(text).is_err(), "{text}");
     }
+    for permissions in ["r", "w", "rm"] {
+        let refused = Device::parse(&format!("/dev/x:/dev/y:{permissions}")).unwrap_err();
+        assert!(refused.rule.contains("write `rw`"), "{permissions}: {refused}");
+    }
+    assert_eq!(Device::parse("/dev/x:/dev/y:rw"), Device::parse("/dev/x:/dev/y:mwr"));
 }

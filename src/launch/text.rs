@@ -10,6 +10,9 @@ impl fmt::Display for Launch {
         match &self.identity {
             Identity::Single { uid, gid } => writeln!(f, "identity   you, as {uid}:{gid}")?,
             Identity::Same => writeln!(f, "identity   0 to 65535, as on the host")?,
+            Identity::Part { .. } => {
+                writeln!(f, "identity   0 to 65535, as here, less those that this user namespace has not")?;
+            }
             Identity::Subordinate { uid, gid, uids, gids } => writeln!(
                 f,
                 "identity   you, as {uid}:{gid}; other users from {} ({}), groups from {} ({})",

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
@@ -91,6 +92,13 @@ impl Channel {
         })
     }
 
+    /// The other side is gone.
+    pub fn is_cut(&self) -> bool {
+        let mut waits = [PollFd::new(&self.0, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut waits, Some(&at_once)) == Ok(1)
+    }
+
     pub fn order(&self, order: &Order) -> io::Result<()> {
         let message = match order {
             Order::Go => [b'G', 0],
@@ -141,7 +149,9 @@ mod tests {
         other.order(&Order::Signal(15)).unwrap();
         assert!(matches!(one.next_order(), Ok(Some(Order::Go))));
         assert!(matches!(one.next_order(), Ok(Some(Order::Signal(15)))));
+        assert!(!other.is_cut());
         drop(one);
+        assert!(other.is_cut());
         assert!(matches!(other.hear(), Ok(None)));
     }
 

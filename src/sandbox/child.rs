@@ -3,10 +3,9 @@
 //! It is a copy of mlbuild in memory, so it must not be looked at from inside: it is not dumpable, which keeps `/proc/1` of
 //! the sandbox shut.
 
-use std::convert::Infallible;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +21,7 @@ use rustix::process::{
 };
 use rustix::system::sethostname;
 use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use signal_hook::consts::SIGCHLD;
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGSTOP};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -67,7 +66,7 @@ fn not_dumpable() -> Result<(), SandboxError> {
 fn set_up(alone: Alone, launch: &Launch, channel: &Channel) -> Result<u8, SandboxError> {
     // A session of its own: the caller's terminal signals the supervisor only.
     let _ = setsid();
-    die_with_the_supervisor()?;
+    die_with_the_supervisor(channel)?;
     match channel.next_order() {
         Ok(Some(Order::Go)) => {}
         _ => return Err(SandboxError::Vanished),
@@ -107,11 +106,11 @@ fn set_up(alone: Alone, launch: &Launch, channel: &Channel) -> Result<u8, Sandbo
             socket(AddressFamily::INET, SocketType::DGRAM, None).doing(|| "cannot open a socket".into())?;
         kernel::loopback_up(socket.as_fd()).doing(|| "cannot bring the loopback interface up".into())?;
     }
-    die_with_the_supervisor()?;
+    die_with_the_supervisor(channel)?;
     if launch.process.init {
         supervise(alone, launch, channel, terminal)
     } else {
-        start(launch, channel, terminal.as_ref().map(AsFd::as_fd)).map(|never| match never {})
+        program::start(launch, channel, terminal.as_ref().map(AsFd::as_fd)).map(|never| match never {})
     }
 }
 
@@ -128,10 +127,12 @@ fn forget_the_arguments() -> io::Result<()> {
     OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(&zeros, start)
 }
 
-/// Also when that is killed. Credentials that change take this setting away, so it is made again after.
-pub(super) fn die_with_the_supervisor() -> Result<(), SandboxError> {
+/// Also when that is killed. Credentials that change take this setting away, so it is made again after. Who is not there any
+/// more when it is made is not missed by the kernel, but on the channel.
+pub(super) fn die_with_the_supervisor(channel: &Channel) -> Result<(), SandboxError> {
     set_parent_process_death_signal(Some(Signal::KILL))
-        .doing(|| "cannot bind this process to its parent".into())
+        .doing(|| "cannot bind this process to its parent".into())?;
+    if channel.is_cut() { Err(SandboxError::Vanished) } else { Ok(()) }
 }
 
 /// Owner of what is made inside. For an ordinary user that is the process's user, who this process is already: it has all
@@ -139,7 +140,7 @@ pub(super) fn die_with_the_supervisor() -> Result<(), SandboxError> {
 fn become_root(launch: &Launch) -> Result<(), SandboxError> {
     match launch.identity {
         Identity::Single { .. } | Identity::Subordinate { .. } => Ok(()),
-        Identity::Same => change_ids(0, 0, &[]),
+        Identity::Same | Identity::Part { .. } => change_ids(0, 0, &[]),
     }
 }
 
@@ -170,16 +171,6 @@ fn enter(root: &OwnedFd) -> Result<(), SandboxError> {
     rustix::process::chdir("/").doing(|| "cannot enter `/`".into())
 }
 
-fn start(
-    launch: &Launch,
-    channel: &Channel,
-    terminal: Option<BorrowedFd<'_>>,
-) -> Result<Infallible, SandboxError> {
-    program::start(launch, terminal, &mut |warning| {
-        let _ = channel.say(&Said::Warning(warning));
-    })
-}
-
 /// Starts the program as a child and does what an init has to: reaps whatever it is left with, passes signals on, ends with
 /// the program's exit status. Its end is that of all processes of the sandbox.
 fn supervise(
@@ -198,7 +189,7 @@ fn supervise(
     let mut ended = SignalDelivery::with_pipe(reader, writer, SignalOnly, [SIGCHLD]).doing(setting_up)?;
     let tty = terminal.as_ref().map(AsFd::as_fd);
     let mut become_the_program = || {
-        let Err(error) = start(launch, channel, tty);
+        let Err(error) = program::start(launch, channel, tty);
         tell(channel, &error)
     };
     let program = kernel::start(alone, &mut become_the_program).doing(|| "cannot start a process".into())?;
@@ -208,7 +199,7 @@ fn supervise(
     // Nothing is mounted or made from here on.
     // Signals go to whatever user the program has become.
     capabilities::keep_for_oneself(CapabilitySet::KILL).doing(|| "cannot give up capabilities".into())?;
-    die_with_the_supervisor()?;
+    die_with_the_supervisor(channel)?;
     loop {
         let mut ready = [PollFd::new(&channel, PollFlags::IN), PollFd::new(ended.get_read(), PollFlags::IN)];
         match poll(&mut ready, None) {
@@ -218,6 +209,9 @@ fn supervise(
         let told = !ready[0].revents().is_empty();
         if told {
             match channel.next_order() {
+                // As a terminal stops and continues all that belongs to a job.
+                Ok(Some(Order::Signal(SIGSTOP))) => drop(kill_process_group(Pid::INIT, Signal::STOP)),
+                Ok(Some(Order::Signal(SIGCONT))) => drop(kill_process_group(Pid::INIT, Signal::CONT)),
                 Ok(Some(Order::Signal(signal))) => drop(kernel::send_signal(program, signal)),
                 Ok(Some(Order::Go)) => {}
                 // The supervisor is gone; with this process all others end.

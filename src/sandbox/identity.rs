@@ -8,7 +8,7 @@ use rustix::process::{Pid, getegid, geteuid};
 
 use super::error::{Doing, SandboxError};
 use super::probe;
-use crate::launch::{Extent, Identity};
+use crate::launch::{Extent, Identity, Range};
 
 /// Writes the maps of the process, which waits for it.
 pub fn map(process: Pid, identity: &Identity) -> Result<(), SandboxError> {
@@ -26,6 +26,14 @@ pub fn map(process: Pid, identity: &Identity) -> Result<(), SandboxError> {
         Identity::Same => {
             write("uid_map", "0 0 65536")?;
             write("gid_map", "0 0 65536")
+        }
+        // A line for each of the caller's own map, or the kernel refuses it.
+        Identity::Part { uids, gids } => {
+            let lines = |ranges: &[Range]| -> String {
+                ranges.iter().map(|Range { first, count }| format!("{first} {first} {count}\n")).collect()
+            };
+            write("uid_map", &lines(uids))?;
+            write("gid_map", &lines(gids))
         }
         Identity::Subordinate { uid, gid, uids, gids } => {
             delegate("newuidmap", process, &uids.around(*uid, geteuid().as_raw()))?;

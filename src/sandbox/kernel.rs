@@ -164,6 +164,58 @@ pub fn send_signal(process: Pid, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(process.as_raw_nonzero().get(), signal) })
 }
 
+/// Blocks these signals on the calling thread, but for those that this process ignores, and gives a descriptor that they can
+/// be read from without waiting. What is started by `execute` has none blocked.
+pub fn hold(signals: impl Iterator<Item = i32>) -> io::Result<OwnedFd> {
+    let is_ignored = |signal: &i32| {
+        // SAFETY: all fields are numbers, for which zero is a value; nothing is changed, and what is there is written to
+        // an action that outlives the call.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(*signal, ptr::null(), &raw mut action) == 0
+                && action.sa_sigaction == libc::SIG_IGN
+        }
+    };
+    let wanted = set_of(signals.filter(|signal| !is_ignored(signal)));
+    // SAFETY: `wanted` is a set that outlives the calls; the descriptor has just been opened for us.
+    unsafe {
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const wanted, ptr::null_mut()))?;
+        let descriptor = libc::signalfd(-1, &raw const wanted, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(descriptor)?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// They have their effect again, also those that wait.
+pub fn release(signals: impl Iterator<Item = i32>) {
+    let set = set_of(signals);
+    // SAFETY: `set` outlives the call, which changes nothing but the mask of the calling thread.
+    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) };
+}
+
+/// Lets one that is blocked have its effect on this process, now.
+pub fn suffer(signal: i32) {
+    let set = set_of(std::iter::once(signal));
+    // SAFETY: as above; raising a signal touches nothing of this process's memory.
+    unsafe {
+        libc::raise(signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
+    }
+}
+
+fn set_of(signals: impl Iterator<Item = i32>) -> libc::sigset_t {
+    // SAFETY: the set is initialised before it is used.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
 /// A cgroup namespace whose root is the group that this process is in.
 pub fn unshare_cgroup() -> io::Result<()> {
     // SAFETY: changes which paths of cgroups this process sees, nothing of its memory or descriptors.

@@ -5,7 +5,7 @@
 //!               then waits: signals, terminal, time
 //! child         the first process: mounts (root, steps), terminal, pivot_root, then the program's parent and reaper
 //! program       the last steps before execve: limits, user, confinement
-//! signals       from the caller, and to the program; output: the caller's, which may be read slowly
+//! signals       from the caller, and to the program (held: those that are passed on only); output: the caller's, which may be read slowly
 //! cgroup        limits of memory, processor time and processes; ports: the way in and out of a network of its own
 //! discover      GPUs, their driver and CDI files; probe: what the host can do (`mlbuild doctor`)
 //! ```
@@ -24,6 +24,7 @@ mod child;
 pub mod confine;
 pub mod discover;
 mod error;
+mod held;
 mod identity;
 mod kernel;
 mod output;

@@ -19,7 +19,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{
-    Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, setsid, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, pidfd_send_signal, set_parent_process_death_signal,
+    setsid, waitid,
 };
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
@@ -91,6 +92,7 @@ pub fn forward(
         listener.published(address, *inside);
     }
     let (ready, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "cannot make a pipe".into())?;
+    let parent = getpid();
     match kernel::fork(alone, Namespaces::default(), None).doing(|| "cannot start a process".into())? {
         Forked::Parent(child) => {
             proxy.0.push(child);
@@ -105,18 +107,25 @@ pub fn forward(
         Forked::Child => {
             drop(ready);
             let _ = setsid();
-            let _ = set_parent_process_death_signal(Some(Signal::KILL));
             let both = ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK;
             if move_into_thread_name_spaces(std::os::fd::AsFd::as_fd(&sandbox.pidfd), both).is_err() {
                 kernel::end(super::error::FAILED);
             }
-            // Joining a user namespace has changed the credentials.
-            let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            // Joining a user namespace has changed the credentials, which takes such a setting away.
+            end_with(parent);
             let _ = rustix::io::write(&tell, &[1]);
             drop(tell);
             serve(ports);
             kernel::end(0)
         }
+    }
+}
+
+/// Binds this process to the one that made it, also where that is gone already.
+fn end_with(parent: Pid) {
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    if getppid() != Some(parent) {
+        kernel::end(super::error::FAILED);
     }
 }
 
@@ -190,6 +199,7 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream) {
 fn start_pasta(alone: Alone, pasta: &Path, sandbox: &Child) -> Result<Child, SandboxError> {
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing(|| "cannot make a pipe".into());
     let ((ready, tell), (errors, complain)) = (pipe()?, pipe()?);
+    let parent = getpid();
     match kernel::fork(alone, Namespaces::default(), None).doing(|| "cannot start a process".into())? {
         Forked::Parent(child) => {
             drop((tell, complain));
@@ -208,7 +218,7 @@ fn start_pasta(alone: Alone, pasta: &Path, sandbox: &Child) -> Result<Child, San
         }
         Forked::Child => {
             let _ = setsid();
-            let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            end_with(parent);
             #[expect(
                 clippy::disallowed_methods,
                 reason = "a program of the host, with nothing of the image's"

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, getrlimit, ioctl_tiocsctty, setrlimit, setsid, umask};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
+use super::channel::{Channel, Said};
 use super::child::{change_ids, die_with_the_supervisor};
 use super::confine::{capabilities, landlock, seccomp};
 use super::error::{Doing, NOT_EXECUTABLE, NOT_FOUND, SandboxError};
@@ -19,27 +20,32 @@ use crate::launch::{Identity, Launch, Process, Rlimit};
 /// Turns this process into the program, or says why not. May share its memory with another one (see [`kernel::start`]).
 pub fn start(
     launch: &Launch,
+    channel: &Channel,
     terminal: Option<BorrowedFd<'_>>,
-    warn: &mut dyn FnMut(String),
 ) -> Result<Infallible, SandboxError> {
     let process = &launch.process;
     // A process group of its own at least; the first process of a sandbox without init is a session's leader already.
     let _ = setsid();
     standard_streams(process, terminal)?;
     for limit in &process.rlimits {
-        set_limit(limit, warn)?;
+        set_limit(limit, channel)?;
     }
     let _ = umask(Mode::from_raw_mode(0o022));
     let keep = process.capabilities.iter().filter_map(|name| capabilities::named(name)).collect();
-    let own_ids = matches!(launch.identity, Identity::Single { .. });
-    let change_user = || match own_ids {
+    // An ordinary user's process is who it should be already, and stays in the caller's groups unless it is given others.
+    let as_it_is = match launch.identity {
+        Identity::Single { .. } => true,
+        Identity::Subordinate { .. } => process.groups.is_empty(),
+        Identity::Same | Identity::Part { .. } => false,
+    };
+    let change_user = || match as_it_is {
         true => Ok(()),
         false => change_ids(process.uid, process.gid, &process.groups).map_err(io::Error::other),
     };
     capabilities::keep_only(keep, change_user).doing(|| "cannot give up capabilities".into())?;
     if !process.init {
         // Other credentials have taken it away.
-        die_with_the_supervisor()?;
+        die_with_the_supervisor(channel)?;
     }
     rustix::process::chdir(process.directory.as_str()).map_err(|error| SandboxError::Inside {
         message: format!(
@@ -74,7 +80,7 @@ fn standard_streams(process: &Process, terminal: Option<BorrowedFd<'_>>) -> Resu
 }
 
 /// Never beyond what this host gives: that is a warning.
-fn set_limit(limit: &Rlimit, warn: &mut dyn FnMut(String)) -> Result<(), SandboxError> {
+fn set_limit(limit: &Rlimit, channel: &Channel) -> Result<(), SandboxError> {
     let Some(resource) = resource(&limit.name) else { return Ok(()) };
     let there = getrlimit(resource);
     let set = |soft, hard| setrlimit(resource, rustix::process::Rlimit { current: soft, maximum: hard });
@@ -89,7 +95,8 @@ fn set_limit(limit: &Rlimit, warn: &mut dyn FnMut(String)) -> Result<(), Sandbox
     let hard = least(limit.hard, there.maximum);
     set(least(limit.soft, hard), hard).doing(|| format!("cannot set the limit {}", limit.name))?;
     let shown = hard.map_or("unlimited".to_owned(), |hard| hard.to_string());
-    warn(format!("--ulimit {}: this host allows {shown} at most", limit.name));
+    let warning = format!("--ulimit {}: this host allows {shown} at most", limit.name);
+    let _ = channel.say(&Said::Warning(warning));
     Ok(())
 }
 

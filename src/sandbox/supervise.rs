@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use signal_hook::consts::{SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGSTOP, SIGTERM, SIGTSTP, SIGWINCH};
 
 use super::cgroup::{self, Group};
 use super::channel::{Channel, Order, Said};
 use super::error::{Doing, SandboxError};
+use super::held::Held;
 use super::kernel::{self, Alone, Child, Forked, Namespaces};
 use super::signals::{self, Caught};
 use super::terminal::Connection;
@@ -41,6 +42,7 @@ pub fn run(launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxEr
     let alone = Alone::check().doing(|| "cannot start a sandbox".into())?;
     // Until all that is made here is gone.
     let mut signals = Caught::new().doing(|| "cannot catch signals".into())?;
+    let mut held = Held::new().doing(|| "cannot hold signals back".into())?;
     for warning in &launch.warnings {
         listener.warning(warning);
     }
@@ -91,7 +93,7 @@ pub fn run(launch: &Launch, listener: &mut dyn Listener) -> Result<u8, SandboxEr
         return Ok(128 + signal as u8);
     }
     let _ = sandbox.channel.order(&Order::Go);
-    let status = sandbox.wait(launch, stop.unwrap_or(SIGTERM), &mut signals, listener);
+    let status = sandbox.wait(launch, stop.unwrap_or(SIGTERM), &mut signals, &mut held, listener);
     if let Some(killed) = group.as_ref().map(Group::oom_kills).filter(|killed| *killed > 0) {
         listener.warning(&format!(
             "--memory: the kernel killed {killed} processes of the run, which needed more"
@@ -116,6 +118,7 @@ impl Sandbox {
         launch: &Launch,
         stop: i32,
         signals: &mut Caught,
+        held: &mut Held,
         listener: &mut dyn Listener,
     ) -> Result<u8, SandboxError> {
         let doing = || "cannot wait for the sandbox".to_owned();
@@ -131,10 +134,16 @@ impl Sandbox {
             for signal in signals.take() {
                 match (signal, &terminal) {
                     (SIGWINCH, Some(terminal)) => terminal.resize(),
-                    (SIGWINCH, None) => {}
+                    (SIGWINCH, None) if launch.process.terminal => {}
                     _ => on_the_way.push(signal),
                 }
                 asked |= signals::asks_to_end(signal);
+            }
+            for signal in held.take() {
+                match signal {
+                    SIGTSTP => self.pause(launch),
+                    _ => on_the_way.push(signal),
+                }
             }
             match deadline.due() {
                 Some(Due::Ask) => on_the_way.push(stop),
@@ -154,6 +163,7 @@ impl Sandbox {
                 if speaks {
                     waits.push(PollFd::new(&self.channel, PollFlags::IN));
                 }
+                waits.push(PollFd::new(&*held, PollFlags::IN));
                 if let Some(terminal) = &terminal {
                     waits.extend(terminal.interests());
                 }
@@ -213,6 +223,14 @@ impl Sandbox {
             // Its number is its own until it is waited for.
             let _ = kernel::send_signal(self.child.pid, signal);
         }
+    }
+
+    /// What Ctrl-Z in a shell means: the sandbox's processes stop, and then this one, if its shell can continue it; else it
+    /// goes on at once. When it goes on, so do they.
+    fn pause(&self, launch: &Launch) {
+        self.send(launch, SIGSTOP);
+        kernel::suffer(SIGTSTP);
+        self.send(launch, SIGCONT);
     }
 
     fn reap(&mut self) -> io::Result<u8> {

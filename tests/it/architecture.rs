@@ -99,7 +99,7 @@ fn only_two_files_have_unsafe_code() {
         let blocks = code.filter(|line| line.contains("unsafe {") || line.contains("unsafe fn")).count();
         let allowed = match file.as_str() {
             "src/digest/lanes.rs" => 2,
-            "src/sandbox/kernel.rs" => 14,
+            "src/sandbox/kernel.rs" => 19,
             _ => 0,
         };
         assert_eq!(blocks, allowed, "{file}");

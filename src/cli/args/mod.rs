@@ -363,6 +363,7 @@ pub struct Doctor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum DoctorPart {
     Attempt,
+    Map,
     Proc,
 }
 
@@ -370,6 +371,7 @@ impl DoctorPart {
     pub fn name(self) -> &'static str {
         match self {
             Self::Attempt => "attempt",
+            Self::Map => "map",
             Self::Proc => "proc",
         }
     }

@@ -42,15 +42,15 @@ pub struct Sandbox {
     /// none, host, or private: a loopback of its own, published ports, and the world through pasta where that is installed
     #[arg(long, value_enum, default_value = "private", value_name = "MODE")]
     pub network: NetworkWhich,
-    /// Most memory, swap included: 512m, 8GiB
+    /// Most memory, swap included: 512m, 8GiB; 0 is no limit
     #[arg(long, short = 'm', value_name = "SIZE")]
     pub memory: Option<String>,
-    /// Most processor time: 1.5 processors
+    /// Most processor time: 1.5 processors; 0 is no limit
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
-    /// Most processes and threads
-    #[arg(long, value_name = "N")]
-    pub pids_limit: Option<u64>,
+    /// Most processes and threads; 0 and -1 are no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub pids_limit: Option<String>,
     /// Go on with a warning where a limit cannot be enforced
     #[arg(long)]
     pub best_effort_limits: bool,
@@ -66,8 +66,8 @@ pub struct Sandbox {
     /// Go on with a warning where the driver will not do for the GPUs or the image
     #[arg(long, requires = "gpus")]
     pub ignore_gpu_check: bool,
-    /// A device node of this host (may be given several times)
-    #[arg(long, value_name = "SRC[:DST[:rwm]]")]
+    /// A device node of this host, to read and write (may be given several times)
+    #[arg(long, value_name = "SRC[:DST[:rw]]")]
     pub device: Vec<String>,
     /// Nothing but volumes and memory can be written to
     #[arg(long)]
@@ -75,6 +75,9 @@ pub struct Sandbox {
     /// Host name inside, and name of what --keep keeps
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Nothing: what a run writes is gone afterwards, unless --keep
+    #[arg(long, conflicts_with = "keep")]
+    pub rm: bool,
     /// Keep what is written, and go on from it in the next run of that name
     #[arg(long, requires = "name")]
     pub keep: bool,
@@ -84,7 +87,7 @@ pub struct Sandbox {
     /// Ask the program to end after this many seconds, kill it ten seconds later; exit status 124
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Print what would be run, and do not run it (what is missing is built and unpacked first)
+    /// Print what would be run, and do not run it (what is missing is built and unpacked first: the plan depends on what is in it)
     #[arg(long)]
     pub dry_run: bool,
     /// With --dry-run: as JSON
@@ -103,10 +106,12 @@ pub enum NetworkWhich {
 #[command(after_help = "Examples:
   mlbuild run                                     the spec in this directory, built first when needed
   mlbuild run -- python -c 'import torch; print(torch.ones(2) @ torch.ones(2))'
-  mlbuild run -it registry.example/app:1.2 -- python
+  mlbuild run -it registry.example/app:1.2 python
   mlbuild run -v ./data:/data:ro -p 8000:8000 -e TOKEN oci:out
   mlbuild run --memory 8g --pids-limit 500 --network none -- python train.py
   mlbuild run --dry-run
+
+After an image `--` may be left out, as with docker: options of mlbuild stand before the first word of the command then.
 
 The exit status is the program's own, 128 and the number of the signal that ended it, 124 after --timeout; 125 when the \
 sandbox could not be made, 126 when the program cannot be executed, 127 when it is not there.")]

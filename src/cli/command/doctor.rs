@@ -1,7 +1,7 @@
 //! `mlbuild doctor`.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +17,18 @@ use crate::sandbox::probe::{self, Attempt, Finding, State};
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     match args.part {
         Some(DoctorPart::Attempt) => {
-            out::json(&probe::attempt(|| of_a_process_of_ours(DoctorPart::Proc).unwrap_or_default()));
+            // In the namespaces of the caller, which this process leaves.
+            let mapper = started(DoctorPart::Map)?;
+            out::json(&probe::attempt(
+                || said_by(mapper).unwrap_or_default(),
+                || started(DoctorPart::Proc).and_then(said_by).unwrap_or_default(),
+            ));
+            Ok(Exit::Success)
+        }
+        Some(DoctorPart::Map) => {
+            // Not before it is asked for.
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            out::json(&probe::attempt_map());
             Ok(Exit::Success)
         }
         Some(DoctorPart::Proc) => {
@@ -36,7 +47,7 @@ struct Report {
 }
 
 fn report(args: &Args) -> Result<Exit, Failure> {
-    let attempt: Attempt = of_a_process_of_ours(DoctorPart::Attempt)?;
+    let attempt: Attempt = started(DoctorPart::Attempt).and_then(said_by)?;
     #[expect(clippy::disallowed_methods, reason = "where the user's own CDI files are")]
     let [config, home] = ["XDG_CONFIG_HOME", "HOME"].map(|name| std::env::var_os(name).map(PathBuf::from));
     let facts = probe::gather(attempt, &discover::cdi_directories(config.as_deref(), home.as_deref()));
@@ -78,18 +89,22 @@ fn text(findings: &[Finding], works: bool) -> String {
     text
 }
 
-/// What this very program says when it is asked for a part: a process that has left its namespaces cannot go on.
-fn of_a_process_of_ours<T: DeserializeOwned>(part: DoctorPart) -> Result<T, Failure> {
-    let failed = |source| Failure::Io { what: "cannot try what this host allows".into(), source };
+fn failed(source: std::io::Error) -> Failure {
+    Failure::Io { what: "cannot try what this host allows".into(), source }
+}
+
+/// This very program, asked for a part: a process that has left its namespaces cannot go on.
+fn started(part: DoctorPart) -> Result<Child, Failure> {
     // Found wherever the program lies, and even where something else is mounted by now.
     #[expect(clippy::disallowed_methods, reason = "it is this program")]
     let mut command = Command::new("/proc/self/exe");
-    let output = command
-        .args(["doctor", "--part", part.name()])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(failed)?;
+    command.args(["doctor", "--part", part.name()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.spawn().map_err(failed)
+}
+
+/// What it says when its input ends.
+fn said_by<T: DeserializeOwned>(process: Child) -> Result<T, Failure> {
+    let output = process.wait_with_output().map_err(failed)?;
     serde_json::from_slice(&output.stdout).map_err(|error| failed(std::io::Error::other(error)))
 }
 

@@ -3,6 +3,7 @@
 //! The sandbox's processes are copies of this one, which must have one thread then; so whatever needs threads (building,
 //! unpacking) is done by another mlbuild, started only when something is missing.
 
+use std::env::VarError;
 use std::fs;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -282,6 +283,9 @@ fn options(args: &SandboxArgs, command: Command, directory: &Path) -> Result<Opt
         let message = format!("--device {}: there is no such device on this host", device.source.display());
         return Err(Failure::request(message));
     }
+    let limit = |text: &Option<String>, parse: fn(&str) -> Result<Option<u64>, launch::OptionError>| {
+        text.as_deref().map_or(Ok(None), parse).map_err(wrong)
+    };
     Ok(Options {
         command: command.arguments,
         entrypoint: command.entrypoint,
@@ -300,14 +304,9 @@ fn options(args: &SandboxArgs, command: Command, directory: &Path) -> Result<Opt
             NetworkWhich::Private => NetworkMode::Private,
         },
         limits: Limits {
-            memory: args
-                .memory
-                .as_deref()
-                .map(|text| launch::bytes("--memory", text))
-                .transpose()
-                .map_err(wrong)?,
-            milli_cpus: args.cpus.as_deref().map(launch::milli_cpus).transpose().map_err(wrong)?,
-            pids: args.pids_limit,
+            memory: limit(&args.memory, launch::memory)?,
+            milli_cpus: limit(&args.cpus, launch::milli_cpus)?,
+            pids: limit(&args.pids_limit, launch::pids)?,
             best_effort: args.best_effort_limits,
         },
         shm_size: launch::bytes("--shm-size", &args.shm_size).map_err(wrong)?,
@@ -354,8 +353,22 @@ fn environment(args: &SandboxArgs) -> Result<Vec<String>, Failure> {
         given.extend(variables);
     }
     given.extend(args.env.iter().cloned());
-    let own = |name: String| variable(&name).map(|value| format!("{name}={value}"));
-    Ok(given.into_iter().filter_map(|pair| if pair.contains('=') { Some(pair) } else { own(pair) }).collect())
+    let mut environment = Vec::new();
+    for pair in given {
+        if pair.contains('=') {
+            environment.push(pair);
+            continue;
+        }
+        #[expect(clippy::disallowed_methods, reason = "the caller hands it on by name")]
+        match std::env::var(&pair) {
+            Ok(value) => environment.push(format!("{pair}={value}")),
+            Err(VarError::NotPresent) => {}
+            Err(VarError::NotUnicode(_)) => {
+                return Err(Failure::request(format!("-e {pair}: its value is not UTF-8")));
+            }
+        }
+    }
+    Ok(environment)
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -375,16 +388,11 @@ fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
     let mut facts = HostFacts {
         caller: probe::caller(),
         resolv_conf: resolv_conf(options.network),
+        open_sockets: options.network == NetworkMode::Host && landlock::interface() < landlock::SCOPES,
         pasta: private.then(|| probe::program("pasta")).flatten(),
         ..HostFacts::default()
     };
     let mut warnings = Vec::new();
-    if options.network == NetworkMode::Host && landlock::interface() < landlock::SCOPES {
-        warnings.push(
-            "--network host: this kernel (before Linux 6.12) cannot keep the program from the host's abstract Unix sockets"
-                .to_owned(),
-        );
-    }
     if *request != GpuRequest::None {
         let root = Path::new("/");
         let [config, home] = ["XDG_CONFIG_HOME", "HOME"].map(|name| variable(name).map(PathBuf::from));

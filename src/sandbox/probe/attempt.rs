@@ -12,11 +12,15 @@ use rustix::mount::{
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::launch;
+use crate::sandbox::error::SandboxError;
+use crate::sandbox::identity;
+
 /// One step after the other; after one that fails, those that need it are not tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Attempt {
-    /// Namespaces of its own, with the caller as the only user of the user namespace.
+    /// Namespaces of its own, with the users that a plain run has there.
     pub namespaces: Outcome,
     /// An empty file system in memory.
     pub mount: Outcome,
@@ -56,10 +60,15 @@ impl<T> From<io::Result<T>> for Outcome {
 /// Where things are mounted: any directory will do, in a mount namespace that goes with the process.
 const PLACE: &str = "/tmp";
 
-/// Tries, in this process, which must have one thread only. `proc` starts a program in the namespaces that calls
-/// [`attempt_proc`], and gives its answer: a process is never in the PID namespace that it has made.
-pub fn attempt(proc: impl FnOnce() -> Outcome) -> Attempt {
-    let mut attempt = Attempt { namespaces: namespaces().into(), ..Attempt::default() };
+/// Tries, in this process, which must have one thread only. `map` lets a process that was started before call
+/// [`attempt_map`] now, and gives its answer: users are given to a namespace from outside. `proc` starts a program in the
+/// namespaces that calls [`attempt_proc`], and gives its answer: a process is never in the PID namespace that it has made.
+pub fn attempt(map: impl FnOnce() -> Outcome, proc: impl FnOnce() -> Outcome) -> Attempt {
+    let namespaces = match Outcome::from(namespaces()) {
+        Outcome::Works => map(),
+        fails => fails,
+    };
+    let mut attempt = Attempt { namespaces, ..Attempt::default() };
     if !attempt.namespaces.works() {
         return attempt;
     }
@@ -73,6 +82,16 @@ pub fn attempt(proc: impl FnOnce() -> Outcome) -> Attempt {
     attempt
 }
 
+/// The part of [`attempt`] that is done by a child of the process in the caller's namespaces: as a run does it.
+pub fn attempt_map() -> Outcome {
+    let Some(parent) = rustix::process::getppid() else { return Outcome::NotTried };
+    match identity::map(parent, &launch::plain_identity(&super::caller())) {
+        Ok(()) => Outcome::Works,
+        Err(SandboxError::Setup { source, .. }) => Err::<(), _>(source).into(),
+        Err(_) => Outcome::Fails(Errno::IO.raw_os_error()),
+    }
+}
+
 /// The part of [`attempt`] that is done by the first process of the new PID namespace.
 pub fn attempt_proc() -> Outcome {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -82,7 +101,6 @@ pub fn attempt_proc() -> Outcome {
 }
 
 fn namespaces() -> io::Result<()> {
-    let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
     let kinds = UnshareFlags::NEWUSER
         | UnshareFlags::NEWNS
         | UnshareFlags::NEWPID
@@ -94,11 +112,7 @@ fn namespaces() -> io::Result<()> {
         deprecated,
         reason = "its successor is `unsafe` for the sake of CLONE_FILES, which is not asked for"
     )]
-    rustix::thread::unshare(kinds)?;
-    // As root inside, so that the program that is started keeps its rights.
-    fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
-    fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))
+    Ok(rustix::thread::unshare(kinds)?)
 }
 
 fn scratch() -> io::Result<()> {

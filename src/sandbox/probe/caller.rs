@@ -6,6 +6,8 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::thread::{CapabilitySet, capabilities};
+
 use crate::launch::Caller;
 
 /// Where programs are looked for after the caller's `PATH`: those of administrators are often not in it.
@@ -25,11 +27,42 @@ pub fn caller() -> Caller {
         let found = subordinate(&read(file), name.as_deref(), uid);
         found.filter(|_| served && program(tool).is_some())
     };
+    let [uids, gids] = match uid {
+        0 => roots_ids(),
+        _ => [Vec::new(), Vec::new()],
+    };
+    let groups = rustix::process::getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw());
     Caller {
         uid,
         gid,
+        groups: groups.filter(|group| *group != gid).collect(),
+        uids,
+        gids,
         subordinate_uids: range("/etc/subuid", "newuidmap"),
         subordinate_gids: range("/etc/subgid", "newgidmap"),
+    }
+}
+
+/// What [`Caller`] has of root's IDs.
+fn roots_ids() -> [Vec<(u32, u32)>; 2] {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    let may_map = capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
+    match may_map && read("/proc/self/setgroups").trim() != "deny" {
+        true => ["/proc/self/uid_map", "/proc/self/gid_map"].map(|file| limited(&read(file))),
+        false => [vec![(0, 1)], vec![(0, 1)]],
+    }
+}
+
+/// First and number of each line of a map; empty where one has all up to 65535.
+fn limited(map: &str) -> Vec<(u32, u32)> {
+    let lines = map.lines().filter_map(|line| {
+        let mut numbers = line.split_ascii_whitespace();
+        Some((numbers.next()?.parse().ok()?, numbers.nth(1)?.parse().ok()?))
+    });
+    let lines: Vec<(u32, u32)> = lines.collect();
+    match lines[..] {
+        [(0, count)] if count > 65_535 => Vec::new(),
+        _ => lines,
     }
 }
 
@@ -99,6 +132,16 @@ mod tests {
         for name in ["carol", "bad", "short", "huge", "none", "root"] {
             assert_eq!(subordinate(text, Some(name), 7), None, "{name}");
         }
+    }
+
+    #[test]
+    fn ids_of_a_user_namespace() {
+        assert_eq!(limited("         0          0 4294967295\n"), []);
+        assert_eq!(limited("0 100000 65536\n"), []);
+        assert_eq!(limited("0 1000 1\n"), [(0, 1)]);
+        // As in a container of rootless podman.
+        assert_eq!(limited("0 1000 1\n1 100000 65536\n"), [(0, 1), (1, 65_536)]);
+        assert_eq!(limited("0 100000 1000\n"), [(0, 1000)]);
     }
 
     #[test]

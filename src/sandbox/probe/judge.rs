@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::attempt::Outcome;
 use super::facts::Facts;
 use crate::launch::gpu::{self, GpuError, GpuRequest, ImageFacts};
-use crate::launch::{HostFacts, Limits};
+use crate::launch::{self, HostFacts, Identity, Limits};
 use crate::oci::Platform;
 use crate::sandbox::cgroup::{self, Limit};
 use crate::sandbox::confine::landlock;
@@ -261,7 +261,16 @@ fn landlock_wall(facts: &Facts) -> Finding {
 fn users(facts: &Facts) -> Finding {
     const WHAT: &str = "several users";
     if facts.caller.uid == 0 {
-        return Finding::ok(WHAT, "root has all of them");
+        return match launch::plain_identity(&facts.caller) {
+            Identity::Same => Finding::ok(WHAT, "root has all of them"),
+            Identity::Part { uids, .. } => {
+                let count: u32 = uids.iter().map(|range| range.count).sum();
+                Finding::ok(WHAT, format!("root of a user namespace with {count} of them"))
+            }
+            _ => Finding::limited(WHAT, "root here has itself only, and so has a sandbox").fix(
+                "outside of this user namespace, or as its root with CAP_SETUID and CAP_SETGID, who may set groups",
+            ),
+        };
     }
     let name = facts.user.clone().unwrap_or_else(|| facts.caller.uid.to_string());
     match (&facts.newuidmap, &facts.newgidmap, facts.caller.subordinate_uids, facts.caller.subordinate_gids) {

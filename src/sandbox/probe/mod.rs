@@ -13,7 +13,7 @@ mod caller;
 mod facts;
 mod judge;
 
-pub use attempt::{Attempt, Outcome, attempt, attempt_proc};
+pub use attempt::{Attempt, Outcome, attempt, attempt_map, attempt_proc};
 pub use caller::{caller, program};
 pub use facts::{Facts, gather};
 pub use judge::{Finding, State, judge};

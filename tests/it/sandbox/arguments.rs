@@ -1,6 +1,11 @@
 //! What the program gets: command, environment, user, directory, limits; and what its end becomes.
 
+use std::fs;
+use std::net::TcpListener;
+
+use super::cgroup::left_behind;
 use super::{Host, Who};
+use crate::support::debs::entry;
 use crate::support::mlbuild::Run;
 use crate::support::skip::or_skip;
 
@@ -28,6 +33,11 @@ fn command_and_exit_status() {
         // As other runtimes, for a program's own status may be 2.
         let _ = host.mlbuild(&["run", "--bogus"]).run().expect(125);
         let _ = host.mlbuild(&["build", "--bogus"]).run().expect(2);
+        // As people write it elsewhere.
+        let docker = ["run", "--rm", "--entrypoint", "", &image, "python", "-c", "print(6 * 7)"];
+        assert_eq!(host.mlbuild(&docker).ok().stdout(), "42\n");
+        // Where nobody could enforce a limit.
+        let _ = host.python(&["--memory", "0", "--cpus", "0", "--pids-limit", "-1"], "").expect(0);
         // The word after it is the image.
         let _ = host
             .mlbuild(&["run", "--init", &image, "--", "/usr/bin/python3", "-S", "-c", ""])
@@ -79,6 +89,10 @@ fn environment() {
         {
             assert!(out.contains(wanted), "{wanted} is not in {out}");
         }
+        use std::os::unix::ffi::OsStrExt as _;
+        let latin = std::ffi::OsStr::from_bytes(b"caf\xe9");
+        let refused = host.run(&["-e", "LATIN"], &["python"]).env("LATIN", latin).run().expect(125);
+        assert!(refused.stderr().contains("-e LATIN: its value is not UTF-8"), "{}", refused.stderr());
         // Of the host's nothing else.
         for unwanted in ["SECRET", "ABSENT", "MLBUILD"] {
             assert!(!out.contains(unwanted), "{unwanted} is in {out}");
@@ -107,6 +121,29 @@ fn user_directory_and_limits() {
     }
 }
 
+/// A node of the host at a place of its own.
+#[test]
+fn devices() {
+    for host in or_skip!("devices", Host::both("hello")) {
+        let node = host.path("node");
+        let _ = Run::new("mknod").args(&["-m", "666"]).arg(&node).args(&["c", "1", "5"]).ok();
+        let option = format!("{}:/dev/new/zeros", node.display());
+        let program = "import os
+try: print(open('/dev/new/zeros', 'r+b', 0).read(3), os.major(os.stat('/dev/new/zeros').st_rdev))
+except OSError as error: print(error.strerror)";
+        let seen = |options: &[&str]| host.python(options, program).expect(0).stdout();
+        assert_eq!(seen(&[]), "No such file or directory\n");
+        for permissions in ["", ":rw", ":rwm"] {
+            let option = format!("{option}{permissions}");
+            assert_eq!(seen(&["--device", &option]), "b'\\x00\\x00\\x00' 1\n");
+        }
+        let shut = host.python(&["--device", &format!("{option}:r")], program).expect(125);
+        assert!(shut.stderr().contains("write `rw`"), "{}", shut.stderr());
+        // A node that is a volume is none.
+        assert_eq!(seen(&["-v", &option]), "Permission denied\n");
+    }
+}
+
 #[test]
 fn standard_input_goes_in_only_when_asked() {
     for host in or_skip!("standard input", Host::both("hello")) {
@@ -120,18 +157,52 @@ fn standard_input_goes_in_only_when_asked() {
     }
 }
 
+/// But unpack what it must look into: on an empty store, too, nothing is run, nothing kept, and no limit set up.
 #[test]
-fn a_dry_run_does_nothing() {
-    for host in or_skip!("dry run", Host::both("hello")) {
+fn a_dry_run_runs_nothing() {
+    for who in [Who::Root, Who::User] {
+        let host = or_skip!("dry run", Host::alone(who, "hello"));
         let image = host.image.clone();
-        let options = ["run", "--dry-run", "--entrypoint", "", "-v", "/etc:/mnt:ro", "--memory", "1g"];
-        let text = host.mlbuild(&[&options[..], &[&image, "--", "python"]].concat()).ok().stdout();
-        for line in ["bind       /mnt <- /etc (read-only)", "limits     memory 1.07 GB", "run        python"]
+        fs::create_dir(host.path("data")).unwrap();
+        host.give(&host.path("data"));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = format!("{}:80", port.local_addr().unwrap().port());
+        let options = ["run", "--dry-run", "--entrypoint", "", "-v", "data:/mnt", "--memory", "1g"];
+        let options = [&options[..], &["-p", &taken, "--keep", "--name", "dry"]].concat();
+        let command = ["--", "python", "-c", "open('/mnt/run', 'w')"];
+        let text = host.mlbuild(&[&options[..], &[&image], &command].concat()).ok().stdout();
+        let data = host.path("data").display().to_string();
+        for line in
+            [&format!("bind       /mnt <- {data}"), "limits     memory 1.07 GB", "run        python -c"]
         {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        let json = host.mlbuild(&[&options[..], &["--json", &image, "--", "python"]].concat()).ok().json();
+        let json = host.mlbuild(&[&options[..], &["--json", &image], &command].concat()).ok().json();
         assert_eq!(json["process"]["arguments"][0], "python");
         assert_eq!(json["limits"]["memory"], 1 << 30);
+        assert_eq!(fs::read_dir(host.path("data")).unwrap().count(), 0, "{who:?}");
+        assert!(!host.store.join("runs").join("dry").exists() && left_behind("dry").is_empty());
+    }
+}
+
+/// Python where the image has no shell, a shell where it has one, and no run where it has neither.
+#[test]
+fn a_shell() {
+    let shell = entry("usr/bin/bash", b'0', 0o755, "", b"#!/usr/bin/python3\nprint('the shell', input())\n");
+    for host in or_skip!("a shell", Host::both("hello")) {
+        let words = host.write("words", "print(6 * 7)\n");
+        let says = |host: &Host, options: &[&str]| {
+            let mut command = host.mlbuild(&[&["shell"], options].concat()).command();
+            let output = command.stdin(fs::File::open(&words).unwrap()).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        };
+        assert_eq!(says(&host, &[&host.image]), (Some(0), "42\n".to_owned()));
+        fs::create_dir(host.path("empty")).unwrap();
+        assert_eq!(says(&host, &["--rootfs", "empty"]), (Some(125), String::new()));
+        let host = host.with_layers(&[vec![shell.clone()]]);
+        assert_eq!(
+            says(&host, &["--network", "none", &host.image]),
+            (Some(0), "the shell print(6 * 7)\n".to_owned())
+        );
     }
 }

@@ -11,6 +11,7 @@ use mlbuild::launch::Limits;
 use mlbuild::sandbox::cgroup::{CgroupError, Facts, Group, Limit, create, plan};
 use rustix::process::{Gid, Pid, Uid};
 
+use super::{Host, Who};
 use crate::support::skip::{Skip, or_skip, skip};
 use crate::support::tool::{is_root, tool};
 
@@ -112,6 +113,24 @@ print(time.process_time())";
     let output = finish(&group, program);
     let used: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
     assert!(used < 0.5, "{used} s of a second where 0.2 were given");
+}
+
+/// As the option has it; the control has no limit.
+#[test]
+fn a_run_has_the_processor_time_that_it_is_given() {
+    let _ = or_skip!("a limit of processor time", facts_for(&CPUS));
+    let host = or_skip!("a limit of processor time", Host::new(Who::Root, "hello"));
+    let program = "import time
+start = time.monotonic()
+while time.process_time() < .3 and time.monotonic() < start + 20: pass
+print(time.monotonic() - start)";
+    let took = |options: &[&str]| -> f64 {
+        host.python(options, program).expect(0).stdout().trim().parse().unwrap()
+    };
+    let limited = took(&["--cpus", "0.1"]);
+    assert!(limited > 2.0, "{limited} s for 0.3 s of a tenth of a processor");
+    let free = took(&["--cpus", "0"]);
+    assert!(free < limited, "{free} s without a limit, {limited} s with one");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! More than one ID for an ordinary user, by the host's own newuidmap: who is who, inside and outside.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use super::{Host, USER, Who};
 use crate::support::debs::{entry, owned};
+use crate::support::mlbuild::Run;
 use crate::support::skip::{Skip, or_skip};
 use crate::support::tool::tool;
 
@@ -143,6 +144,42 @@ fn in_another_group_there_is_one_id() {
     assert_eq!(id(&host, "app"), ["1000 1000 []", &format!("1000 {USER} 1")]);
 }
 
+/// What belongs to a group that the user is in: with one ID, with several, and where the image has groups of its own for
+/// the process.
+#[test]
+fn the_users_groups_lead_to_volumes_and_devices() {
+    const TEAM: u32 = 33_333;
+    let several = or_skip!("groups", host(Some((200_000, 65_536)), USER));
+    let one = or_skip!("groups", Host::new(Who::User, "hello"));
+    let program = "import os
+for use in (lambda: open('/team/new-%d' % os.getuid(), 'w'), lambda: open('/dev/team', 'r+b', 0)):
+    try: use(); print('open')
+    except PermissionError: print('shut')
+    except FileNotFoundError: print('none')";
+    for (host, has_groups) in [(one, false), (several, true)] {
+        let host = host.in_groups(&[TEAM]);
+        let (team, node) = (host.path("team"), host.path("node"));
+        fs::create_dir(&team).unwrap();
+        let _ = Run::new("mknod").arg(&node).args(&["c", "1", "3"]).ok();
+        for (path, mode) in [(&team, 0o2770), (&node, 0o660)] {
+            chown(path, Some(0), Some(TEAM)).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        let device = format!("{}:/dev/team", node.display());
+        let seen = |options: &[&str]| host.python(options, program).expect(0).stdout();
+        let volume = ["-v", "./team:/team"];
+        assert_eq!(seen(&volume), "open\nnone\n");
+        assert_eq!(seen(&[&volume[..], &["--device", &device, "-u", "5:6"]].concat()), "open\nopen\n");
+        if has_groups {
+            assert_eq!(seen(&[&volume[..], &["-u", "app"]].concat()), "shut\nnone\n");
+            assert_eq!(seen(&[&volume[..], &["-u", "app:app"]].concat()), "open\nnone\n");
+            assert_eq!(seen(&[&volume[..], &["-u", "app", "--device", &device]].concat()), "open\nopen\n");
+        }
+        let new = fs::metadata(team.join("new-0")).unwrap();
+        assert_eq!((new.uid(), new.gid()), (USER, TEAM));
+    }
+}
+
 #[test]
 fn root_has_the_first_65536() {
     let host = or_skip!("IDs of root", Host::new(Who::Root, "hello")).with_layers(&[several_users()]);
@@ -151,4 +188,48 @@ fn root_has_the_first_65536() {
     assert_eq!(host.python(&[], owners).expect(0).stdout().trim(), "[1000, 0] 42");
     let beyond = host.python(&["-u", "70000"], "").expect(125);
     assert!(beyond.stderr().contains("user 70000 is beyond 65535"), "{}", beyond.stderr());
+}
+
+/// What mlbuild is started under; `run` works there, and `doctor` says so. `who` is how [`ID`] begins, `map` how it ends.
+#[track_caller]
+fn works_under(host: &Host, launcher: &[&str], user: &str, who: &str, map: &str) {
+    let under = |arguments: &[&str]| {
+        let run = Run::new(launcher[0]).args(&launcher[1..]).arg(&host.program).arg("--quiet");
+        host.launched(run.args(arguments)).run()
+    };
+    let run = ["run", "-u", user, "--network", "none", "--entrypoint", "", &host.image, "--"];
+    let seen = under(&[&run[..], &["python", "-c", ID]].concat()).expect(0).stdout();
+    assert!(seen.starts_with(who) && seen.ends_with(map), "{:?} {launcher:?}: {seen}", host.who);
+    let doctor = under(&["doctor"]).expect(0).stdout();
+    assert!(doctor.ends_with("`mlbuild run` works here.\n"), "{doctor}");
+}
+
+/// The root of a namespace made by unshare(1) is alone in it, and so is one without the capability to map others.
+#[test]
+fn a_root_that_is_alone_has_one_id() {
+    or_skip!("user namespaces in another", tool("unshare"));
+    for who in [Who::Root, Who::User] {
+        // Of a store that others use, too, the files would have other owners.
+        let host = or_skip!("user namespaces in another", Host::alone(who, "hello"));
+        works_under(&host, &["unshare", "-Ur"], "0", "0 0 ", "]\n0 0 1\n");
+        works_under(&host, &["unshare", "-Ur"], "1000:1000", "1000 1000 ", "]\n1000 0 1\n");
+        if who == Who::Root {
+            let without = ["setpriv", "--bounding-set=-setuid,-setgid"];
+            works_under(&host, &without, "1000:1000", "1000 1000 ", "]\n1000 0 1\n");
+        }
+    }
+}
+
+/// As in a container of rootless podman: the user, and beside it a range.
+#[test]
+fn a_root_of_part_of_the_ids_has_that_part() {
+    let host = or_skip!("user namespaces in another", Host::alone(Who::Root, "hello"));
+    or_skip!("user namespaces in another", tool("unshare"));
+    let host = host.with_layers(&[several_users()]);
+    let script =
+        "unshare -U sh -c 'while ! grep -q . /proc/self/gid_map; do sleep .01; done; exec \"$@\"' sh \"$@\" &
+        while [ \"$(readlink /proc/$!/ns/user)\" = \"$(readlink /proc/self/ns/user)\" ]; do sleep .01; done
+        for kind in uid gid; do printf '0 0 1\\n1 100000 65536\\n' > /proc/$!/${kind}_map; done
+        wait $!";
+    works_under(&host, &["sh", "-c", script, "sh"], "app", "1000 1000 [29, 44]\n", "]\n0 0 1\n1 1 65535\n");
 }

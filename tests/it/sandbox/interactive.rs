@@ -22,6 +22,7 @@ struct Person {
 }
 
 impl Person {
+    /// `mlbuild run`, or without a command `mlbuild shell`.
     fn new(host: &Host, options: &[&str], command: &[&str]) -> Self {
         Self::with_typed(host, options, command, "")
     }
@@ -36,7 +37,11 @@ impl Person {
         let mut master = File::from(master);
         master.write_all(typed.as_bytes()).unwrap();
         let stream = || Stdio::from(slave.try_clone().unwrap());
-        let mut command = host.run(options, command).env("TERM", "dumb").command();
+        let run = match command {
+            [] => host.mlbuild(&[&["shell"], options, &[&host.image]].concat()),
+            command => host.run(options, command),
+        };
+        let mut command = run.env("TERM", "dumb").command();
         let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
         Self { master, slave, child, seen: String::new() }
     }
@@ -116,6 +121,22 @@ fn python_in_a_terminal() {
         person.types("\u{4}");
         assert_eq!(person.child.wait().unwrap().code(), Some(0));
         assert!(!person.is_raw(), "the terminal stays raw");
+    }
+}
+
+/// Without a word about it, where there is a terminal.
+#[test]
+fn a_shell_in_a_terminal() {
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        let mut person = Person::new(&host, &["--network", "none"], &[]);
+        let _ = person.expects(">>> ");
+        assert!(person.is_raw());
+        person.types("import os; print(os.ttyname(0), os.getcwd(), 'end')\n");
+        let _ = person.expects("'end')");
+        assert!(person.expects("end").contains("/dev/pts/0"));
+        let _ = person.expects(">>> ");
+        person.types("\u{4}");
+        assert_eq!(status(&mut person.child), Some(0));
     }
 }
 

@@ -16,6 +16,7 @@ mod lifecycle;
 mod machine;
 mod network;
 mod seccomp_oracle;
+mod signals;
 mod storage;
 pub mod view;
 mod volumes;
@@ -48,6 +49,8 @@ pub struct Host {
     /// The same image, as all may read it.
     layout: PathBuf,
     store: PathBuf,
+    /// Supplementary groups of the user.
+    groups: Vec<u32>,
     /// What the program is started under, by root.
     launcher: Vec<String>,
     /// Of this test alone.
@@ -71,7 +74,8 @@ impl Host {
             let program = PathBuf::from(PROGRAM);
             let store = reference.store.clone();
             let (image, layout) = (reference.digest, reference.layout);
-            return Ok(Self { who, program, image, layout, store, launcher: Vec::new(), directory });
+            let (groups, launcher) = (Vec::new(), Vec::new());
+            return Ok(Self { who, program, image, layout, store, groups, launcher, directory });
         }
         tool("setpriv")?;
         chown(directory.path(), Some(USER), Some(USER)).unwrap();
@@ -103,7 +107,8 @@ impl Host {
             fs::rename(&part, &layout).unwrap();
         }
         let image = format!("oci:{}", layout.display());
-        Ok(Self { who, program, image, layout, store, launcher: Vec::new(), directory })
+        let (groups, launcher) = (Vec::new(), Vec::new());
+        Ok(Self { who, program, image, layout, store, groups, launcher, directory })
     }
 
     /// With a store of this test alone, for an image of gigabytes, which is unpacked again then.
@@ -123,6 +128,12 @@ impl Host {
         let layout = self.path("layout");
         layout::extend(&layout, &self.layout, layers);
         self.image = format!("oci:{}", layout.display());
+        self
+    }
+
+    /// With the user in these groups, too.
+    pub fn in_groups(mut self, groups: &[u32]) -> Self {
+        self.groups = groups.to_vec();
         self
     }
 
@@ -171,9 +182,15 @@ impl Host {
         let run = run.env("MLBUILD_HOME", &self.store).env("HOME", self.directory.path());
         let run = run.in_directory(self.directory.path());
         let user = USER.to_string();
+        let groups = match self.groups.is_empty() {
+            true => "--clear-groups".to_owned(),
+            false => {
+                format!("--groups={}", self.groups.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+            }
+        };
         let run = match self.who {
             Who::Root => run,
-            Who::User => run.under(&["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]),
+            Who::User => run.under(&["setpriv", "--reuid", &user, "--regid", &user, &groups]),
         };
         run.under(&self.launcher.iter().map(String::as_str).collect::<Vec<_>>())
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Host;
+use crate::support::mlbuild::Run;
 use crate::support::skip::{Skip, or_skip, skip};
 
 const SERVER: &str = "import socket
@@ -58,6 +59,28 @@ fn ask(port: u16) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     (!answer.is_empty()).then_some(answer)
+}
+
+#[test]
+fn no_port_leads_into_no_network() {
+    for host in or_skip!("published ports", Host::both("hello")) {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let publish = format!("{port}:8000");
+        let options = ["run", "--network", "none", "-p", &publish, "--entrypoint", "python", &host.image];
+        let program = "import sys; print('ready'); sys.stdout.flush(); sys.stdin.read()";
+        let run = Run::new(&host.program).args(&options).args(&["-i", "--", "-c", program]);
+        let mut command = host.launched(run).command();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "somebody listens on {port}");
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("--publish does nothing with --network none") && !said.contains("is at"),
+            "{said}"
+        );
+    }
 }
 
 #[test]
