@@ -20,14 +20,23 @@ const PIECE: usize = 64 * 1024;
 /// Bytes on their way in or out, from which on nothing more is read there.
 const AHEAD: usize = 64 * 1024;
 
-/// Master and slave, in the sandbox with that root.
+/// Master and slave, in the sandbox with that root; with the window of the caller's terminal before anybody can ask for it.
 pub fn open(root: &OwnedFd) -> Result<(OwnedFd, OwnedFd), SandboxError> {
     let doing = || "cannot make a terminal".to_owned();
     let master = open_inside(root, "/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).doing(doing)?;
     unlockpt(&master).doing(doing)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = ioctl_tiocgptpeer(&master, flags).doing(doing)?;
+    fit(&master);
     Ok((master, slave))
+}
+
+/// The window of the caller's terminal, where there is one.
+fn fit(master: &OwnedFd) {
+    let outer = [rustix::stdio::stdin(), rustix::stdio::stdout()];
+    if let Some(size) = outer.into_iter().find_map(|outer| tcgetwinsize(outer).ok()) {
+        let _ = tcsetwinsize(master, size);
+    }
 }
 
 /// The caller's terminal, connected with the sandbox's. Dropping it makes the caller's what it was.
@@ -59,7 +68,9 @@ impl Connection {
             tcsetattr(input, OptionalActions::Now, &raw)?;
             before = Some(settings);
         }
-        let connection = Self {
+        // It may have changed meanwhile, and be told of to whoever could do nothing yet.
+        fit(&master);
+        Ok(Self {
             master,
             before,
             typed: VecDeque::new(),
@@ -68,17 +79,12 @@ impl Connection {
             input_open: interactive,
             output_open: true,
             buffer: vec![0; PIECE],
-        };
-        connection.resize();
-        Ok(connection)
+        })
     }
 
     /// The window of the caller's terminal has this size now.
     pub fn resize(&self) {
-        let outer = [rustix::stdio::stdin(), rustix::stdio::stdout()];
-        if let Some(size) = outer.into_iter().find_map(|outer| tcgetwinsize(outer).ok()) {
-            let _ = tcsetwinsize(&self.master, size);
-        }
+        fit(&self.master);
     }
 
     /// What to wait for.

@@ -11,6 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::{Host, Who};
+use crate::support::mlbuild::Run;
 use crate::support::skip::or_skip;
 
 /// A person's terminal, with a program in it.
@@ -28,6 +29,11 @@ impl Person {
 
     /// Who has typed before the program is there.
     fn with_typed(host: &Host, options: &[&str], command: &[&str], typed: &str) -> Self {
+        Self::at(host.run(options, command), typed)
+    }
+
+    /// Any command.
+    fn at(run: Run, typed: &str) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -36,7 +42,7 @@ impl Person {
         let mut master = File::from(master);
         master.write_all(typed.as_bytes()).unwrap();
         let stream = || Stdio::from(slave.try_clone().unwrap());
-        let mut command = host.run(options, command).env("TERM", "dumb").command();
+        let mut command = run.env("TERM", "dumb").command();
         let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
         Self { master, slave, child, seen: String::new() }
     }
@@ -116,6 +122,24 @@ fn python_in_a_terminal() {
         person.types("\u{4}");
         assert_eq!(person.child.wait().unwrap().code(), Some(0));
         assert!(!person.is_raw(), "the terminal stays raw");
+    }
+}
+
+/// Whoever connects the two terminals comes to it late: the program has asked by then.
+#[test]
+fn the_window_has_its_size_from_the_start() {
+    or_skip!("a slow supervisor", crate::faults::strace::available());
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        let program = "import os; print(os.get_terminal_size(), 'end')";
+        // The supervisor alone receives messages with descriptors.
+        let late = "inject=recvmsg:delay_enter=2000000";
+        let strace =
+            ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=recvmsg", "-e", late];
+        let run = host.run(&["-t"], &["python", "-c", program]).under(&strace);
+        let mut person = Person::at(run, "");
+        let printed = person.expects("end");
+        assert!(printed.contains("columns=101, lines=33"), "{:?}: {printed}", host.who);
+        let _ = person.child.wait().unwrap();
     }
 }
 
