@@ -235,6 +235,50 @@ while data: data = data[os.write(1, data):]";
     }
 }
 
+/// `| head -1`: the terminal is hung up, and the program ends as it does then.
+#[test]
+fn an_output_that_is_closed_hangs_the_terminal_up() {
+    let writes = "while True: os.write(1, b'y' * 4096)";
+    for host in or_skip!("a closed output", Host::both("hello")) {
+        for (program, expected) in [
+            // SIGHUP, as from any terminal.
+            (writes.to_owned(), 129),
+            (
+                "import signal; signal.signal(signal.SIGHUP, lambda *_: os._exit(7)); ".to_owned()
+                    + "time.sleep(.3)\n"
+                    + writes,
+                7,
+            ),
+            // Who does not care fails to write.
+            (
+                format!(
+                    "signal.signal(signal.SIGHUP, signal.SIG_IGN)\ntry:\n    {writes}\nexcept OSError as e: os._exit(e.errno)"
+                ),
+                5,
+            ),
+            // And has its time to end.
+            (
+                "signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.write(1, b'y'); time.sleep(.5); os.write(1, b'y'); time.sleep(.5); os._exit(3)"
+                    .to_owned(),
+                3,
+            ),
+        ] {
+            let program = format!("import os, signal, time\n{program}");
+            let mut command = host.run(&["-t"], &["python", "-c", &program]).command();
+            let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = child.spawn().unwrap();
+            let mut output = child.stdout.take().unwrap();
+            output.read_exact(&mut [0]).unwrap();
+            drop(output);
+            assert_eq!(status(&mut child), Some(expected), "{:?}: {program}", host.who);
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            assert_eq!(said, "", "{:?}: {program}", host.who);
+        }
+    }
+}
+
 /// A megabyte out, while nobody types.
 #[test]
 fn much_output() {
