@@ -12,9 +12,12 @@ mod interactive;
 mod isolation;
 mod layers;
 mod lifecycle;
+mod limits;
 mod network;
+mod runtime;
 mod seccomp_oracle;
 mod storage;
+mod swapped;
 pub mod view;
 mod volumes;
 
