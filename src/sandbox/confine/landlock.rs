@@ -69,7 +69,7 @@ pub const fn enforced(interface: u32, read_only: bool) -> Enforced {
 pub fn writable(launch: &Launch) -> Option<Vec<&str>> {
     fn target(step: &Step) -> Option<&str> {
         match step {
-            Step::Mount { what: FileSystem::Sysfs, .. } => None,
+            Step::Mount { what: FileSystem::Sysfs | FileSystem::Cgroup { .. }, .. } => None,
             Step::Mount { target, .. } => Some(target),
             Step::Bind { target, how, .. } if !how.read_only => Some(target),
             _ => None,
@@ -155,6 +155,10 @@ mod tests {
                 Step::Directory { target: target("/made"), mode: 0o755 },
                 Step::Mount { target: target("/proc"), what: FileSystem::Proc },
                 Step::Mount { target: target("/sys"), what: FileSystem::Sysfs },
+                Step::Mount {
+                    target: target("/sys/fs/cgroup"),
+                    what: FileSystem::Cgroup { controllers: Vec::new() },
+                },
                 Step::Mount {
                     target: target("/tmp"),
                     what: FileSystem::Tmpfs { size: None, mode: 0o1777, no_exec: false },

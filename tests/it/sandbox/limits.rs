@@ -1,4 +1,4 @@
-//! Limits of a run: they hold, which without them nothing would, or are refused.
+//! Limits of a run: they hold, which without them nothing would, or are refused; and the program sees them.
 
 use std::fs;
 use std::path::Path;
@@ -53,6 +53,43 @@ fn walk(directory: &Path, depth: usize) -> Vec<String> {
         }
     }
     found
+}
+
+/// Where the JVM and others look; the first that is there.
+const SEEN: &str = "import errno, os
+def first(*names):
+    for name in names:
+        path = '/sys/fs/cgroup/' + name
+        if os.path.exists(path): return path
+print(open(first('memory.max', 'memory/memory.limit_in_bytes')).read().strip())
+print(open(first('pids.max', 'pids/pids.max')).read().strip())
+quota = first('cpu.max', 'cpu/cpu.cfs_quota_us')
+print(open(quota).read().split()[0])
+for path, mode in ((first('memory.max', 'memory/memory.limit_in_bytes'), 'r+'), (first('cgroup.procs', 'memory/cgroup.procs'), 'r+')):
+    try: open(path, mode).close(); print('open')
+    except OSError as e: print('shut' if e.errno in (errno.EROFS, errno.EACCES) else e)
+try: os.mkdir(os.path.dirname(quota) + '/more'); print('open')
+except OSError as e: print('shut' if e.errno in (errno.EROFS, errno.EACCES) else e)
+print(all(line.split(':')[2] == '/\\n' for line in open('/proc/self/cgroup')))";
+
+#[test]
+fn a_program_sees_its_limits_and_cannot_change_them() {
+    let [root, user] = or_skip!("limits", Host::both("hello"));
+    let limits = ["--memory", "200m", "--pids-limit", "77", "--cpus", "0.5"];
+    for more in [&[][..], &["--network", "host"], &["--read-only"], &["-u", "1000"]] {
+        let seen = inside(&root, &[&limits[..], more].concat(), SEEN);
+        let expected = format!("{}\n77\n50000\nshut\nshut\nshut\nTrue\n", 200 << 20);
+        assert_eq!(seen, expected, "{more:?}");
+    }
+    // Nobody pays for what nobody has asked for; and the plan says what there is.
+    for host in [&root, &user] {
+        assert_eq!(inside(host, &[], "import os; print(os.listdir('/sys/fs/cgroup'))").trim(), "[]");
+    }
+    let plan = |options: &[&str]| {
+        let plan = root.run(&[options, &["--dry-run"]].concat(), &["true"]).ok().stdout();
+        plan.lines().filter(|line| line.contains("/sys/fs/cgroup")).count()
+    };
+    assert!(plan(&limits) > 0 && plan(&[]) == 0);
 }
 
 /// The path of a group names whoever made it: jobs, users, other containers.
