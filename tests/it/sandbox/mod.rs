@@ -11,6 +11,7 @@ mod identity;
 mod interactive;
 mod isolation;
 mod layers;
+mod leftovers;
 mod lifecycle;
 mod limits;
 mod network;
