@@ -185,6 +185,10 @@ impl Engine {
         let layers = image.diff_ids();
         for (at, (layer, diff_id)) in image.layers.iter().enumerate() {
             let Some(record) = self.store.tree(&diff_id.0)? else { continue };
+            if let (0, Some((path, target))) = (at, &record.linked) {
+                let source = UnpackError::Hardlink { path: path.clone(), target: target.clone() };
+                return Err(EngineError::Unpack { layer: layer.digest, source });
+            }
             let Some(chain) = chain_of(&record, layers, at) else { continue };
             if self.store.tree(&chain)?.is_none() {
                 let missing = Missing { id: chain, ..self.missing(image, layer, *diff_id)? };
@@ -402,8 +406,8 @@ impl Engine {
 }
 
 fn record(diff_id: DiffId, summary: Summary) -> TreeRecord {
-    let Summary { entries, bytes, content, owners, implied, opaque } = summary;
-    TreeRecord { diff_id, entries, bytes, content, owners, implied, opaque }
+    let Summary { entries, bytes, content, owners, implied, linked, opaque } = summary;
+    TreeRecord { diff_id, entries, bytes, content, owners, implied, linked, opaque }
 }
 
 /// What could not be written is trouble of the store, not of the layer.

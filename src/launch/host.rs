@@ -17,6 +17,8 @@ pub struct HostFacts {
     pub open_sockets: bool,
     /// Where pasta is installed.
     pub pasta: Option<PathBuf>,
+    /// For a run with limits.
+    pub control_groups: ControlGroups,
     pub gpu: Option<GpuFacts>,
     /// CDI specifications, the directory that wins last, names in order within one.
     pub cdi: Vec<CdiFile>,
@@ -38,6 +40,18 @@ pub struct Caller {
     /// First and number of the subordinate IDs, where `newuidmap` and `newgidmap` are installed.
     pub subordinate_uids: Option<(u32, u32)>,
     pub subordinate_gids: Option<(u32, u32)>,
+}
+
+/// The trees of control groups in which a program can see its limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ControlGroups {
+    #[default]
+    None,
+    /// Of version 2: one tree.
+    Unified,
+    /// Of version 1: the controllers of each tree, in order.
+    Trees(Vec<Vec<String>>),
 }
 
 /// One file of a CDI directory, not yet understood.

@@ -173,6 +173,11 @@ pub enum FileSystem {
     Devpts,
     /// POSIX message queues.
     Mqueue,
+    /// The run's own control group, read-only: of version 1 the tree of these controllers, of version 2 without any.
+    Cgroup {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        controllers: Vec<String>,
+    },
     /// `size` in bytes; none is half of the memory.
     Tmpfs {
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -8,8 +8,8 @@ use super::gpu::{DRIVER, GpuPlan};
 use super::overlap;
 use super::users::{Accounts, User, UserError};
 use super::{
-    BindOptions, FileSystem, HostFacts, Launch, Network, NetworkMode, Options, Process, Root, Step, Upper,
-    identity,
+    BindOptions, ControlGroups, FileSystem, HostFacts, Launch, Network, NetworkMode, Options, Process, Root,
+    Step, Upper, identity,
 };
 use crate::oci::config::RunConfig;
 
@@ -38,6 +38,7 @@ const LINKS: [(&str, &str); 5] = [
     ("/dev/stderr", "/proc/self/fd/2"),
     ("/dev/ptmx", "pts/ptmx"),
 ];
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// Where images do not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -244,6 +245,9 @@ fn steps(options: &Options, host: &HostFacts, driver: Vec<Step>) -> Result<Vec<S
             how: BindOptions { read_only: true, no_exec: true, ..BindOptions::default() },
         }),
     }
+    if options.limits.any() {
+        control_groups(&mut steps, &host.control_groups);
+    }
     devices(&mut steps, options);
     for path in HIDDEN {
         steps.push(Step::Hide { target: path.to_owned() });
@@ -263,6 +267,32 @@ fn steps(options: &Options, host: &HostFacts, driver: Vec<Step>) -> Result<Vec<S
         steps.push(Step::Check { target: DRIVER.to_owned(), by });
     }
     Ok(steps)
+}
+
+/// Where programs look for their limits (the JVM, Ray): as other runtimes have them, and read-only. Nobody needs them to see
+/// that there is no limit.
+fn control_groups(steps: &mut Vec<Step>, groups: &ControlGroups) {
+    match groups {
+        ControlGroups::None => {}
+        ControlGroups::Unified => {
+            mount(steps, CONTROL_GROUPS, FileSystem::Cgroup { controllers: Vec::new() });
+        }
+        ControlGroups::Trees(trees) => {
+            let small = FileSystem::Tmpfs { size: Some(64 << 10), mode: 0o755, no_exec: true };
+            mount(steps, CONTROL_GROUPS, small);
+            for controllers in trees {
+                let name = controllers.join(",");
+                let controllers = controllers.clone();
+                mount(steps, &format!("{CONTROL_GROUPS}/{name}"), FileSystem::Cgroup { controllers });
+                // Programs look for one of several by its own name.
+                for one in name.split(',').filter(|one| *one != name) {
+                    let (target, to) = (format!("{CONTROL_GROUPS}/{one}"), name.clone());
+                    steps.push(Step::Symlink { target, to });
+                }
+            }
+            steps.push(Step::Protect { target: CONTROL_GROUPS.to_owned() });
+        }
+    }
 }
 
 /// Each layer once, where it is highest: nothing below can be seen of the same layer, and an overlay refuses to have one twice.

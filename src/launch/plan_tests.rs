@@ -117,10 +117,42 @@ fn an_ordinary_user_with_everything() {
     let host = HostFacts {
         resolv_conf: Some("nameserver 192.0.2.53\n".into()),
         pasta: Some("/usr/bin/pasta".into()),
+        control_groups: ControlGroups::Unified,
         ..host(1001)
     };
     insta::assert_snapshot!("everything", json(&launch(&options, &host)));
     insta::assert_snapshot!("everything_as_text", launch(&options, &host));
+}
+
+#[test]
+fn a_run_with_limits_sees_its_control_groups() {
+    let limits = Limits { pids: Some(7), ..Limits::default() };
+    let trees = [&["cpu", "cpuacct"][..], &["memory"]];
+    let trees = trees.map(|tree| tree.iter().map(|name| (*name).to_owned()).collect());
+    let trees = ControlGroups::Trees(trees.to_vec());
+    let of = |limits: Limits, network: NetworkMode, control_groups: &ControlGroups| {
+        let host = HostFacts { control_groups: control_groups.clone(), ..host(0) };
+        let launch = launch(&Options { limits, network, ..options() }, &host);
+        let at = launch.steps.into_iter().filter(|step| step.target().starts_with("/sys/fs/cgroup"));
+        at.map(|step| step.to_string()).collect::<Vec<_>>()
+    };
+    for network in [NetworkMode::None, NetworkMode::Host] {
+        let of = |limits, groups| of(limits, network, groups);
+        assert_eq!(of(limits, &ControlGroups::Unified), ["mount      /sys/fs/cgroup cgroup2 (read-only)"]);
+        assert_eq!(
+            of(limits, &trees),
+            [
+                "mount      /sys/fs/cgroup tmpfs of 65.5 kB",
+                "mount      /sys/fs/cgroup/cpu,cpuacct cgroup of cpu, cpuacct (read-only)",
+                "link       /sys/fs/cgroup/cpu -> cpu,cpuacct",
+                "link       /sys/fs/cgroup/cpuacct -> cpu,cpuacct",
+                "mount      /sys/fs/cgroup/memory cgroup of memory (read-only)",
+                "protect    /sys/fs/cgroup",
+            ]
+        );
+        assert!(of(limits, &ControlGroups::None).is_empty());
+        assert!(of(Limits::default(), &ControlGroups::Unified).is_empty());
+    }
 }
 
 /// As root, with all GPUs of each recorded host that has some.

@@ -92,6 +92,8 @@ impl fmt::Display for FileSystem {
             Self::Sysfs => f.write_str("sysfs (read-only)"),
             Self::Devpts => f.write_str("devpts"),
             Self::Mqueue => f.write_str("mqueue"),
+            Self::Cgroup { controllers } if controllers.is_empty() => f.write_str("cgroup2 (read-only)"),
+            Self::Cgroup { controllers } => write!(f, "cgroup of {} (read-only)", controllers.join(", ")),
             Self::Tmpfs { size: Some(size), .. } => write!(f, "tmpfs of {}", human(*size)),
             Self::Tmpfs { size: None, .. } => f.write_str("tmpfs"),
         }

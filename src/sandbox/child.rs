@@ -81,8 +81,7 @@ fn set_up(alone: Alone, launch: &Launch, channel: &Channel) -> Result<u8, Sandbo
     let layers = root::open_layers(&launch.root)?;
     let upper = root::open_upper(&launch.root.upper)?;
     let sources = steps::take_sources(&launch.steps)?;
-    let root = root::mount_root(&layers, upper)?;
-    drop(layers);
+    let root = root::mount_root(layers, upper)?;
     steps::carry_out(&root, &launch.steps, sources)?;
     let terminal = match launch.process.terminal {
         true => {

@@ -2,7 +2,9 @@
 //!
 //! A tmpfs is laid over a directory of the sandbox's own mount namespace (`/tmp`); it holds what the sandbox writes, unless
 //! that is to stay, and the place where the overlay is mounted. Layers are named by descriptors that are opened before, so
-//! that it does not matter what the tmpfs hides, and no path of the host appears in the sandbox's `/proc/mounts`.
+//! that it does not matter what the tmpfs hides. The kernel shows their names in the sandbox's `/proc/mounts`: as this
+//! process sees them from the directory that they are all in, which is its root for that moment, so that no path of the
+//! host appears there. (Names like `/proc/self/fd/7` do as well, and take 0.2 ms more for 40 layers.)
 //!
 //! Limits: a directory of the image cannot be renamed (`EXDEV`): with `userxattr`, overlayfs has no redirections. Before Linux
 //! 6.6 a tmpfs has no extended attributes of users, by which overlayfs marks a directory that hides one of the layers: there
@@ -11,7 +13,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, open, openat, statat, symlinkat};
 use rustix::io::Errno;
@@ -20,6 +22,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
     mount_change, move_mount,
 };
+use rustix::process::{chroot, fchdir};
 
 use super::error::{Doing, SandboxError, cannot};
 use crate::launch::{Root, Upper};
@@ -34,11 +37,47 @@ pub fn make_private() -> Result<(), SandboxError> {
     mount_change("/", flags).doing(|| "cannot make mounts private".into())
 }
 
-/// Directories of the host that become layers, the lowest first.
-pub fn open_layers(root: &Root) -> Result<Vec<OwnedFd>, SandboxError> {
+/// Directories of the host that become layers.
+pub struct Layers {
+    /// The lowest first.
+    all: Vec<OwnedFd>,
+    /// The directory that they are all in, and that of the host that is `/` now.
+    within: OwnedFd,
+    slash: OwnedFd,
+}
+
+pub fn open_layers(root: &Root) -> Result<Layers, SandboxError> {
     let open =
         |path: &Path| open(path, DIRECTORY, Mode::empty()).doing(cannot("open the layer", path.display()));
-    root.layers.iter().map(|path| open(path)).collect()
+    let all = root.layers.iter().map(|path| open(path)).collect::<Result<_, _>>()?;
+    Ok(Layers { all, within: open(within(&root.layers))?, slash: open(Path::new("/"))? })
+}
+
+/// The innermost directory that all of these are in.
+fn within(paths: &[PathBuf]) -> &Path {
+    let mut within = paths.first().and_then(|first| first.parent()).unwrap_or(Path::new("/"));
+    while let Some(above) = within.parent()
+        && !paths.iter().all(|path| path.starts_with(within))
+    {
+        within = above;
+    }
+    within
+}
+
+impl Layers {
+    /// Gives them to an overlay, the uppermost first; false if this kernel does not take descriptors.
+    fn by_descriptor(&self, fs: &OwnedFd) -> rustix::io::Result<bool> {
+        let enter = |directory: &OwnedFd| fchdir(directory).and_then(|()| chroot("."));
+        enter(&self.within)?;
+        let set = self.all.iter().rev().try_for_each(|layer| fsconfig_set_fd(fs, "lowerdir+", layer));
+        enter(&self.slash)?;
+        match set {
+            // Those that name a place only are taken from Linux 6.15 on. `EOPNOTSUPP` is what kernels say to any descriptor up
+            // to 6.4.
+            Err(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP) => Ok(false),
+            set => set.map(|()| true),
+        }
+    }
 }
 
 /// Where what is written goes, if it is to stay: the directories `upper` and `work`.
@@ -52,7 +91,7 @@ pub fn open_upper(upper: &Upper) -> Result<Option<(OwnedFd, OwnedFd)>, SandboxEr
 }
 
 /// Mounts it and returns its root directory.
-pub fn mount_root(layers: &[OwnedFd], upper: Option<(OwnedFd, OwnedFd)>) -> Result<OwnedFd, SandboxError> {
+pub fn mount_root(mut layers: Layers, upper: Option<(OwnedFd, OwnedFd)>) -> Result<OwnedFd, SandboxError> {
     let is_directory = |path: &&str| {
         statat(CWD, *path, AtFlags::empty()).is_ok_and(|at| at.st_mode & 0o170_000 == 0o040_000)
     };
@@ -68,24 +107,21 @@ pub fn mount_root(layers: &[OwnedFd], upper: Option<(OwnedFd, OwnedFd)>) -> Resu
         Some(both) => both,
         None => (make("upper")?, make("work")?),
     };
-    let empty;
-    let mut layers: Vec<&OwnedFd> = layers.iter().collect();
-    if layers.is_empty() {
-        empty = make("empty")?;
-        layers.push(&empty);
+    if layers.all.is_empty() {
+        layers.all.push(make("empty")?);
     }
     let root = make("root")?;
     let overlay = match overlay(&layers, &upper, &work) {
         Ok(overlay) => attach(&overlay, &root, "").map(|()| overlay).map_err(Refused::from),
         Err(refused) if refused.may_be_old() => {
-            classic(&base, &layers, &upper, &work, &format!("{place}/root"))
+            classic(&base, &layers.all, &upper, &work, &format!("{place}/root"))
                 .map_err(|error| Refused { error, ..refused })
         }
         Err(refused) => Err(refused),
     };
     overlay.map_err(|Refused { error, kernel }| {
         let said = if kernel.is_empty() { String::new() } else { format!(" (the kernel says: {kernel})") };
-        let what = format!("cannot mount an overlay of {} layers{said}", layers.len());
+        let what = format!("cannot mount an overlay of {} layers{said}", layers.all.len());
         SandboxError::Setup { what, source: error }
     })
 }
@@ -133,20 +169,11 @@ impl Refused {
     }
 }
 
-fn overlay(layers: &[&OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Refused> {
+fn overlay(layers: &Layers, upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Refused> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let mounted = || -> rustix::io::Result<OwnedFd> {
-        // Descriptors that name a place only are taken from Linux 6.15 on: no path is looked up. `EOPNOTSUPP` is what kernels
-        // say to any descriptor up to 6.4.
-        let mut by_name = false;
-        for layer in layers.iter().rev() {
-            if !by_name {
-                match fsconfig_set_fd(&fs, "lowerdir+", layer) {
-                    Err(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP) => by_name = true,
-                    result => result?,
-                }
-            }
-            if by_name {
+        if !layers.by_descriptor(&fs)? {
+            for layer in layers.all.iter().rev() {
                 fsconfig_set_string(&fs, "lowerdir+", name(layer))?;
             }
         }
@@ -176,7 +203,7 @@ fn name(descriptor: &OwnedFd) -> String {
 /// which is the working directory of the call. With the 500 layers that overlayfs takes it has 2,000 characters.
 fn classic(
     base: &OwnedFd,
-    layers: &[&OwnedFd],
+    layers: &[OwnedFd],
     upper: &OwnedFd,
     work: &OwnedFd,
     target: &str,
@@ -188,11 +215,30 @@ fn classic(
         symlinkat(name(layer), &links, index.to_string())?;
         lower.push(index.to_string());
     }
-    rustix::process::fchdir(&links)?;
+    fchdir(&links)?;
     let options =
         format!("lowerdir={},upperdir={},workdir={},userxattr", lower.join(":"), name(upper), name(work));
     let options = CString::new(options).map_err(|_| io::ErrorKind::InvalidInput)?;
     mount("overlay", target, "overlay", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))?;
     rustix::process::chdir("/")?;
     Ok(open(target, DIRECTORY, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_that_all_layers_are_in() {
+        let of = |paths: &[&str]| within(&paths.iter().map(PathBuf::from).collect::<Vec<_>>()).to_owned();
+        for (paths, expected) in [
+            (&[][..], "/"),
+            (&["/home/ann/trees/aa/root"], "/home/ann/trees/aa"),
+            (&["/home/ann/trees/aa/root", "/home/ann/trees/bb/root"], "/home/ann/trees"),
+            (&["/home/ann/trees/aa/root", "/home/annette/trees/bb/root"], "/home"),
+            (&["/a", "/b"], "/"),
+        ] {
+            assert_eq!(of(paths), Path::new(expected));
+        }
+    }
 }

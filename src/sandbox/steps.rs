@@ -288,6 +288,7 @@ fn file_system(what: &FileSystem) -> Result<OwnedFd, SandboxError> {
     let inert = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let no_exec = MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let named: Vec<_>;
     let (kind, options, attributes): (_, &[(&str, &str)], _) = match what {
         FileSystem::Tmpfs { size, mode, no_exec: false } => return tmpfs(*size, *mode, inert),
         FileSystem::Tmpfs { size, mode, no_exec: true } => return tmpfs(*size, *mode, inert | no_exec),
@@ -300,6 +301,11 @@ fn file_system(what: &FileSystem) -> Result<OwnedFd, SandboxError> {
             MountAttrFlags::MOUNT_ATTR_NOSUID | no_exec,
         ),
         FileSystem::Mqueue => ("mqueue", &[], inert | no_exec),
+        FileSystem::Cgroup { controllers } => {
+            named = controllers.iter().map(|controller| (controller.as_str(), "")).collect();
+            let kind = if named.is_empty() { "cgroup2" } else { "cgroup" };
+            (kind, &named, inert | no_exec | read_only)
+        }
     };
     let new = || {
         let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -1,6 +1,7 @@
 //! The supervisor: makes the sandbox's first process, gives it what it cannot take itself, and then waits, passing on
 //! signals and what is typed, until it ends.
 
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -26,6 +27,23 @@ const TIMED_OUT: u8 = 124;
 const GRACE: Duration = Duration::from_secs(10);
 /// Where a run was to end: how long nobody may read what is left of its output.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Names of first processes that wait for whoever has lost its parent; so do those that take such processes to themselves
+/// (PR_SET_CHILD_SUBREAPER).
+const INITS: [&str; 12] = [
+    "systemd",
+    "init",
+    "tini",
+    "dumb-init",
+    "docker-init",
+    "catatonit",
+    "conmon",
+    "s6-svscan",
+    "runit",
+    "openrc-init",
+    "dinit",
+    "shepherd",
+];
 
 /// What a caller is told while the sandbox runs.
 pub trait Listener {
@@ -203,7 +221,7 @@ impl Sandbox {
         }
         let status = match over {
             Some(status) => {
-                self.ended = true;
+                self.leave().doing(doing)?;
                 status
             }
             None => self.reap().doing(doing)?,
@@ -231,6 +249,18 @@ impl Sandbox {
         self.send(launch, SIGSTOP);
         kernel::suffer(SIGTSTP);
         self.send(launch, SIGCONT);
+    }
+
+    /// The first process has said its last and ends, which takes a millisecond or two: mounts and memory are taken down. An
+    /// init takes it away then; others that are the first process of a system (a program in a container) never do, and
+    /// it would stay for good.
+    fn leave(&mut self) -> io::Result<()> {
+        let first = fs::read_to_string("/proc/1/comm").unwrap_or_default();
+        if INITS.contains(&first.trim_end()) {
+            self.ended = true;
+            return Ok(());
+        }
+        self.reap().map(drop)
     }
 
     fn reap(&mut self) -> io::Result<u8> {

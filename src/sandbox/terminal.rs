@@ -20,19 +20,29 @@ const PIECE: usize = 64 * 1024;
 /// Bytes on their way in or out, from which on nothing more is read there.
 const AHEAD: usize = 64 * 1024;
 
-/// Master and slave, in the sandbox with that root.
+/// Master and slave, in the sandbox with that root; with the window of the caller's terminal before anybody can ask for it.
 pub fn open(root: &OwnedFd) -> Result<(OwnedFd, OwnedFd), SandboxError> {
     let doing = || "cannot make a terminal".to_owned();
     let master = open_inside(root, "/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).doing(doing)?;
     unlockpt(&master).doing(doing)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = ioctl_tiocgptpeer(&master, flags).doing(doing)?;
+    fit(&master);
     Ok((master, slave))
+}
+
+/// The window of the caller's terminal, where there is one.
+fn fit(master: &OwnedFd) {
+    let outer = [rustix::stdio::stdin(), rustix::stdio::stdout()];
+    if let Some(size) = outer.into_iter().find_map(|outer| tcgetwinsize(outer).ok()) {
+        let _ = tcsetwinsize(master, size);
+    }
 }
 
 /// The caller's terminal, connected with the sandbox's. Dropping it makes the caller's what it was.
 pub struct Connection {
-    master: OwnedFd,
+    /// None once the terminal is hung up.
+    master: Option<OwnedFd>,
     before: Option<Termios>,
     /// What is typed, on its way in.
     typed: VecDeque<u8>,
@@ -59,8 +69,10 @@ impl Connection {
             tcsetattr(input, OptionalActions::Now, &raw)?;
             before = Some(settings);
         }
-        let connection = Self {
-            master,
+        // It may have changed meanwhile, and be told of to whoever could do nothing yet.
+        fit(&master);
+        Ok(Self {
+            master: Some(master),
             before,
             typed: VecDeque::new(),
             written: VecDeque::new(),
@@ -68,17 +80,12 @@ impl Connection {
             input_open: interactive,
             output_open: true,
             buffer: vec![0; PIECE],
-        };
-        connection.resize();
-        Ok(connection)
+        })
     }
 
     /// The window of the caller's terminal has this size now.
     pub fn resize(&self) {
-        let outer = [rustix::stdio::stdin(), rustix::stdio::stdout()];
-        if let Some(size) = outer.into_iter().find_map(|outer| tcgetwinsize(outer).ok()) {
-            let _ = tcsetwinsize(&self.master, size);
-        }
+        self.master.iter().for_each(fit);
     }
 
     /// What to wait for.
@@ -92,8 +99,10 @@ impl Connection {
             flags |= PollFlags::OUT;
         }
         // Its end is reported whatever is asked for, again and again.
-        if !flags.is_empty() {
-            interests.push(PollFd::new(&self.master, flags));
+        if let Some(master) = &self.master
+            && !flags.is_empty()
+        {
+            interests.push(PollFd::new(master, flags));
         }
         if self.input_open && self.typed.len() < AHEAD {
             interests.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
@@ -127,8 +136,10 @@ impl Connection {
                 Err(error) => return Err(error.into()),
             }
         }
-        while !self.typed.is_empty() {
-            match rustix::io::write(&self.master, self.typed.as_slices().0) {
+        while let Some(master) = &self.master
+            && !self.typed.is_empty()
+        {
+            match rustix::io::write(master, self.typed.as_slices().0) {
                 Ok(length) => drop(self.typed.drain(..length)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
@@ -165,10 +176,11 @@ impl Connection {
 
     /// A piece of what the sandbox has written; false if there is none now.
     fn take_written(&mut self) -> io::Result<bool> {
+        let Some(master) = &self.master else { return Ok(false) };
         if !self.output_open || self.written.len() >= AHEAD {
             return Ok(false);
         }
-        match rustix::io::read(&self.master, &mut *self.buffer) {
+        match rustix::io::read(master, &mut *self.buffer) {
             // No process has the other side open.
             Ok(0) | Err(Errno::IO) => self.output_open = false,
             Ok(length) => {
@@ -188,10 +200,23 @@ impl Connection {
                 Ok(length) => drop(self.written.drain(..length)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
+                Err(Errno::PIPE | Errno::CONNRESET) => self.hang_up(),
+                // The caller's terminal is gone; of a file it is trouble.
+                Err(Errno::IO) if !matches!(self.output, Output::File) => self.hang_up(),
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+
+    /// Nobody can see any more what the program writes (`| head -1`): its terminal is hung up (SIGHUP, and all that it
+    /// still writes fails), as if its window had been closed. How it ends then is its own business.
+    fn hang_up(&mut self) {
+        self.master = None;
+        (self.input_open, self.output_open) = (false, false);
+        self.typed.clear();
+        self.written.clear();
+        self.restore();
     }
 
     fn restore(&mut self) {

@@ -107,6 +107,7 @@ mod tests {
             content: Digest::of("content"),
             owners: Vec::new(),
             implied: Vec::new(),
+            linked: None,
             opaque: false,
         };
         let Claim::Mine(writer) = store.claim_tree(&diff_id.0).unwrap() else {

@@ -30,6 +30,9 @@ pub struct TreeRecord {
     /// Directories that the layers below decide: upon others than none the tree is another one, by its chain ID.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<String>,
+    /// A hard link to what only a layer below can have, and its target: the same holds, and as the lowest layer it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linked: Option<(String, String)>,
     /// Nothing of the layers below is to be seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opaque: bool,

@@ -76,6 +76,9 @@ impl Store {
         let (mut ids, mut owners) = (Vec::new(), Vec::new());
         for at in 0..layers.len() {
             let Some(mut found) = self.tree(&layers[at].0)? else { return Ok(None) };
+            if at == 0 && found.linked.is_some() {
+                return Ok(None);
+            }
             let mut id = layers[at].0;
             if let Some(chain) = chain_of(&found, layers, at) {
                 id = chain;
@@ -248,7 +251,7 @@ impl Store {
 
 /// The name of the tree of layer `at` upon those below it, if it needs one of its own.
 pub fn chain_of(record: &TreeRecord, layers: &[DiffId], at: usize) -> Option<Digest> {
-    let depends = at > 0 && !record.implied.is_empty();
+    let depends = at > 0 && (!record.implied.is_empty() || record.linked.is_some());
     depends.then(|| ChainId::of(&layers[..=at]).expect("it has one layer at least").0)
 }
 
@@ -344,6 +347,7 @@ mod tests {
             content: Digest::of("content"),
             owners: vec![(33, 33)],
             implied: Vec::new(),
+            linked: None,
             opaque: false,
         }
     }
@@ -444,6 +448,14 @@ mod tests {
         make(&store, &chain, &upper);
         assert_eq!(roots(&[&base, &upper]), Some(vec![root(&base), store.tree_root(&chain)]));
         assert_eq!(roots(&[&base, &opaque]), Some(vec![root(&opaque)]));
+        let mut linking = record("linking");
+        linking.linked = Some(("a".to_owned(), "b".to_owned()));
+        make(&store, &linking.diff_id.0, &linking);
+        assert_eq!((roots(&[&linking]), roots(&[&base, &linking])), (None, None));
+        let chain = ChainId::of(&[base.diff_id, linking.diff_id]).unwrap().0;
+        linking.linked = None;
+        make(&store, &chain, &linking);
+        assert_eq!(roots(&[&base, &linking]), Some(vec![root(&base), store.tree_root(&chain)]));
         // An image may have a layer twice.
         let other = record("other");
         make(&store, &other.diff_id.0, &other);

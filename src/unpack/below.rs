@@ -1,12 +1,16 @@
-//! What the layers below have, for the parents that a layer does not mention.
+//! What the layers below have, for the parents that a layer does not mention and the files that it links to.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fgetxattr, openat, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, openat, readlinkat, statat,
+};
 use rustix::io::Errno;
 
+use super::place::open_directory;
 use super::tar::{Attributes, Time};
 
 /// What stands at a path of the layers below, seen as one.
@@ -16,15 +20,23 @@ pub enum Seen {
     Directory(Attributes),
     /// A symbolic link, and where to.
     Link(Vec<u8>),
+    /// A regular file.
+    File,
     Other,
 }
+
+/// Bytes of all names, or of one value. linux/limits.h: `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`
+const XATTRS_MAX: usize = 64 << 10;
 
 /// The layers below the one that is unpacked.
 pub trait Below: Send + Sync {
     /// `path` is relative to the root, and each directory above it is one here too.
     fn look(&self, path: &[u8]) -> io::Result<Seen>;
 
-    /// Whether what it says of missing parents is the last word.
+    /// The regular file at `path`, to be read, and what it has; none if there is something else now.
+    fn open(&self, path: &[u8]) -> io::Result<Option<(File, Attributes)>>;
+
+    /// Whether what it says of missing parents and of files is the last word.
     fn decides(&self) -> bool {
         true
     }
@@ -36,6 +48,10 @@ pub struct Nothing;
 impl Below for Nothing {
     fn look(&self, _: &[u8]) -> io::Result<Seen> {
         Ok(Seen::Nothing)
+    }
+
+    fn open(&self, _: &[u8]) -> io::Result<Option<(File, Attributes)>> {
+        Ok(None)
     }
 
     fn decides(&self) -> bool {
@@ -55,10 +71,21 @@ impl Below for Stack {
         }
         Ok(Seen::Nothing)
     }
+
+    fn open(&self, path: &[u8]) -> io::Result<Option<(File, Attributes)>> {
+        for tree in self.0.iter().rev() {
+            match look_in(tree, path)? {
+                None => {}
+                Some(Seen::File) => return open_in(tree, path),
+                Some(_) => break,
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// None: it is for those further below to say.
-fn look_in(tree: &std::path::Path, path: &[u8]) -> io::Result<Option<Seen>> {
+fn look_in(tree: &Path, path: &[u8]) -> io::Result<Option<Seen>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut directory = rustix::fs::open(tree, flags, Mode::empty())?;
     let mut opaque = false;
@@ -79,19 +106,55 @@ fn look_in(tree: &std::path::Path, path: &[u8]) -> io::Result<Option<Seen>> {
             continue;
         }
         return Ok(Some(match kind {
-            FileType::Directory => Seen::Directory(Attributes {
-                mode: stat.st_mode & 0o7777,
-                uid: stat.st_uid,
-                gid: stat.st_gid,
-                time: Time { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
-                xattrs: Vec::new(),
-            }),
+            FileType::Directory => Seen::Directory(attributes(&stat)),
+            FileType::RegularFile => Seen::File,
             FileType::Symlink => Seen::Link(readlinkat(&directory, part, Vec::new())?.into_bytes()),
             FileType::CharacterDevice if stat.st_rdev == 0 => Seen::Nothing,
             _ => Seen::Other,
         }));
     }
     Ok(None)
+}
+
+/// Extended attributes not included.
+fn attributes(stat: &Stat) -> Attributes {
+    Attributes {
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        time: Time { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
+        xattrs: Vec::new(),
+    }
+}
+
+fn open_in(tree: &Path, path: &[u8]) -> io::Result<Option<(File, Attributes)>> {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    let above = open_directory(File::open(tree)?, &path[..slash.unwrap_or(0)])?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(&above, &path[slash.map_or(0, |at| at + 1)..], flags, Mode::empty())?;
+    let stat = fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let attributes = Attributes { xattrs: extended(&file)?, ..attributes(&stat) };
+    Ok(Some((file.into(), attributes)))
+}
+
+/// Those that an unpacked file may have: see the module.
+fn extended(file: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut names = vec![0; XATTRS_MAX];
+    let length = match flistxattr(file, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => 0,
+        listed => listed?,
+    };
+    let ours = names[..length].split(|byte| *byte == 0).filter(|name| name.starts_with(b"user."));
+    ours.map(|name| {
+        let mut value = vec![0; XATTRS_MAX];
+        let length = fgetxattr(file, name, &mut value[..])?;
+        value.truncate(length);
+        Ok((name.to_vec(), value))
+    })
+    .collect()
 }
 
 pub(super) fn is_opaque(directory: &OwnedFd) -> bool {

@@ -30,7 +30,9 @@
 //!
 //! **Parents.** A layer that has `bin/foo` and no entry for `bin` means the directory of the layers below, with its owner
 //! and mode, or what a link in its place points to. A directory that stands for itself cannot know: [`Summary::implied`]
-//! names such parents, and [`Below`] is how whoever knows the layers below has the layer unpacked upon them.
+//! names such parents, and [`Below`] is how whoever knows the layers below has the layer unpacked upon them. The same
+//! holds for hard links to files of those: [`Summary::linked`]; upon them, the layer has a copy of the file, under both
+//! names. A link to anything else that only they have is refused.
 
 mod archive;
 mod below;
@@ -99,6 +101,8 @@ pub struct Summary {
     pub owners: Vec<(u32, u32)>,
     /// Parent directories that the layer has no entry for and the layers below decide, at most [`IMPLIED_MAX`] of them.
     pub implied: Vec<String>,
+    /// The first hard link to what only the layers below can have, and its target: without them it is not there.
+    pub linked: Option<(String, String)>,
     /// The layers below are not to be seen at all.
     pub opaque: bool,
 }
@@ -115,7 +119,7 @@ pub enum UnpackError {
     Form(&'static str),
     #[error("tar entry `{name}`: {rule}")]
     Entry { name: String, rule: &'static str },
-    #[error("hard link `{path}` points to `{target}`, which is no file of its layer")]
+    #[error("hard link `{path}` points to `{target}`, which is no file of its layer or of those below")]
     Hardlink { path: String, target: String },
     #[error("the layer has more than {limit} {what}")]
     Limit { what: &'static str, limit: u64 },

@@ -4,6 +4,8 @@
 //! paths are resolved in memory. Directories get their modes and times in the end, the innermost first; until then their
 //! owner may write to them.
 
+mod links;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,6 +51,10 @@ pub(super) struct Writer<'a> {
     whiteouts: BTreeSet<Vec<u8>>,
     facts: Facts,
     implied: BTreeSet<Vec<u8>>,
+    /// Files of the layers below that were linked to, each with the first link: the copy. None once that is replaced.
+    copies: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// A hard link to what the layer does not have, and its target.
+    linked: Option<(String, String)>,
     owners: BTreeSet<(u32, u32)>,
     /// The parent of the last entry, as it was named.
     parent: Option<(Vec<u8>, Place)>,
@@ -102,6 +108,8 @@ impl<'a> Writer<'a> {
             whiteouts: BTreeSet::new(),
             facts: Facts::new(),
             implied: BTreeSet::new(),
+            copies: BTreeMap::new(),
+            linked: None,
             owners: BTreeSet::new(),
             parent: None,
             entries: 0,
@@ -170,7 +178,7 @@ impl<'a> Writer<'a> {
             Kind::File => self.file(&place, name, entry, content, context),
             Kind::Symlink => self.symlink(&place, name, entry),
             Kind::Fifo => self.fifo(&place, name, entry),
-            Kind::Hardlink => self.hardlink(&place, name, entry),
+            Kind::Hardlink => self.hardlink(&place, name, entry, context),
             Kind::Device => Ok(()),
         }
     }
@@ -183,6 +191,7 @@ impl<'a> Writer<'a> {
     /// Gives directories what they are to have.
     pub fn finish(mut self) -> Result<Summary, UnpackError> {
         self.parent = None;
+        self.name_copies()?;
         // The last in order is the innermost: a directory's time is that of its last change until it is set.
         for (path, node) in self.nodes.iter().rev() {
             let Node::Directory(directory) = node else { continue };
@@ -208,6 +217,7 @@ impl<'a> Writer<'a> {
             content,
             owners: self.owners.into_iter().collect(),
             implied: self.implied.iter().take(IMPLIED_MAX).map(|path| shown(path)).collect(),
+            linked: self.linked,
             opaque,
         })
     }
@@ -244,7 +254,8 @@ impl<'a> Writer<'a> {
         Ok(place)
     }
 
-    /// Where `parents` lead inside the layer; none if something is missing there and is not to be made.
+    /// Where `parents` lead inside the layer; none if something is missing there and is not to be made. A directory that only
+    /// the layers below have is not missing.
     fn resolve(
         &mut self,
         parents: &[&[u8]],
@@ -273,10 +284,11 @@ impl<'a> Writer<'a> {
                 }
                 None => match self.seen_below(&next)? {
                     Seen::Link(target) => Some(target),
-                    Seen::Other => {
+                    Seen::File | Seen::Other => {
                         return Err(refuse("it lies below what is no directory in the layers below"));
                     }
-                    _ if missing == Missing::Refuse => return Ok(None),
+                    Seen::Directory(_) if missing == Missing::Refuse => None,
+                    Seen::Nothing if missing == Missing::Refuse => return Ok(None),
                     Seen::Directory(attributes) => {
                         self.make_directory(&next, &attributes)?;
                         None
@@ -418,6 +430,9 @@ impl<'a> Writer<'a> {
             self.whiteouts.remove(key);
         }
         self.implied.retain(|key| !inside(key));
+        for copy in self.copies.values_mut().filter(|copy| copy.as_deref().is_some_and(inside)) {
+            *copy = None;
+        }
         self.parent = None;
         Ok(())
     }
@@ -475,29 +490,6 @@ impl<'a> Writer<'a> {
         let finished = self.process.finish_at(place.directory.as_fd(), name, Some(mode), &entry.attributes);
         finished.map_err(|source| failed("finish the FIFO", &path, source))?;
         self.facts.insert(path, Fact { kind: facts::Kind::Fifo, mode, size: 0, time, crc32: 0 });
-        Ok(())
-    }
-
-    fn hardlink(&mut self, place: &Place, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
-        let dangling = || UnpackError::Hardlink { path: shown(&entry.name), target: shown(&entry.target) };
-        let target = parts(&entry.target).map_err(|_| dangling())?;
-        let (&last, parents) = target.split_last().ok_or_else(dangling)?;
-        let from = self.resolve(parents, &entry.name, Missing::Refuse)?.ok_or_else(dangling)?;
-        let (path, target) = (join(&place.path, name), join(&from, last));
-        let fact =
-            *self.facts.get(&target).filter(|_| !self.whiteouts.contains(&target)).ok_or_else(dangling)?;
-        if path == target {
-            return Ok(());
-        }
-        let opened = place::open_directory(&self.root, &from);
-        let opened = opened.map_err(|source| failed("open the directory", &from, source))?;
-        let link = || linkat(&opened, last, &place.directory, name, AtFlags::empty());
-        self.replace(place, name, "make the hard link", link)?;
-        if let Some(Node::Link(to)) = self.nodes.get(&target) {
-            let to = to.clone();
-            self.nodes.insert(path.clone(), Node::Link(to));
-        }
-        self.facts.insert(path, fact);
         Ok(())
     }
 

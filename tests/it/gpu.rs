@@ -97,17 +97,20 @@ fn podman_sees_what_we_plan() {
         fs::create_dir(&path).unwrap();
         path
     };
-    let driver = or_skip!(CHECK, FakeDriver::new(&at("driver"), 2));
     let root = at("root");
     or_skip!(CHECK, looking_root(&root));
-    let text = driver.cdi(false);
-    let cdi = vec![CdiFile { path: "/etc/cdi/nvidia.json".into(), text: text.clone() }];
-    let host = HostFacts { cdi, ..HostFacts::default() };
-    for device in ["all", "1"] {
-        let seen = or_skip!(CHECK, podman_sees(&podman, directory.path(), &root, &text, device));
-        let plan = gpu::gpus(&device.parse().unwrap(), &host, image()).unwrap();
-        assert_eq!(seen, plan_sees(&plan), "{device}");
-        assert!(seen.contains(&"node /dev/nvidia1 195 1".to_owned()), "{seen:?}");
+    for (name, gpus, instances, devices) in FakeDriver::SHAPES {
+        let mut driver = or_skip!(CHECK, FakeDriver::new(&at(name), gpus));
+        or_skip!(CHECK, driver.partition(instances));
+        let text = driver.cdi(false);
+        let cdi = vec![CdiFile { path: "/etc/cdi/nvidia.json".into(), text: text.clone() }];
+        let host = HostFacts { cdi, ..HostFacts::default() };
+        for (device, count) in devices {
+            let seen = or_skip!(CHECK, podman_sees(&podman, directory.path(), &root, &text, device));
+            let plan = gpu::gpus(&device.parse().unwrap(), &host, image()).unwrap();
+            assert_eq!(seen, plan_sees(&plan), "{name}: {device}");
+            assert_eq!(FakeDriver::gpus_and_capabilities(&seen), *count, "{name}: {device}: {seen:?}");
+        }
     }
 }
 

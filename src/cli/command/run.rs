@@ -29,7 +29,7 @@ use crate::launch::{
 use crate::oci::Platform;
 use crate::oci::config::RunConfig;
 use crate::sandbox::confine::landlock;
-use crate::sandbox::{self, Listener, discover, probe};
+use crate::sandbox::{self, Listener, cgroup, discover, probe};
 use crate::store::{KeepError, Stack, Store, Trees};
 
 /// Bytes of an --env-file that are read.
@@ -392,6 +392,10 @@ fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
         pasta: private.then(|| probe::program("pasta")).flatten(),
         ..HostFacts::default()
     };
+    if options.limits.any() {
+        // That there are none is said by whoever is to enforce the limits.
+        facts.control_groups = cgroup::Facts::gather().map(|facts| facts.seen()).unwrap_or_default();
+    }
     let mut warnings = Vec::new();
     if *request != GpuRequest::None {
         let root = Path::new("/");

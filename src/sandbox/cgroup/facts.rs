@@ -9,6 +9,7 @@ use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
 use super::systemd::Manager;
+use crate::launch::ControlGroups;
 
 /// Recorded ones are fixtures of the tests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +89,24 @@ impl Facts {
             .collect();
         Ok(Self { uid, hierarchies, manager })
     }
+
+    /// What of it a program in a run may see.
+    pub fn seen(&self) -> ControlGroups {
+        let of = |version| self.hierarchies.iter().filter(move |tree| tree.version == version);
+        let trees: Vec<Vec<String>> = of(Version::One)
+            .filter(|tree| tree.controllers.iter().any(|name| SEEN.contains(&name.as_str())))
+            .map(|tree| tree.controllers.iter().cloned().collect())
+            .collect();
+        match (trees.is_empty(), of(Version::Two).next()) {
+            (false, _) => ControlGroups::Trees(trees),
+            (true, Some(_)) => ControlGroups::Unified,
+            (true, None) => ControlGroups::None,
+        }
+    }
 }
+
+/// Controllers of version 1 that say what a run may have; without the first four the JVM looks at none.
+const SEEN: [&str; 5] = ["cpu", "cpuacct", "cpuset", "memory", "pids"];
 
 fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
@@ -243,6 +261,23 @@ mod tests {
                 "Two  /sys/fs/cgroup/unified ",
             ]
         );
+    }
+
+    #[test]
+    fn what_a_program_may_see() {
+        let tree = |version, controllers: &[&str]| Hierarchy {
+            version,
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+            levels: Vec::new(),
+        };
+        let seen = |hierarchies| Facts { hierarchies, ..Facts::default() }.seen();
+        let two = || tree(Version::Two, &[]);
+        assert_eq!(seen(vec![]), ControlGroups::None);
+        assert_eq!(seen(vec![two()]), ControlGroups::Unified);
+        // Version 1 for what no program looks for.
+        assert_eq!(seen(vec![tree(Version::One, &["freezer"]), two()]), ControlGroups::Unified);
+        let both = vec![tree(Version::One, &["cpu", "cpuacct"]), tree(Version::One, &["devices"]), two()];
+        assert_eq!(seen(both), ControlGroups::Trees(vec![vec!["cpu".to_owned(), "cpuacct".to_owned()]]));
     }
 
     #[test]

@@ -5,12 +5,15 @@
 //! - no signals to processes outside, and no abstract Unix sockets of others (6): in the host's network those of the host
 //!   are in reach otherwise;
 //! - no device node is made (2): it takes a capability as well, which nobody has;
+//! - no program outside of the root is started (2): `/proc/self/exe` of the process that becomes the program is mlbuild, which
+//!   an image could start that way with libraries of its own, to hold the host's file (CVE-2019-5736). Without this,
+//!   what is left is that no file can be written to while it runs;
 //! - with a read-only root, nothing is made, removed, cut off or opened for writing (3) but below what is mounted to be
 //!   written to: a mount that should be read-only and is not stays shut;
 //! - no process outside is traced (any), and nothing is mounted, whatever the capabilities (any but scopes alone).
 //!
 //! Interface 1 (Linux 5.13 to 5.18) gets nothing: it forbids every rename from one directory to another as soon as it
-//! forbids anything. For the same reason that right is given on `/` from 2 on.
+//! forbids anything. For the same reason that right is given on `/` from 2 on, as is starting what is there.
 //!
 //! Paths are opened after `pivot_root`; `/proc` is not needed.
 
@@ -38,6 +41,8 @@ pub struct Enforced {
     /// Signals and abstract sockets.
     pub scopes: bool,
     pub device_nodes: bool,
+    /// Starting programs of the host.
+    pub programs: bool,
     /// Writing outside of what may be written to.
     pub writes: bool,
 }
@@ -54,6 +59,7 @@ pub const fn enforced(interface: u32, read_only: bool) -> Enforced {
         interface,
         scopes: interface >= SCOPES,
         device_nodes: interface >= 2,
+        programs: interface >= 2,
         writes: interface >= 3 && read_only,
     }
 }
@@ -63,7 +69,7 @@ pub const fn enforced(interface: u32, read_only: bool) -> Enforced {
 pub fn writable(launch: &Launch) -> Option<Vec<&str>> {
     fn target(step: &Step) -> Option<&str> {
         match step {
-            Step::Mount { what: FileSystem::Sysfs, .. } => None,
+            Step::Mount { what: FileSystem::Sysfs | FileSystem::Cgroup { .. }, .. } => None,
             Step::Mount { target, .. } => Some(target),
             Step::Bind { target, how, .. } if !how.read_only => Some(target),
             _ => None,
@@ -80,7 +86,7 @@ pub fn restrict(writable: Option<&[&str]>) -> io::Result<Enforced> {
     if !enforced.device_nodes {
         return Ok(Enforced { interface, ..self::enforced(0, false) });
     }
-    let mut handled = AccessFs::Refer | AccessFs::MakeChar | AccessFs::MakeBlock;
+    let mut handled = AccessFs::Refer | AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock;
     if enforced.writes {
         handled |= writing();
     }
@@ -96,7 +102,7 @@ pub fn restrict(writable: Option<&[&str]>) -> io::Result<Enforced> {
         // Optional, and not there.
         Err(_) => Ok(()),
     };
-    allow(Path::new("/"), AccessFs::Refer.into())?;
+    allow(Path::new("/"), AccessFs::Refer | AccessFs::Execute)?;
     if let Some(paths) = writable.filter(|_| enforced.writes) {
         for path in paths {
             // For a file, the library takes of these what a file can have.
@@ -150,6 +156,10 @@ mod tests {
                 Step::Mount { target: target("/proc"), what: FileSystem::Proc },
                 Step::Mount { target: target("/sys"), what: FileSystem::Sysfs },
                 Step::Mount {
+                    target: target("/sys/fs/cgroup"),
+                    what: FileSystem::Cgroup { controllers: Vec::new() },
+                },
+                Step::Mount {
                     target: target("/tmp"),
                     what: FileSystem::Tmpfs { size: None, mode: 0o1777, no_exec: false },
                 },
@@ -188,6 +198,7 @@ mod tests {
     fn each_interface_holds_what_it_can() {
         let held = |interface| {
             let enforced = enforced(interface, true);
+            assert_eq!(enforced.programs, enforced.device_nodes);
             (enforced.device_nodes, enforced.writes, enforced.scopes)
         };
         assert_eq!(held(0), (false, false, false));

@@ -233,6 +233,7 @@ fn landlock_wall(facts: &Facts) -> Finding {
     let enforced = landlock::enforced(facts.landlock, true);
     let held: Vec<_> = [
         (enforced.device_nodes, "device nodes"),
+        (enforced.programs, "programs of the host"),
         (enforced.writes, "writes outside of a read-only run's volumes"),
         (enforced.scopes, "signals and abstract sockets"),
     ]

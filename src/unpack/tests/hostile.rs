@@ -54,7 +54,8 @@ fn hostile_layers_are_refused_and_their_harmless_twins_are_not() {
     ];
     for (said, hostile, harmless) in cases {
         let place = Place::new();
-        let error = unpack_as(Codec::None, &tar(&hostile), &place, &Nothing).unwrap_err().to_string();
+        let error =
+            unpack_as(Codec::None, &tar(&hostile), &place, &Stack(Vec::new())).unwrap_err().to_string();
         assert!(error.contains(said), "{said}: {error}");
         place.is_untouched();
         unpacked(&harmless);

@@ -2,6 +2,7 @@
 
 mod both_ways;
 mod hostile;
+mod links;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -66,6 +66,31 @@ pub(super) fn left_behind(name: &str) -> Vec<PathBuf> {
     found
 }
 
+/// A group of the host's for other processes, as a job of a batch system has one.
+pub(super) struct Nested(PathBuf);
+
+impl Nested {
+    pub fn new(test: &str) -> Result<Self, Skip> {
+        let path = plan(&facts_for(&PIDS)?, &PIDS).groups[0].parent.join(name(test));
+        fs::create_dir(&path).unwrap();
+        Ok(Self(path))
+    }
+
+    pub fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        let start = Instant::now();
+        // A process that has just ended may still be counted.
+        while fs::remove_dir(&self.0).is_err() && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 fn name(test: &str) -> String {
     format!("test-{test}-{}", std::process::id())
 }

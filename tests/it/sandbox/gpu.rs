@@ -43,29 +43,45 @@ fn a_made_up_gpu_by_its_cdi_file() {
         assert_eq!((none.status(), none.stdout().as_str()), (1, "[]\n"), "{}", none.stderr());
         let missing = host.run(&["--gpus", "7"], &["true"]).run();
         assert!(missing.stderr().contains("nvidia.com/gpu=7"), "{}", missing.stderr());
-        if host.who == Who::Root {
-            assert_eq!(seen_by_podman(&driver, &host), seen(&host), "podman and ours");
-        } else {
-            assert!(seen(&host).contains(&"node /dev/nvidia1 195 1".to_owned()));
+    }
+}
+
+#[test]
+fn one_two_eight_and_partitioned_gpus_are_what_podman_sees() {
+    const CHECK: &str = "GPUs by their CDI file, beside podman";
+    for host in or_skip!(CHECK, Host::both("hello")) {
+        fs::create_dir_all(host.path(".config/cdi")).unwrap();
+        for (name, gpus, instances, devices) in FakeDriver::SHAPES {
+            let mut driver = or_skip!(CHECK, FakeDriver::new(&host.path(name), gpus));
+            or_skip!(CHECK, driver.partition(instances));
+            host.write(".config/cdi/nvidia.json", &driver.cdi(true));
+            for (device, count) in devices {
+                let seen = seen(&host, device);
+                let what = format!("{:?}, {name}: {device}", host.who);
+                assert_eq!(FakeDriver::gpus_and_capabilities(&seen), *count, "{what}: {seen:?}");
+                if host.who == Who::Root {
+                    assert_eq!(seen_by_podman(&driver, &host, device), seen, "podman and ours, {what}");
+                }
+            }
         }
     }
 }
 
-/// What a static program sees of all GPUs, sorted.
-fn seen(host: &Host) -> Vec<String> {
+/// What a static program sees of these GPUs, sorted.
+fn seen(host: &Host, gpus: &str) -> Vec<String> {
     let root = host.path("root");
     looking_root(&root).unwrap();
     let volume = format!("{}:/look:ro", root.join("look").display());
-    let said = host.run(&["--gpus", "all", "-v", &volume], &["/look"]).run().expect(0).stdout();
+    let said = host.run(&["--gpus", gpus, "-v", &volume], &["/look"]).run().expect(0).stdout();
     let mut seen: Vec<_> = said.lines().map(str::to_owned).collect();
     seen.sort();
     seen
 }
 
 /// The same by rootful podman, from the same file without hooks: it would run them.
-fn seen_by_podman(driver: &FakeDriver, host: &Host) -> Vec<String> {
+fn seen_by_podman(driver: &FakeDriver, host: &Host, device: &str) -> Vec<String> {
     let (root, near) = (host.path("root"), host.directory.path());
     looking_root(&root).unwrap();
     let podman = Podman::new(near).unwrap();
-    podman_sees(&podman, near, &root, &driver.cdi(false), "all").unwrap()
+    podman_sees(&podman, near, &root, &driver.cdi(false), device).unwrap()
 }

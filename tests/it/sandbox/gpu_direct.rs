@@ -79,7 +79,7 @@ fn nodes(host: &Host, driver: &FakeDriver, gpus: &str) -> Vec<String> {
 #[test]
 fn a_partitioned_gpu() {
     const CHECK: &str = "a partitioned GPU without a CDI file";
-    for (host, driver) in or_skip!(CHECK, hosts(2)) {
+    for (host, mut driver) in or_skip!(CHECK, hosts(2)) {
         or_skip!(CHECK, driver.partition(&[1, 2]));
         let capability = |minor: u32| format!("node /dev/nvidia-caps/nvidia-cap{minor} 511 {minor}");
         for (gpus, whole, part) in [("0:0", 12, 13), ("0:1", 21, 22)] {

@@ -11,7 +11,8 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::{Host, Who};
-use crate::support::skip::or_skip;
+use crate::support::mlbuild::Run;
+use crate::support::skip::{Skip, or_skip, skip};
 
 /// A person's terminal, with a program in it.
 struct Person {
@@ -29,6 +30,15 @@ impl Person {
 
     /// Who has typed before the program is there.
     fn with_typed(host: &Host, options: &[&str], command: &[&str], typed: &str) -> Self {
+        let run = match command {
+            [] => host.mlbuild(&[&["shell"], options, &[&host.image]].concat()),
+            command => host.run(options, command),
+        };
+        Self::at(run, typed)
+    }
+
+    /// Any command.
+    fn at(run: Run, typed: &str) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -37,10 +47,6 @@ impl Person {
         let mut master = File::from(master);
         master.write_all(typed.as_bytes()).unwrap();
         let stream = || Stdio::from(slave.try_clone().unwrap());
-        let run = match command {
-            [] => host.mlbuild(&[&["shell"], options, &[&host.image]].concat()),
-            command => host.run(options, command),
-        };
         let mut command = run.env("TERM", "dumb").command();
         let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
         Self { master, slave, child, seen: String::new() }
@@ -140,6 +146,24 @@ fn a_shell_in_a_terminal() {
     }
 }
 
+/// Whoever connects the two terminals comes to it late: the program has asked by then.
+#[test]
+fn the_window_has_its_size_from_the_start() {
+    or_skip!("a slow supervisor", crate::faults::strace::available());
+    for host in or_skip!("a terminal", Host::both("hello")) {
+        let program = "import os; print(os.get_terminal_size(), 'end')";
+        // The supervisor alone receives messages with descriptors.
+        let late = "inject=recvmsg:delay_enter=2000000";
+        let strace =
+            ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=recvmsg", "-e", late];
+        let run = host.run(&["-t"], &["python", "-c", program]).under(&strace);
+        let mut person = Person::at(run, "");
+        let printed = person.expects("end");
+        assert!(printed.contains("columns=101, lines=33"), "{:?}: {printed}", host.who);
+        let _ = person.child.wait().unwrap();
+    }
+}
+
 #[test]
 fn the_terminal_is_as_before_however_a_run_ends() {
     for host in or_skip!("a terminal", Host::both("hello")) {
@@ -232,6 +256,50 @@ while data: data = data[os.write(1, data):]";
     }
 }
 
+/// `| head -1`: the terminal is hung up, and the program ends as it does then.
+#[test]
+fn an_output_that_is_closed_hangs_the_terminal_up() {
+    let writes = "while True: os.write(1, b'y' * 4096)";
+    for host in or_skip!("a closed output", Host::both("hello")) {
+        for (program, expected) in [
+            // SIGHUP, as from any terminal.
+            (writes.to_owned(), 129),
+            (
+                "import signal; signal.signal(signal.SIGHUP, lambda *_: os._exit(7)); ".to_owned()
+                    + "time.sleep(.3)\n"
+                    + writes,
+                7,
+            ),
+            // Who does not care fails to write.
+            (
+                format!(
+                    "signal.signal(signal.SIGHUP, signal.SIG_IGN)\ntry:\n    {writes}\nexcept OSError as e: os._exit(e.errno)"
+                ),
+                5,
+            ),
+            // And has its time to end.
+            (
+                "signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.write(1, b'y'); time.sleep(.5); os.write(1, b'y'); time.sleep(.5); os._exit(3)"
+                    .to_owned(),
+                3,
+            ),
+        ] {
+            let program = format!("import os, signal, time\n{program}");
+            let mut command = host.run(&["-t"], &["python", "-c", &program]).command();
+            let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = child.spawn().unwrap();
+            let mut output = child.stdout.take().unwrap();
+            output.read_exact(&mut [0]).unwrap();
+            drop(output);
+            assert_eq!(status(&mut child), Some(expected), "{:?}: {program}", host.who);
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            assert_eq!(said, "", "{:?}: {program}", host.who);
+        }
+    }
+}
+
 /// A megabyte out, while nobody types.
 #[test]
 fn much_output() {
@@ -248,12 +316,13 @@ fn much_output() {
 /// the caller's own.
 #[test]
 fn nobody_types_into_the_terminal() {
-    let program = "import fcntl, errno
-for name, request in (('TIOCSTI', 0x5412), ('TIOCLINUX', 0x541c), ('high bits', 0x5412 | 1 << 32)):
-    try: fcntl.ioctl(1, request & 0xffffffff if name != 'high bits' else request, b'x')
-    except OSError as e: print(name, errno.errorcode[e.errno])
-    except OverflowError: print(name, 'EPERM')
-    else: print(name, 'open')
+    // By the C library: Python's own call takes no more than 32 bits.
+    let program = "import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+typed = ctypes.create_string_buffer(b'x')
+for name, request in (('TIOCSTI', 0x5412), ('high bits', 0x5412 | 1 << 32), ('TIOCLINUX', 0x541c)):
+    result = libc.ioctl(1, ctypes.c_ulong(request), typed)
+    print(name, 'open' if result == 0 else errno.errorcode[ctypes.get_errno()])
 print('end')";
     for host in or_skip!("a terminal", Host::both("hello")) {
         for options in [&["-it"][..], &["-t"], &["-i"]] {
@@ -264,5 +333,18 @@ print('end')";
             }
             let _ = person.child.wait().unwrap();
         }
+        // Without a sandbox, in a terminal of one's own: open, and what only consoles have comes as far as the terminal.
+        let legacy = std::fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti").unwrap_or("1".to_owned());
+        if host.who == Who::User && legacy.trim() == "0" {
+            skip("TIOCSTI without a sandbox", &Skip("the kernel has it for root only".to_owned()));
+            continue;
+        }
+        let run = host.launched(Run::new("setsid").args(&["-c", "-w", "python3", "-c", program]));
+        let mut person = Person::at(run, "");
+        let printed = person.expects("end");
+        for told in ["TIOCSTI open", "high bits open", "TIOCLINUX ENOTTY"] {
+            assert!(printed.contains(told), "without a sandbox: {printed}");
+        }
+        let _ = person.child.wait().unwrap();
     }
 }

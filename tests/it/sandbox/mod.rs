@@ -12,12 +12,16 @@ mod interactive;
 mod isolation;
 mod launcher;
 mod layers;
+mod leftovers;
 mod lifecycle;
+mod limits;
 mod machine;
 mod network;
+mod runtime;
 mod seccomp_oracle;
 mod signals;
 mod storage;
+mod swapped;
 pub mod view;
 mod volumes;
 

@@ -29,6 +29,8 @@ pub const PLATFORM: Platform = Platform::LinuxArm64;
 pub struct FakeDriver {
     root: PathBuf,
     gpus: u32,
+    /// GPU instances of the first GPU, where it is partitioned.
+    instances: Vec<u32>,
 }
 
 impl FakeDriver {
@@ -38,7 +40,7 @@ impl FakeDriver {
             return Err(Skip("only root makes device nodes".to_owned()));
         }
         let compiler = tool("cc").or_else(|_| tool("gcc"))?;
-        let driver = Self { root: root.to_owned(), gpus };
+        let driver = Self { root: root.to_owned(), gpus, instances: Vec::new() };
         driver.kernel();
         driver.cache(true)?;
         driver.nodes()?;
@@ -132,12 +134,11 @@ impl FakeDriver {
     }
 
     /// Partitions the first GPU: `instances` are its GPU instances, each with one compute instance.
-    pub fn partition(&self, instances: &[u32]) -> Result<(), Skip> {
+    pub fn partition(&mut self, instances: &[u32]) -> Result<(), Skip> {
         let mut minors = String::new();
         for gi in instances {
             let capability = format!("proc/driver/nvidia/capabilities/gpu0/mig/gi{gi}");
-            // The numbers that the driver gives.
-            let (whole, part) = (gi * 9 + 3, gi * 9 + 4);
+            let [whole, part] = Self::capabilities(*gi);
             minors += &format!("gpu0/gi{gi}/access {whole}\ngpu0/gi{gi}/ci0/access {part}\n");
             for (path, minor) in [("", whole), ("/ci0", part)] {
                 self.write(&format!("{capability}{path}/access"), format!("DeviceFileMinor: {minor}\n"));
@@ -145,7 +146,13 @@ impl FakeDriver {
             }
         }
         self.write("proc/driver/nvidia-caps/mig-minors", minors);
+        self.instances = instances.to_vec();
         Ok(())
+    }
+
+    /// The numbers that the driver gives: of a GPU instance and of its compute instance.
+    fn capabilities(instance: u32) -> [u32; 2] {
+        [instance * 9 + 3, instance * 9 + 4]
     }
 
     /// Where the libraries are, below the root.
@@ -211,12 +218,22 @@ impl FakeDriver {
             let args: Vec<_> = ["nvidia-cdi-hook"].iter().chain(arguments).collect();
             serde_json::json!({"hookName": "createContainer", "path": "/nonexistent/nvidia-cdi-hook", "args": args})
         };
+        // MIG devices as the toolkit names them: `GPU:INSTANCE`, with the capabilities that they take.
+        let instances = self.instances.iter().enumerate().map(|(at, gi)| {
+            let nodes: Vec<_> = ["nvidia0".to_owned()]
+                .into_iter()
+                .chain(Self::capabilities(*gi).map(|minor| format!("nvidia-caps/nvidia-cap{minor}")))
+                .map(|name| node(&name))
+                .collect();
+            serde_json::json!({"name": format!("0:{at}"), "containerEdits": {"deviceNodes": nodes}})
+        });
         let mut devices: Vec<_> = (0..self.gpus)
             .map(|gpu| {
                 let edits = serde_json::json!({"deviceNodes": [node(&format!("nvidia{gpu}"))]});
                 serde_json::json!({"name": gpu.to_string(), "containerEdits": edits})
             })
             .collect();
+        devices.extend(instances);
         let all: Vec<_> = (0..self.gpus).map(|gpu| node(&format!("nvidia{gpu}"))).collect();
         devices.push(serde_json::json!({"name": "all", "containerEdits": {"deviceNodes": all}}));
         let link = format!("libcuda.so.1::/{libraries}/libcuda.so");
@@ -244,6 +261,28 @@ impl FakeDriver {
             },
         });
         serde_json::to_string_pretty(&specification).unwrap()
+    }
+}
+
+/// Devices of a CDI file, and how many nodes of GPUs and of capabilities each has.
+type Devices = &'static [(&'static str, (usize, usize))];
+
+impl FakeDriver {
+    /// Names, numbers of GPUs, instances of the first and what to ask for, to be compared with others.
+    pub const SHAPES: [(&'static str, u32, &'static [u32], Devices); 4] = [
+        ("one", 1, &[], &[("all", (1, 0)), ("0", (1, 0))]),
+        ("two", 2, &[], &[("all", (2, 0)), ("1", (1, 0))]),
+        ("eight", 8, &[], &[("all", (8, 0)), ("7", (1, 0))]),
+        ("partitioned", 2, &[1, 2], &[("0:0", (1, 2)), ("0:1", (1, 2)), ("1", (1, 0))]),
+    ];
+
+    /// How many there are among lines of [`looking_root`]'s program.
+    pub fn gpus_and_capabilities(seen: &[String]) -> (usize, usize) {
+        let has = |line: &&String, prefix: &str| {
+            line.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let count = |prefix: &str| seen.iter().filter(|line| has(line, prefix)).count();
+        (count("node /dev/nvidia"), count("node /dev/nvidia-caps/nvidia-cap"))
     }
 }
 

@@ -210,6 +210,21 @@ fn hand_made_layers_are_what_umoci_makes_of_them() {
             "hard links of an upper layer",
             vec![base(), vec![file("x"), hard("y", "x"), dir("etc"), hard("etc/a", "y")]],
         ),
+        ("links to a file below", vec![base(), vec![hard("x", "etc/a"), hard("y", "etc/a"), hard("z", "x")]]),
+        ("a link to a file far below", vec![base(), vec![file("m")], vec![hard("usr/x", "/etc/owned")]]),
+        ("a link to a file below, through a link", vec![base(), vec![hard("x", "lib/old")]]),
+        (
+            "a link in place of its target's directory",
+            vec![base(), vec![hard("x", "etc/dir/f"), file("etc")]],
+        ),
+        ("a link to a file below, and a whiteout", vec![base(), vec![hard("x", "etc/a"), file("etc/.wh.a")]]),
+        (
+            "a link to a file below, hidden with its directory",
+            vec![base(), vec![hard("x", "etc/a"), dir("etc"), file("etc/.wh..wh..opq")]],
+        ),
+        ("a link to a file below, and a new one", vec![base(), vec![hard("x", "etc/a"), file("etc/a")]]),
+        ("a link to a file below, replaced", vec![base(), vec![hard("x", "etc/a"), file("x")]]),
+        ("a link in place of a file below", vec![base(), vec![hard("etc/b", "etc/a")]]),
         (
             "types replaced in one layer",
             vec![
@@ -253,6 +268,33 @@ fn hand_made_layers_are_what_umoci_makes_of_them() {
         all.extend(differences(&ours, &theirs).into_iter().map(|line| format!("{what}: {line}")));
     }
     assert!(all.is_empty(), "{}", all.join("\n"));
+}
+
+/// umoci fails, too.
+#[test]
+fn a_link_to_nothing_is_refused_wherever_its_layer_stands() {
+    let linking = || vec![hard("x", "etc/a")];
+    let images = [
+        ("the lowest layer", vec![linking()]),
+        ("nothing there", vec![vec![file("f")], linking()]),
+        ("hidden", vec![base(), vec![file("etc/.wh.a")], linking()]),
+    ];
+    let scratch = tempfile::tempdir().unwrap();
+    // One store: the same layer is good and is known.
+    let engine = quiet(&scratch.path().join("store"));
+    let trees = |name: &str, layers: &[Layer]| {
+        let layout = scratch.path().join(name);
+        layout::write(&layout, layers);
+        engine.trees(&in_layout(&layout))
+    };
+    assert_eq!(trees("good", &[base(), linking()]).unwrap().layers.len(), 2);
+    for (what, layers) in images {
+        for _ in 0..2 {
+            let error = trees(what, &layers).unwrap_err();
+            let said = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            assert!(said.contains("`x` points to `etc/a`, which is no file"), "{what}: {error}: {said}");
+        }
+    }
 }
 
 #[test]
