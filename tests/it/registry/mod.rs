@@ -6,6 +6,7 @@ mod contract;
 mod engines;
 mod interrupt;
 mod layer_store;
+mod lost;
 mod origin;
 pub mod peer;
 mod proxies;

@@ -111,6 +111,21 @@ impl Peer {
         fs::read_to_string(tags.join(tag).join("current/link")).ok()
     }
 
+    /// The bytes are gone; what refers to them stays.
+    pub fn lose_blob(&self, digest: &str) {
+        fs::remove_file(self.blob(digest)).unwrap();
+    }
+
+    pub fn has_blob(&self, digest: &str) -> bool {
+        self.blob(digest).exists()
+    }
+
+    fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        let blobs = self.data.path().join("data/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
+    }
+
     /// The blobs that the repository has.
     pub fn blobs(&self, repository: &str) -> Vec<String> {
         let Ok(links) = fs::read_dir(self.repository(repository).join("_layers/sha256")) else {
