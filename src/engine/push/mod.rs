@@ -19,11 +19,13 @@ mod delivery;
 mod image;
 mod knowledge;
 mod outbound;
+mod pace;
 mod parcel;
 mod shipment;
 mod target;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub(super) use delivery::Delivery;
 pub(super) use outbound::Outbound;
@@ -61,6 +63,8 @@ pub struct Pushed {
     pub digest: Digest,
     /// In the order of the image, each once.
     pub blobs: Vec<PushedBlob>,
+    /// The time in which blobs were sent.
+    pub took: Duration,
     /// Manifests and indexes that were written, counting each tag.
     pub written: usize,
 }

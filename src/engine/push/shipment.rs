@@ -130,6 +130,7 @@ impl Shipment {
             references: self.references.iter().map(Reference::with_default_tag).collect(),
             digest: root,
             blobs,
+            took: self.target.pace.took(),
             written,
         })
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
+use super::pace::Pace;
 use super::parcel::{Parcel, Source};
 use super::{Outcome, PushedBlob, knowledge};
 use crate::digest::Digest;
@@ -34,6 +35,8 @@ pub struct Target {
     pub reporter: Arc<dyn Reporter>,
     pub cancel: Cancel,
     pub dry_run: bool,
+    /// How long blobs were under way.
+    pub pace: Pace,
     /// Blobs that a manifest which is there names. They are believed to be there until something new is to stand upon them:
     /// registries lose blobs.
     named: Mutex<BTreeSet<Digest>>,
@@ -58,6 +61,7 @@ impl Target {
             reporter,
             cancel,
             dry_run,
+            pace: Pace::default(),
             named: Mutex::default(),
             seen_to: Mutex::default(),
             asked: Semaphore::new(ASKED),
@@ -280,6 +284,7 @@ impl Target {
             });
         };
         let content = parcel.content(&self.store, &self.cancel);
+        let _sending = self.pace.start();
         let sent = self.repository.upload(&content, session, &progress).await;
         sent.map_err(|error| self.blame(parcel, error))
     }

@@ -1,5 +1,7 @@
 //! What became of a push, or would: for a person, and as JSON.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::cli::text::{on_one_line, shortened};
@@ -73,11 +75,24 @@ pub fn summary(pushed: &Pushed, dry_run: bool, layers: bool, other: Option<&str>
             parts.extend([mounted.text("to mount", ", if the registry does"), there]);
             parts
         }
-        false => vec![sent.text("sent", ""), mounted.text("mounted", ""), there],
+        false => vec![sent.text("sent", &pace(sent.size, pushed.took)), mounted.text("mounted", ""), there],
     };
     let verb = if dry_run { "would push" } else { "pushed" };
     text += &format!("{verb} {names}: {}\n", parts.join(", "));
     text
+}
+
+/// ` in 10.8 s, 380 MB/s`
+fn pace(sent: u64, took: Duration) -> String {
+    let seconds = took.as_secs_f64();
+    if seconds == 0.0 {
+        return String::new();
+    }
+    let rate = bytes((sent as f64 / seconds).round() as u64);
+    match seconds < 1.0 {
+        true => format!(" in {} ms, {rate}/s", took.as_millis().max(1)),
+        false => format!(" in {seconds:.1} s, {rate}/s"),
+    }
 }
 
 #[derive(Serialize)]
@@ -90,6 +105,8 @@ pub struct Report<'a> {
     dry_run: bool,
     /// Bytes of blobs that were sent.
     sent: u64,
+    /// The time in which they were sent.
+    seconds: f64,
     /// Manifests and indexes that were written.
     written: usize,
     blobs: Vec<BlobReport<'a>>,
@@ -122,6 +139,7 @@ impl<'a> Report<'a> {
             digest: pushed.digest,
             dry_run,
             sent: pushed.sent(),
+            seconds: (pushed.took.as_secs_f64() * 1000.0).round() / 1000.0,
             written: pushed.written,
             blobs: pushed.blobs.iter().map(blob).collect(),
         }
@@ -148,6 +166,7 @@ mod tests {
                 blob("six 1.17", Outcome::There),
                 blob("idna 3.10", Outcome::There),
             ],
+            took: Duration::from_millis(20),
             written: 1,
         }
     }
@@ -159,7 +178,7 @@ mod tests {
             summary(&pushed(Outcome::Sent), false, true, None),
             format!(
                 "sent         1.50 kB  {title}\nmounted      1.50 kB  torch 2.9.1 from b\u{fffd}\n\
-                 pushed r.example/a:1, r.example/a:latest: 1 sent (1.50 kB), 1 mounted (1.50 kB), \
+                 pushed r.example/a:1, r.example/a:latest: 1 sent (1.50 kB in 20 ms, 75.0 kB/s), 1 mounted (1.50 kB), \
                  2 already there (3.00 kB)\n"
             )
         );
@@ -178,5 +197,15 @@ mod tests {
             "{unsure}"
         );
         assert!(summary(&pushed(Outcome::Sent), false, false, None).starts_with("pushed "));
+    }
+
+    #[test]
+    fn time_and_rate_of_what_was_sent() {
+        for (sent, millis, said) in
+            [(0, 0, ""), (4_070_000_000, 10_840, " in 10.8 s, 375 MB/s"), (10_000, 61, " in 61 ms, 163 kB/s")]
+        {
+            assert_eq!(pace(sent, Duration::from_millis(millis)), said);
+        }
+        assert_eq!(pace(1000, Duration::from_micros(10)), " in 1 ms, 100 MB/s");
     }
 }
