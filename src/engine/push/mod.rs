@@ -17,7 +17,7 @@
 
 mod delivery;
 mod image;
-mod knowledge;
+pub(super) mod knowledge;
 mod outbound;
 mod pace;
 mod parcel;

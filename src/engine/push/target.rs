@@ -21,8 +21,6 @@ use crate::store::Store;
 const UPLOADS: usize = 8;
 /// Blobs that are looked for, mounted or sent at the same time.
 const ASKED: usize = 16;
-/// Repositories that a blob is tried to be mounted from.
-const MOUNTS: usize = 4;
 /// Manifests below an index that are read to learn what is there.
 const PLATFORMS: usize = 8;
 /// Blobs that a registry has lost whose names are told.
@@ -225,10 +223,10 @@ impl Target {
     }
 
     /// Tries the repositories that we know to have had the blob: which one it came from, or the session that the registry has
-    /// opened instead.
+    /// opened instead. Who does not give it is forgotten, so that a registry that mounts nothing is not asked so again.
     async fn mount(&self, parcel: &Parcel) -> Result<(Option<String>, Option<Session>), EngineError> {
         let mut session = None;
-        for from in self.candidates(parcel)?.into_iter().take(MOUNTS) {
+        for from in self.candidates(parcel)? {
             match self.repository.mount(&parcel.digest, Some(&from)).await? {
                 Mount::Mounted => return Ok((Some(from), None)),
                 Mount::Upload(opened) => {

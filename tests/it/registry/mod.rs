@@ -7,6 +7,7 @@ mod engines;
 mod interrupt;
 mod layer_store;
 mod lost;
+mod mounts;
 mod origin;
 pub mod peer;
 mod proxies;
