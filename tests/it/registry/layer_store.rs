@@ -14,7 +14,7 @@ use crate::support::tiny::Tiny;
 const LAYERS: &str = "team/mlbuild-layers";
 
 /// Puts other facts of the layers of wheels into the layer store.
-fn tell(stored: &mut Stored, change: impl Fn(&mut Value)) {
+pub(super) fn tell(stored: &mut Stored, change: impl Fn(&mut Value)) {
     let ours = |(repository, tag): &&(String, String)| repository == LAYERS && tag.starts_with("k-");
     let tags: Vec<_> = stored.tags.keys().filter(ours).cloned().collect();
     for tag in tags {

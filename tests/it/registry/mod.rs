@@ -6,6 +6,7 @@ mod contract;
 mod engines;
 mod interrupt;
 mod layer_store;
+mod lies;
 mod lost;
 mod mounts;
 mod origin;
