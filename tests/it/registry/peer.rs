@@ -126,6 +126,18 @@ impl Peer {
         blobs.join(&hex[..2]).join(hex).join("data")
     }
 
+    pub fn lose_repository(&self, repository: &str) {
+        fs::remove_dir_all(self.repository(repository)).unwrap();
+    }
+
+    /// Takes all blobs that no manifest names, and all manifests without a tag.
+    pub fn collect_garbage(&self) {
+        let mut collector = Command::new(tool("docker-registry").unwrap());
+        collector.args(["garbage-collect", "-m"]).arg(self.data.path().join("config.yml")).env_clear();
+        let done = collector.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// The blobs that the repository has.
     pub fn blobs(&self, repository: &str) -> Vec<String> {
         let Ok(links) = fs::read_dir(self.repository(repository).join("_layers/sha256")) else {
