@@ -5,6 +5,7 @@ mod base;
 mod contract;
 mod engines;
 mod interrupt;
+mod large;
 mod layer_store;
 mod lies;
 mod lost;
