@@ -4,6 +4,7 @@
 mod base;
 mod contract;
 mod engines;
+mod guarded;
 mod interrupt;
 mod large;
 mod layer_store;
