@@ -176,6 +176,7 @@ impl Failure {
                 EngineError::Layers(breaches) => {
                     let sealed = breaches.iter().any(|breach| breach.witness == Witness::Seal);
                     let stored = breaches.iter().any(|breach| breach.witness == Witness::Store);
+                    let shared = breaches.iter().any(|breach| breach.witness == Witness::LayerStore);
                     let mut hints = Vec::new();
                     if sealed {
                         hints.push(
@@ -186,7 +187,15 @@ impl Failure {
                     }
                     if stored {
                         hints.push(
-                            "the store has forgotten its record: the next build makes the layer".to_owned(),
+                            "the store has the layer as its files give it now, and believes that".to_owned(),
+                        );
+                    }
+                    if shared {
+                        hints.push(
+                            "this machine has the layer as its files give it now, and believes that; `mlbuild build --push \
+                             --layer-store` mends the layer store for others. A sealed lock (`mlbuild lock --seal`) has the last \
+                             word everywhere"
+                                .to_owned(),
                         );
                     }
                     hints

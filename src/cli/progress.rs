@@ -43,16 +43,23 @@ struct Counts {
     files_done: u64,
     layers: u64,
     layers_done: u64,
-    /// Of what goes to a registry, whatever the phase.
-    pushed: u64,
-    to_push: u64,
+    /// Whatever the phase.
+    sending: Sending,
+}
+
+/// What goes to a registry: bytes, and the time in which any of them were under way. What need not be sent is not counted.
+#[derive(Default, Clone, Copy)]
+struct Sending {
+    sent: u64,
+    all: u64,
+    took: Duration,
+    since: Option<Instant>,
 }
 
 impl Progress {
     pub fn new(quiet: bool) -> Self {
         let terminal = !quiet && out::talks_to_terminal();
-        #[expect(clippy::disallowed_methods, reason = "the display is the one place that shows rates")]
-        let now = Instant::now();
+        let now = now();
         let state = State {
             bar: terminal.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())),
             phase: None,
@@ -106,9 +113,9 @@ impl Reporter for Progress {
             Event::DownloadDone { .. } => state.counts.files_done += 1,
             Event::Layers { to_make, .. } => state.counts.layers = to_make,
             Event::LayerMade { .. } => state.counts.layers_done += 1,
-            Event::Pushes { bytes } => state.counts.to_push += bytes,
-            Event::Pushed { bytes } => state.counts.pushed += bytes,
-            Event::PushedAgain { bytes } => state.counts.pushed = state.counts.pushed.saturating_sub(bytes),
+            Event::Pushes { bytes } => state.counts.sending.more(bytes, now()),
+            Event::Pushed { bytes } => state.counts.sending.moved(bytes, now()),
+            Event::PushedAgain { bytes } => state.counts.sending.again(bytes, now()),
             Event::Retried { name, why } => {
                 if !self.quiet {
                     self.line(&state, &format!("retrying {name}: {why}"));
@@ -129,13 +136,12 @@ impl Reporter for Progress {
 
 impl State {
     fn begin(&mut self, phase: Phase) {
-        #[expect(clippy::disallowed_methods, reason = "the display is the one place that shows rates")]
-        let now = Instant::now();
+        let now = now();
         self.phase = Some(phase);
         self.began = now;
         self.last_line = now;
-        let Counts { pushed, to_push, .. } = self.counts;
-        self.counts = Counts { pushed, to_push, ..Counts::default() };
+        let sending = self.counts.sending;
+        self.counts = Counts { sending, ..Counts::default() };
         if let Some(bar) = &self.bar {
             bar.reset();
             // Reading files is over before one could read of it.
@@ -164,10 +170,13 @@ impl State {
                 if self.last_line.elapsed() >= PLAIN_INTERVAL {
                     self.last_line += self.last_line.elapsed();
                     let (done, total) = self.counts.moved(phase);
-                    let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
+                    let rate = match phase {
+                        Phase::Push => self.counts.sending.rate(now()),
+                        _ => per_second(done, elapsed),
+                    };
                     let mut line = self.counts.text(phase);
                     if total > 0 {
-                        line += &format!(": {} of {}, {}/s", bytes(done), bytes(total), bytes(rate as u64));
+                        line += &format!(": {} of {}, {}/s", bytes(done), bytes(total), bytes(rate));
                     }
                     out::talk(format_args!("{line}\n"));
                 }
@@ -186,10 +195,16 @@ impl State {
         }
         let (bytes, total) = self.counts.moved(phase);
         // Once all bytes are there, their rate says nothing any more.
-        let template = if bytes < total {
-            "{spinner} {wide_msg} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
-        } else {
+        let template = if bytes >= total {
             "{spinner} {wide_msg} {elapsed}"
+        } else if phase == Phase::Push {
+            // The bar would take what was sent before this phase for sent in it.
+            let rate = self.counts.sending.rate(now());
+            let left = (total - bytes).checked_div(rate).map(|left| format!(" {left}s")).unwrap_or_default();
+            bar.set_prefix(format!("{}/s{left}", crate::size::human(rate)));
+            "{spinner} {wide_msg} {decimal_bytes}/{decimal_total_bytes} {prefix}"
+        } else {
+            "{spinner} {wide_msg} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
         };
         bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
         bar.set_length(total);
@@ -201,7 +216,10 @@ impl State {
 impl Counts {
     /// Bytes that are done, and all of them.
     fn moved(&self, phase: Phase) -> (u64, u64) {
-        if phase == Phase::Push { (self.pushed, self.to_push) } else { (self.bytes, self.total) }
+        match phase {
+            Phase::Push => (self.sending.sent, self.sending.all),
+            _ => (self.bytes, self.total),
+        }
     }
 
     fn text(&self, phase: Phase) -> String {
@@ -212,9 +230,75 @@ impl Counts {
         if self.layers > 0 {
             text += &format!(", {} of {}", self.layers_done, counted(self.layers, "layer"));
         }
-        if self.to_push > 0 && phase != Phase::Push {
-            text += &format!(", {} of {} pushed", bytes(self.pushed), bytes(self.to_push));
+        if self.sending.all > 0 && phase != Phase::Push {
+            text += &format!(", {} of {} pushed", bytes(self.sending.sent), bytes(self.sending.all));
         }
         text
+    }
+}
+
+impl Sending {
+    fn more(&mut self, bytes: u64, now: Instant) {
+        self.all += bytes;
+        self.look(now);
+    }
+
+    fn moved(&mut self, bytes: u64, now: Instant) {
+        self.sent += bytes;
+        self.look(now);
+    }
+
+    fn again(&mut self, bytes: u64, now: Instant) {
+        self.sent = self.sent.saturating_sub(bytes);
+        self.look(now);
+    }
+
+    /// The clock runs while something is left to be sent.
+    fn look(&mut self, now: Instant) {
+        if self.sent < self.all {
+            self.since.get_or_insert(now);
+        } else if let Some(since) = self.since.take() {
+            self.took += now - since;
+        }
+    }
+
+    /// Bytes in a second.
+    fn rate(&self, now: Instant) -> u64 {
+        per_second(self.sent, self.took + self.since.map_or(Duration::ZERO, |since| now - since))
+    }
+}
+
+fn per_second(bytes: u64, time: Duration) -> u64 {
+    (bytes as f64 / time.as_secs_f64().max(0.001)) as u64
+}
+
+#[expect(clippy::disallowed_methods, reason = "the display is the one place that shows rates")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_of_a_push_is_of_the_time_in_which_it_sent() {
+        let start = now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut sending = Sending::default();
+        assert_eq!(sending.rate(start), 0);
+        // While layers are formed: 100 bytes in two seconds, then nothing is left for a minute.
+        sending.more(100, after(1));
+        sending.moved(60, after(2));
+        assert_eq!(sending.rate(after(2)), 60);
+        sending.moved(40, after(3));
+        assert_eq!((sending.rate(after(3)), sending.rate(after(63))), (50, 50));
+        // The rest, part of it twice.
+        sending.more(200, after(63));
+        sending.moved(100, after(64));
+        sending.again(100, after(64));
+        assert_eq!(sending.rate(after(65)), 25);
+        sending.moved(200, after(67));
+        assert_eq!((sending.sent, sending.all, sending.rate(after(100))), (300, 300, 50));
     }
 }

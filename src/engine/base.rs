@@ -6,6 +6,7 @@
 
 use super::form::LayerExtra;
 use super::lock::LockRequest;
+use super::push::knowledge;
 use super::registries::Place;
 use super::{Engine, EngineError, Event, Phase, Project, Upgrade};
 use crate::base::manifest::Checked;
@@ -203,8 +204,9 @@ impl Engine {
         };
         if let Some(known) = known {
             let same = (known.size, known.diff_id) == (layer.size, layer.diff_id);
-            // What is here needs no registry.
+            // What is here needs no registry, but a push is spared what its own has.
             if same && self.store.can_read_layer(&known) {
+                knowledge::remember(&self.store, place, &layer.digest)?;
                 return Ok(LayerFacts { media_type: layer.media_type.clone(), ..known });
             }
             if !same && !known.is_hearsay() {

@@ -182,7 +182,7 @@ impl Engine {
         let mut works = Vec::new();
         let bytes = request.bytes || !request.targets.is_empty();
         let trust = if bytes { Trust::Bytes } else { Trust::Seals };
-        let layers = self.layer_store(request, references.first())?;
+        let layers = self.layer_store(request.layer_store.as_deref(), request.push, references.first())?;
         let hints = layers.as_ref().map(|(layers, _)| layers.name());
         for &platform in platforms {
             works.push(self.work(project, lock, platform, trust, hints.as_deref())?);
@@ -252,11 +252,12 @@ impl Engine {
         Ok(lower)
     }
 
-    /// The layer store that goes with the image, and where the image itself is to be. Without a push it is looked at only if
-    /// the request says so.
-    fn layer_store(
+    /// The layer store that goes with the image, and where the image itself is to be: the one that is asked for, or else, if
+    /// that is to count, the one that the user has set for the registry.
+    pub(super) fn layer_store(
         &self,
-        request: &BuildRequest,
+        asked: Option<&str>,
+        by_setting: bool,
         reference: Option<&Reference>,
     ) -> Result<Option<(LayerStore, Place)>, EngineError> {
         let Some(reference) = reference.filter(|reference| reference.registry().is_some() && !self.offline)
@@ -264,9 +265,9 @@ impl Engine {
             return Ok(None);
         };
         let image = Place::of(reference)?;
-        let asked = match &request.layer_store {
-            Some(asked) => Some(asked.clone()),
-            None if request.push => self.registries()?.settings(&image.host).layer_store,
+        let asked = match asked {
+            Some(asked) => Some(asked.to_owned()),
+            None if by_setting => self.registries()?.settings(&image.host).layer_store,
             None => None,
         };
         match asked {

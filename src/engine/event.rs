@@ -51,11 +51,11 @@ pub enum Event {
     Unpacked {
         bytes: u64,
     },
-    /// So many bytes more are to be in a registry.
+    /// So many bytes more are to be sent to a registry. What it has, or mounts, is not told of.
     Pushes {
         bytes: u64,
     },
-    /// So many of them are there.
+    /// So many of them were sent.
     Pushed {
         bytes: u64,
     },

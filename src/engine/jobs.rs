@@ -29,6 +29,8 @@ enum Purpose<'a> {
     Build(&'a Made<'a>),
     /// Only their facts are wanted.
     Proof,
+    /// The store keeps them, whatever else is said of them.
+    Keep,
 }
 
 impl Engine {
@@ -93,6 +95,23 @@ impl Engine {
             todo.check(work, &works[work].plan);
         }
         self.run(works, todo, Phase::Prove, Purpose::Proof)
+    }
+
+    /// Forms layers anew, as [`Engine::form_anew`] does, for the store to keep.
+    pub(super) fn keep_formed(
+        &self,
+        project: &Project,
+        lock: &Lock,
+        works: &[Work],
+        layers: &[(usize, usize)],
+    ) -> Result<(), EngineError> {
+        let origins = Origins::of(project)?;
+        let mut todo = Todo::new(lock, &origins);
+        for &(work, layer) in layers {
+            todo.make(work, &works[work].plan, layer);
+        }
+        self.run(works, todo, Phase::Prove, Purpose::Keep)?;
+        Ok(())
     }
 
     /// Does what is to be done, if anything is.
@@ -228,7 +247,7 @@ impl Engine {
         let work = &works[job.work];
         let plan = &work.plan;
         let keep = match purpose {
-            Purpose::Build(_) => Keep::InStore,
+            Purpose::Build(_) | Purpose::Keep => Keep::InStore,
             Purpose::Proof => Keep::Nothing,
         };
         let Some(&last) = job.layers.last() else {

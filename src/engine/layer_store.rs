@@ -10,9 +10,11 @@
 //!
 //! **It is a hint.** Whoever may write to the repository decides what its readers build. What it says of a layer that the lock
 //! has a seal of must be what the seal says, or it is not used; without a seal, `mlbuild verify` makes layers from their
-//! wheels and compares. What is not well-formed counts as absent, and what fails, fails with a warning.
+//! wheels and compares. Where it has lied, the layer is kept as its files give it: what was made here is believed before any
+//! hint, and mends the layer store with the next push. What is not well-formed counts as absent, and what fails, fails with a
+//! warning.
 
-use futures::stream::{StreamExt as _, iter};
+use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
 use serde::{Deserialize, Serialize};
 
 use super::form::LayerExtra;
@@ -37,6 +39,10 @@ const AGREEMENT: &str = "application/vnd.mlbuild.wheels.v1+json";
 const VERSION: u32 = 1;
 /// Layers asked for or written at the same time.
 const AT_ONCE: usize = 16;
+/// What is remembered of a layer that this machine has told a layer store of,
+const PUBLISHED: &[u8] = b"";
+/// and of one that it has lied about since.
+const TO_MEND: &[u8] = b"to mend";
 
 pub(super) struct LayerStore {
     place: Place,
@@ -84,6 +90,11 @@ impl LayerStore {
         }
         let place = Place { host: image.host.clone(), repository };
         Ok(Self { repository: engine.registries()?.repository(&place)?, place })
+    }
+
+    /// The memo that it has been told of the layer with that key.
+    fn published(&self, key: &Digest) -> Digest {
+        Digest::of(format!("{} has {key}", self.place))
     }
 
     async fn read(&self, key: &Digest) -> Result<Option<LayerFacts>, EngineError> {
@@ -229,6 +240,20 @@ impl Engine {
         Ok(())
     }
 
+    /// What the layer store says of layers, by their keys and in their order. No seal is looked at.
+    pub(super) fn hear(
+        &self,
+        layers: &LayerStore,
+        keys: &[Digest],
+    ) -> Result<Vec<Option<LayerFacts>>, EngineError> {
+        self.wait(iter(keys.iter().map(|key| layers.read(key))).buffered(AT_ONCE).try_collect())
+    }
+
+    /// The layer store is wrong about the layer with that key: a build that pushes is to tell it again.
+    pub(super) fn is_to_mend(&self, layers: &LayerStore, key: &Digest) -> Result<(), EngineError> {
+        Ok(self.store.memo_put(&layers.published(key), TO_MEND)?)
+    }
+
     /// Tells others of layers that were pushed. `image` has them. What this machine knows from a registry alone is not passed on.
     ///
     /// Layers that it has told of before are told of again only if one of them is gone: then somebody has emptied the
@@ -240,12 +265,12 @@ impl Engine {
         known: &[Known],
         wheel_sets: &[Digest],
     ) -> Result<(), EngineError> {
-        let published = |what: &Digest| Digest::of(format!("{} has {what}", layers.place));
+        let published = |key: &Digest| layers.published(key);
         let (mut old, mut new) = (Vec::new(), Vec::new());
         for one in known.iter().filter(|one| !one.facts.is_hearsay()) {
-            match self.store.memo_get(&published(&one.key))? {
-                Some(_) => old.push(one),
-                None => new.push(one),
+            match self.store.memo_get(&published(&one.key))?.as_deref() {
+                Some(PUBLISHED) => old.push(one),
+                _ => new.push(one),
             }
         }
         let delivery = Delivery::new(self, &layers.place, layers.repository.clone(), image);
@@ -276,14 +301,14 @@ impl Engine {
                     let text = format!("{count} {are} new in the layer store {place}");
                     self.reporter.event(Event::Note(text));
                 }
-                new.iter().try_for_each(|one| self.store.memo_put(&published(&one.key), b""))?;
+                new.iter().try_for_each(|one| self.store.memo_put(&published(&one.key), PUBLISHED))?;
                 Ok(())
             }
             Err(error) => self.without(layers, error),
         }
     }
 
-    fn without(&self, layers: &LayerStore, error: EngineError) -> Result<(), EngineError> {
+    pub(super) fn without(&self, layers: &LayerStore, error: EngineError) -> Result<(), EngineError> {
         if matches!(error, EngineError::Cancelled) {
             return Err(error);
         }

@@ -50,7 +50,7 @@ pub use origin::OtherOrigin;
 pub use project::Project;
 pub use prove::{Proof, Verified, VerifiedLayer, VerifyRequest};
 pub use pull::{PullRequest, Pulled};
-pub use push::{Outcome, PushRequest, Pushed, PushedBlob};
+pub use push::{How, Outcome, PushRequest, Pushed, PushedBlob};
 pub use registries::{OpenRegistries, Place, Registries};
 pub use remote::{Artifact, RemoteImage};
 pub use seal::{Breach, Witness};

@@ -1,15 +1,18 @@
 //! Proofs: layers made anew from their files, into nothing, and compared with what is said of them.
 //!
 //! [`Engine::prove_seals`] asks no network and proves what it can; [`Engine::verify`] downloads what it needs, and
-//! compares with the store's records as well. Neither believes a record: only files whose SHA-256 the lock pins count.
+//! compares with the store's records and the layer store as well. Neither believes a record: only files whose SHA-256 the lock
+//! pins count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::layer_store::LayerStore;
 use super::prove_base::Bring;
 use super::seal::{self, Breach, Witness};
 use super::work::Work;
-use super::{Engine, EngineError, Project};
+use super::{Engine, EngineError, Project, assemble};
 use crate::digest::{DiffId, Digest};
+use crate::lock::seal::SealedLayer;
 use crate::lock::{self, Lock};
 use crate::oci::Platform;
 use crate::plan::LayerKind;
@@ -37,6 +40,10 @@ pub struct VerifyRequest {
     pub sample: Option<usize>,
     /// Decides which layers the sample has.
     pub seed: u64,
+    /// Name of the image, whose registry has the layer store; none takes the spec's.
+    pub reference: Option<String>,
+    /// As [`BuildRequest::layer_store`](super::BuildRequest::layer_store).
+    pub layer_store: Option<String>,
 }
 
 /// What [`Engine::verify`] found.
@@ -62,8 +69,10 @@ pub struct VerifiedLayer {
     pub diff_id: DiffId,
     /// Whether the lock's seal says the same; none without a seal.
     pub as_sealed: Option<bool>,
-    /// Whether the store's record says the same; none without a record.
+    /// Whether the store's record says the same; none without a record, or where it only repeats a layer store.
     pub as_stored: Option<bool>,
+    /// Whether the layer store says the same: now, and when this machine has heard of the layer from one.
+    pub as_shared: Option<bool>,
 }
 
 impl Engine {
@@ -107,8 +116,9 @@ impl Engine {
         Ok(proof)
     }
 
-    /// Makes layers of the lock anew, downloading what is missing, and compares them with the lock's seals and with the
-    /// store's records. A record that is found wrong is forgotten.
+    /// Makes layers of the lock anew, downloading what is missing, and compares them with the lock's seals, with the store's
+    /// records and with what the layer store says. Where one of the latter two is wrong, the store keeps the layer as its files
+    /// give it.
     pub fn verify(&self, project: &Project, request: &VerifyRequest) -> Result<Verified, EngineError> {
         let lock = locked(project)?;
         let drift = lock::drift(&lock.inputs, &project.inputs());
@@ -141,25 +151,61 @@ impl Engine {
             }
             None => (0..works.len()).filter(|w| works[*w].plan.scheme.is_some()).collect(),
         };
+        // Who cannot be asked is known before the work is done.
+        let layers = self.layer_store_of(project, request)?;
+        let keys: Vec<_> = all.iter().map(|(w, l)| works[*w].plan.layers[*l].key).collect();
+        let heard = match layers.as_ref().map(|layers| (layers, self.hear(layers, &keys))) {
+            Some((_, Ok(heard))) => heard,
+            Some((layers, Err(error))) if request.layer_store.is_none() => {
+                self.without(layers, error)?;
+                vec![None; keys.len()]
+            }
+            Some((_, Err(error))) => return Err(error),
+            None => vec![None; keys.len()],
+        };
         let formed = by_key(&works, self.form_anew(project, lock, &works, &all, &checks)?);
         let mut verified = Verified { of, layers: Vec::new(), breaches: Vec::new() };
-        for (w, l) in all {
+        let mut wrong = Vec::new();
+        for ((w, l), heard) in all.into_iter().zip(heard) {
             let work = &works[w];
             let layer = &work.plan.layers[l];
             let facts = &formed[&layer.key];
-            let mut compare = |witness, said: Option<_>| -> Result<Option<bool>, EngineError> {
-                let Some(said) = said else { return Ok(None) };
+            let mut compare = |witness, place: Option<&String>, said: SealedLayer| {
                 let breach = Breach::between(witness, &said, &work.plan, l, facts)?;
                 let same = breach.is_none();
-                verified.breaches.extend(breach);
-                Ok(Some(same))
+                let breach = breach.map(|breach| Breach { place: place.cloned(), ..breach });
+                // What was heard before is mostly what is said now.
+                if let Some(breach) = breach
+                    && !verified.breaches.contains(&breach)
+                {
+                    verified.breaches.push(breach);
+                }
+                Ok::<_, EngineError>(same)
             };
-            let as_sealed = compare(Witness::Seal, work.seals.layer(l).cloned())?;
-            let stored = self.known(layer)?;
-            let said = stored.as_ref().map(|facts| seal::sealed(layer, facts)).transpose()?;
-            let as_stored = compare(Witness::Store, said)?;
-            if let (Some(false), Some(record)) = (as_stored, stored) {
-                self.store.forget_layer(&record.digest)?;
+            let as_sealed =
+                work.seals.layer(l).map(|seal| compare(Witness::Seal, None, seal.clone())).transpose()?;
+            let (mut as_stored, mut as_shared) = (None, None);
+            let known = self.known(layer)?;
+            for facts in known.iter().chain(&heard) {
+                let said = seal::sealed(layer, facts)?;
+                if facts.is_hearsay() {
+                    let same = compare(Witness::LayerStore, facts.origins.first(), said)?;
+                    as_shared = Some(same && as_shared.unwrap_or(true));
+                } else {
+                    as_stored = Some(compare(Witness::Store, None, said)?);
+                }
+            }
+            if as_shared == Some(false)
+                && let Some(layers) = &layers
+            {
+                self.is_to_mend(layers, &layer.key)?;
+            }
+            // What was made here and is right needs not be made again.
+            if as_stored == Some(false) || (as_stored.is_none() && as_shared == Some(false)) {
+                if let Some(record) = known {
+                    self.store.forget_layer(&record.digest)?;
+                }
+                wrong.push((w, l));
             }
             let LayerFacts { digest, size, diff_id, .. } = *facts;
             verified.layers.push(VerifiedLayer {
@@ -172,9 +218,32 @@ impl Engine {
                 diff_id,
                 as_sealed,
                 as_stored,
+                as_shared,
             });
         }
+        match self.keep_formed(project, lock, &works, &wrong) {
+            Err(EngineError::Store(error)) if error.is_read_only() => {}
+            kept => kept?,
+        }
         Ok(verified)
+    }
+
+    /// The layer store that layers are compared with. One that the user has set for the registry can be done without.
+    fn layer_store_of(
+        &self,
+        project: &Project,
+        request: &VerifyRequest,
+    ) -> Result<Option<LayerStore>, EngineError> {
+        let name = request.reference.as_ref().or(project.spec.image.name.as_ref());
+        let reference = name.map(|name| assemble::reference(name)).transpose()?;
+        let asked = request.layer_store.as_deref();
+        let found = self.layer_store(asked, true, reference.as_ref())?.map(|(layers, _)| layers);
+        if found.is_none() && asked.is_some() {
+            return Err(EngineError::Usage(
+                "a layer store is in the registry of the image: `name` of [image], or -t, says which".into(),
+            ));
+        }
+        Ok(found)
     }
 
     /// The plans of all platforms of the lock, as if nothing were known of their layers.

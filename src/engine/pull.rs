@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
 
 use super::form::LayerExtra;
+use super::push::knowledge;
 use super::{Engine, EngineError, Event, Phase, Place};
 use crate::digest::{DiffId, Digest};
 use crate::oci::config::ImageConfig;
@@ -160,7 +161,7 @@ impl Engine {
         })
     }
 
-    /// Remembers that `place` has this layer and is the first to be asked for it, unless its bytes are to be had here.
+    /// Remembers that `place` has this layer and, unless its bytes are to be had here, is the first to be asked for it.
     fn note_layer(
         &self,
         layer: &Descriptor,
@@ -169,6 +170,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let known = self.store.layer_by_digest(&layer.digest)?.map(|record| record.facts);
         if known.as_ref().is_some_and(|known| self.store.can_read_layer(known)) {
+            knowledge::remember(&self.store, place, &layer.digest)?;
             return Ok(());
         }
         // What is no layer has no diff ID that anybody would look at.

@@ -141,6 +141,8 @@ pub enum Witness {
     Seal,
     /// The store's record.
     Store,
+    /// A layer store.
+    LayerStore,
 }
 
 /// A layer that is not what was said of it.
@@ -150,6 +152,9 @@ pub struct Breach {
     pub title: String,
     pub key: String,
     pub witness: Witness,
+    /// Where a layer store is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     pub differences: Vec<Difference>,
 }
 
@@ -191,6 +196,7 @@ impl Breach {
             title: layer.title.clone(),
             key: layer.key.hex(),
             witness,
+            place: None,
             differences,
         }))
     }
@@ -212,9 +218,12 @@ fn differ(what: &'static str, said: &[String], found: &[String]) -> Option<Diffe
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let witness = match self.witness {
-            Witness::Seal => "the lock's seal",
-            Witness::Store => "the store's record",
+        let witness = match (self.witness, &self.place) {
+            (Witness::Seal, _) => "the lock's seal".to_owned(),
+            (Witness::Store, _) => "the store's record".to_owned(),
+            (Witness::LayerStore, place) => {
+                format!("layer store {}", place.as_deref().unwrap_or("unknown"))
+            }
         };
         write!(f, "layer `{}` of {}, key {}", self.title, self.platform, self.key)?;
         for Difference { what, said, found } in &self.differences {

@@ -265,7 +265,15 @@ fn serve(
     let head_only = request.method == "HEAD";
     let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
     if let Some((taken, reply)) = early(&request) {
-        stream.read_exact(&mut vec![0; 1 + length.min(taken)])?;
+        let mut left = 1 + length.min(taken);
+        let mut buffer = vec![0; left.min(1 << 20)];
+        while left > 0 {
+            let most = left.min(buffer.len());
+            match stream.read(&mut buffer[..most])? {
+                0 => return Ok(()),
+                read => left -= read,
+            }
+        }
         return reply.send(&mut stream, head_only);
     }
     if length > 0 {

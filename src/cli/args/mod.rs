@@ -223,12 +223,28 @@ pub struct Build {
   mlbuild verify                          all layers, from their wheels and packages
   mlbuild verify --sample 2               two of them, by chance
   mlbuild verify --sample 2 --seed 7      the same two on every machine
+  mlbuild verify --layer-store --sample 2 and what the layer store says of them
 
-Files that are missing are downloaded; what the store remembers of a layer is not believed, but compared. Exit status 4 \
-when a layer is not what the lock's seal or the store's record says.")]
+Files that are missing are downloaded; what the store remembers of a layer is not believed, but compared, and so is what the \
+layer store says of it. Exit status 4 when a layer is not what the lock's seal, the store's record or the layer store says. The \
+store then keeps the layer as its files give it, and the next build believes that and no layer store.")]
 pub struct Verify {
     #[command(flatten)]
     pub project: Project,
+    /// Name of the image, in whose registry the layer store is [default: image.name of the spec]
+    #[arg(long, short = 't', value_name = "REF")]
+    pub tag: Option<String>,
+    /// Compare with this layer store, a repository of the image's registry (no host: team/mlbuild-layers)
+    /// [default: `layer-store` of config.toml; without a value: <namespace>/mlbuild-layers]
+    #[arg(
+        long,
+        value_name = "REPOSITORY",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = layer_store::DEFAULT,
+        conflicts_with = "offline"
+    )]
+    pub layer_store: Option<String>,
     /// Only so many layers, chosen by chance
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub sample: Option<u16>,

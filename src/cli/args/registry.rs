@@ -13,9 +13,12 @@ use crate::oci::Platform;
   mlbuild push registry.example/app:1.2 --tag latest
   mlbuild push --image app:dev registry.example/team/app:dev
   mlbuild push --dry-run --json                    what would be sent, and why
+  mlbuild push --check                             mend the image in the registry, should it have lost something
 
 Blobs that the registry has are not sent; those that it has in another repository are mounted. The tag appears \
-when everything below it is there, and the registry is asked what it serves then. `mlbuild login` lets you in.
+when everything below it is there, and the registry is asked what it serves then. Where the tag stands for the image \
+already, that is the only question; --check asks for every blob and manifest all the same, and sends what is \
+missing. `mlbuild login` lets you in.
 
 The image of the spec is the one that a build has made from the spec and its lock as they are now: exit status 3 if one of \
 them has changed since, or if the name stands for an image from elsewhere. Files that [[copy]] takes are not looked at: if \
@@ -33,7 +36,10 @@ pub struct Push {
     pub tag: Vec<String>,
     #[command(flatten)]
     pub project: Project,
-    /// Only say what would be sent
+    /// Look for every blob, also where the tag stands for the image already, and send what is missing
+    #[arg(long)]
+    pub check: bool,
+    /// Only say what would be sent. Whether the registry mounts what it has elsewhere cannot be seen without trying
     #[arg(long)]
     pub dry_run: bool,
     /// Print what became of each blob as JSON

@@ -20,7 +20,12 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let project = session.project(&args.project)?;
     let (engine, progress) = session.engine(args.offline, args.jobs.map(usize::from))?;
     let seed = args.seed.unwrap_or_else(random);
-    let request = VerifyRequest { sample: args.sample.map(usize::from), seed };
+    let request = VerifyRequest {
+        sample: args.sample.map(usize::from),
+        seed,
+        reference: args.tag.clone(),
+        layer_store: args.layer_store.clone(),
+    };
     let verified = engine.verify(&project, &request);
     progress.finish();
     let verified = verified?;
@@ -52,13 +57,18 @@ fn random() -> u64 {
 
 /// What a person reads of one layer.
 fn line(layer: &VerifiedLayer) -> String {
-    let said = match (layer.as_sealed, layer.as_stored) {
-        (Some(false), _) => "NOT as sealed",
-        (_, Some(false)) => "NOT as in the store",
-        (Some(true), Some(true)) => "as sealed, as in the store",
-        (Some(true), None) => "as sealed",
-        (None, Some(true)) => "as in the store",
-        (None, None) => "nothing to compare with",
+    let witnesses = [
+        (layer.as_sealed, "as sealed"),
+        (layer.as_stored, "as in the store"),
+        (layer.as_shared, "as in the layer store"),
+    ];
+    let who = |verdict| witnesses.iter().filter(move |(same, _)| *same == Some(verdict)).map(|(_, who)| *who);
+    let wrong: Vec<_> = who(false).map(|who| format!("NOT {who}")).collect();
+    let right: Vec<_> = who(true).map(str::to_owned).collect();
+    let said = match (&wrong[..], &right[..]) {
+        ([], []) => "nothing to compare with".to_owned(),
+        ([], right) => right.join(", "),
+        (wrong, _) => wrong.join(", "),
     };
     format!(
         "{:<7} {:>8}  {}  {} ({}): {said}",
@@ -91,8 +101,10 @@ struct LayerReport<'a> {
     diff_id: DiffId,
     /// Null without a seal.
     as_sealed: Option<bool>,
-    /// Null where the store has no record.
+    /// Null where the store has no record of its own.
     as_stored: Option<bool>,
+    /// Null where no layer store was asked, or has nothing of it.
+    as_in_layer_store: Option<bool>,
 }
 
 impl<'a> Report<'a> {
@@ -107,6 +119,7 @@ impl<'a> Report<'a> {
             diff_id: layer.diff_id,
             as_sealed: layer.as_sealed,
             as_stored: layer.as_stored,
+            as_in_layer_store: layer.as_shared,
         };
         let layers = verified.layers.iter().map(layer).collect();
         Self { seed, of: verified.of, layers, differences: &verified.breaches }

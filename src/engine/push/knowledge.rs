@@ -6,8 +6,9 @@ use crate::engine::Place;
 use crate::registry::Host;
 use crate::store::{Store, StoreError};
 
-/// Repositories remembered for a blob, the latest first.
-const MOST: usize = 4;
+/// Repositories remembered for a blob, the latest first: in effect all, for a memo of some kilobytes. Many are remembered only
+/// where mounts work, since one that does not give the blob is forgotten.
+const MOST: usize = 64;
 
 /// Repositories of `host` that have had the blob.
 pub fn repositories(store: &Store, host: &Host, blob: &Digest) -> Result<Vec<String>, StoreError> {
@@ -51,15 +52,22 @@ mod tests {
         let store = Store::open(home.path()).unwrap();
         let (blob, other) = (Digest::of("blob"), Digest::of("other"));
         let place = |name: &str| Place { host: "registry.example".parse().unwrap(), repository: name.into() };
+        for name in (0..MOST).map(|n| n.to_string()) {
+            remember(&store, &place(&format!("n{name}")), &blob).unwrap();
+        }
         for name in ["a", "b", "a", "c", "d", "e"] {
             remember(&store, &place(name), &blob).unwrap();
         }
         let host = place("a").host;
-        assert_eq!(repositories(&store, &host, &blob).unwrap(), ["e", "d", "c", "b"]);
+        let known = repositories(&store, &host, &blob).unwrap();
+        assert_eq!(
+            (&known[..6], known.len()),
+            (&["e", "d", "c", "b", "a", "n63"].map(str::to_owned)[..], MOST)
+        );
         for name in ["d", "x"] {
             forget(&store, &place(name), &blob).unwrap();
         }
-        assert_eq!(repositories(&store, &host, &blob).unwrap(), ["e", "c", "b"]);
+        assert_eq!(repositories(&store, &host, &blob).unwrap()[..4], ["e", "c", "b", "a"]);
         assert!(repositories(&store, &host, &other).unwrap().is_empty());
         assert!(repositories(&store, &"registry.example:5000".parse().unwrap(), &blob).unwrap().is_empty());
     }

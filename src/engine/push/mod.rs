@@ -4,24 +4,28 @@
 //! layer as soon as it is formed, while others are still downloaded. Layers are streamed from their recipes: no layer file is
 //! ever written.
 //!
-//! **What is not sent.** The manifest that the registry has under the tag names blobs that are there; a blob that the registry
-//! has in another repository, as far as we know, is mounted; of what is left, each blob is looked for before it is sent.
+//! **What is not sent.** The manifest that the registry has under the tag names blobs that should be there; a blob that the
+//! registry has in another repository, as far as we know, is mounted; of what is left, each blob is looked for before it is sent.
 //!
 //! **Order.** Blobs in parallel, then the manifests of the platforms, then the index, then the tags: no name ever stands for
 //! something incomplete. At the end the registry is asked what the tag stands for now.
 //!
-//! What we believe a registry to have is never taken for granted: a registry that refuses a manifest for lack of a blob is sent
-//! that blob, once.
+//! What we believe a registry to have is never taken for granted: registries lose blobs that their manifests name. Before a
+//! manifest or a tag is written, all blobs below it have been looked for, or sent, or mounted, and what is missing is sent; a
+//! registry that refuses a manifest for lack of a blob is sent that blob, once. Only where the tag stands for the image already is
+//! nothing looked for, unless somebody asks for it ([`How::check`]).
 
 mod delivery;
 mod image;
-mod knowledge;
+pub(super) mod knowledge;
 mod outbound;
+mod pace;
 mod parcel;
 mod shipment;
 mod target;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub(super) use delivery::Delivery;
 pub(super) use outbound::Outbound;
@@ -39,8 +43,16 @@ use crate::oci::Reference;
 pub struct PushRequest {
     /// Each names a registry. Those of one repository are tags of one push.
     pub to: Vec<Reference>,
+    pub how: How,
+}
+
+/// Besides the usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How {
     /// Only look what would have to be sent.
     pub dry_run: bool,
+    /// Look for every blob and manifest, also where the tag stands for the image already.
+    pub check: bool,
 }
 
 /// What has become of a push to one repository.
@@ -51,6 +63,8 @@ pub struct Pushed {
     pub digest: Digest,
     /// In the order of the image, each once.
     pub blobs: Vec<PushedBlob>,
+    /// The time in which blobs were sent.
+    pub took: Duration,
     /// Manifests and indexes that were written, counting each tag.
     pub written: usize,
 }
@@ -74,6 +88,8 @@ pub enum Outcome {
     Mounted {
         from: String,
     },
+    /// In a dry run alone: a repository may have it that does not say so.
+    MayBeSent,
 }
 
 impl Pushed {
@@ -95,9 +111,9 @@ impl Engine {
         self.reporter.event(Event::Phase(Phase::Push));
         let mut pushed = Vec::new();
         for (place, references) in by_repository(&request.to)? {
-            let shipment = Shipment::begin(self, &place, references, request.dry_run, Some(root))?;
+            let shipment = Shipment::begin(self, &place, references, request.how, Some(root))?;
             pushed.push(shipment.finish(self, &image)?);
-            if !request.dry_run {
+            if !request.how.dry_run {
                 image.is_at(self, &place)?;
             }
         }

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::parcel::Source;
-use super::{Parcel, PushImage, Pushed, Shipment, by_repository};
+use super::{How, Parcel, PushImage, Pushed, Shipment, by_repository};
 use crate::engine::assemble::Documents;
 use crate::engine::work::Work;
 use crate::engine::{Engine, EngineError, Event, Phase, Place};
@@ -22,7 +22,7 @@ impl Outbound {
     pub fn begin(engine: &Engine, references: &[Reference], works: &mut [Work]) -> Result<Self, EngineError> {
         let mut others = by_repository(references)?;
         let (place, references) = others.remove(0);
-        let mut first = Shipment::begin(engine, &place, references, false, None)?;
+        let mut first = Shipment::begin(engine, &place, references, How::default(), None)?;
         let mut unsure = Vec::new();
         for (w, work) in works.iter().enumerate() {
             for (l, (layer, known)) in work.plan.layers.iter().zip(&work.known).enumerate() {
@@ -65,7 +65,8 @@ impl Outbound {
             image.is_at(engine, &first)?;
         }
         for (place, references) in self.others {
-            let shipment = Shipment::begin(engine, &place, references, false, Some(image.root.digest))?;
+            let root = Some(image.root.digest);
+            let shipment = Shipment::begin(engine, &place, references, How::default(), root)?;
             pushed.push(shipment.finish(engine, &image)?);
         }
         Ok(pushed)

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::image::{Document, PushImage};
 use super::parcel::{Parcel, Source};
 use super::target::{Target, is_denied};
-use super::{Pushed, PushedBlob};
+use super::{How, Pushed, PushedBlob};
 use crate::diagnostic;
 use crate::digest::Digest;
 use crate::engine::{Engine, EngineError, Event, Place};
@@ -22,6 +22,7 @@ pub struct Shipment {
     target: Arc<Target>,
     /// It takes as long as a build, in which the registry may change.
     of_build: bool,
+    how: How,
     references: Vec<Reference>,
     parcels: Option<mpsc::UnboundedSender<Parcel>>,
     added: BTreeSet<Digest>,
@@ -42,13 +43,13 @@ impl Shipment {
         engine: &Engine,
         place: &Place,
         references: Vec<Reference>,
-        dry_run: bool,
+        how: How,
         root: Option<Digest>,
     ) -> Result<Self, EngineError> {
         let repository = engine.registries()?.repository(place)?;
         let (store, reporter) = (engine.store().clone(), Arc::clone(&engine.reporter));
         let target =
-            Target::new((place.clone(), repository), store, reporter, engine.cancel.clone(), dry_run);
+            Target::new((place.clone(), repository), store, reporter, engine.cancel.clone(), how.dry_run);
         let target = Arc::new(target);
         let (parcels, inbox) = mpsc::unbounded_channel();
         let first = references.first().map(name).expect("a push has a reference");
@@ -65,6 +66,7 @@ impl Shipment {
         Ok(Self {
             target,
             of_build: root.is_none(),
+            how,
             references,
             parcels: Some(parcels),
             added: BTreeSet::new(),
@@ -112,39 +114,54 @@ impl Shipment {
             }
         })?;
         let mut by_digest: BTreeMap<_, _> = blobs.into_iter().map(|blob| (blob.digest, blob)).collect();
+        let stands = engine.wait(async { Ok(self.stands(root, before).await) })?;
+        // Nothing new stands upon what is only believed to be there.
+        let sure = !stands || self.references.len() > 1 || self.how.check;
+        if sure {
+            let proved = engine.wait(self.target.prove(&image.parcels))?;
+            by_digest.extend(proved.into_iter().map(|blob| (blob.digest, blob)));
+        }
         let blobs = image.parcels.iter().filter_map(|parcel| by_digest.remove(&parcel.digest)).collect();
-        let written = match self.target.dry_run {
+        let written = match self.how.dry_run {
             true => 0,
-            false => engine.wait(self.documents(image, before))?,
+            false => engine.wait(self.documents(image, stands, sure))?,
         };
         Ok(Pushed {
             references: self.references.iter().map(Reference::with_default_tag).collect(),
             digest: root,
             blobs,
+            took: self.target.pace.took(),
             written,
         })
     }
 
-    /// How many were written.
-    async fn documents(&self, image: &PushImage, before: Option<Digest>) -> Result<usize, EngineError> {
+    /// Whether the first name stands for the image already; `before` is what it stood for when the push began.
+    async fn stands(&self, root: Digest, before: Option<Digest>) -> bool {
+        match self.references.first().map(name) {
+            // What cannot be read now is written again.
+            Some(first) if self.of_build && before == Some(root) => {
+                matches!(self.stands_for(&first, root).await, Ok(Some(serves)) if serves == root)
+            }
+            _ => before == Some(root),
+        }
+    }
+
+    /// How many were written. Where the first name stands for the image already, the manifests below are only looked for, if
+    /// somebody wants to be `sure`.
+    async fn documents(&self, image: &PushImage, stands: bool, sure: bool) -> Result<usize, EngineError> {
         let root = &image.root;
-        let before = match self.references.first().map(name) {
-            Some(first) if self.of_build && before == Some(root.digest) => {
-                // What cannot be read now is written again.
-                self.stands_for(&first, root.digest).await.unwrap_or_default()
-            }
-            _ => before,
-        };
         let mut written = 0;
-        if before != Some(root.digest) {
-            for document in &image.below {
-                self.write(&document.digest.into(), document, image).await?;
-                written += 1;
+        for document in &image.below {
+            let name = document.digest.into();
+            if stands && (!sure || self.stands_for(&name, document.digest).await?.is_some()) {
+                continue;
             }
+            self.write(&name, document, image).await?;
+            written += 1;
         }
         for (at, reference) in self.references.iter().enumerate() {
             let name = name(reference);
-            if at == 0 && before == Some(root.digest) {
+            if at == 0 && stands {
                 continue;
             }
             self.write(&name, root, image).await?;
@@ -194,7 +211,6 @@ impl Shipment {
         }
         for parcel in parcels {
             self.target.forget(&parcel.digest);
-            self.target.reporter.event(Event::Pushes { bytes: parcel.size });
             self.target.send(parcel, None).await?;
         }
         for document in documents {

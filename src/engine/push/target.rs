@@ -1,10 +1,11 @@
 //! One repository that is being pushed to: how a blob gets there with the fewest bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
+use super::pace::Pace;
 use super::parcel::{Parcel, Source};
 use super::{Outcome, PushedBlob, knowledge};
 use crate::digest::Digest;
@@ -13,16 +14,17 @@ use crate::engine::{EngineError, Event, Place, Reporter};
 use crate::fetch;
 use crate::oci::{ImageIndex, ImageManifest};
 use crate::registry::{ManifestName, Mirrored, Mount, RegistryError, Repository, Session, UploadEvent};
+use crate::size::counted;
 use crate::store::Store;
 
 /// Blobs sent at the same time.
 const UPLOADS: usize = 8;
 /// Blobs that are looked for, mounted or sent at the same time.
 const ASKED: usize = 16;
-/// Repositories that a blob is tried to be mounted from.
-const MOUNTS: usize = 4;
 /// Manifests below an index that are read to learn what is there.
 const PLATFORMS: usize = 8;
+/// Blobs that a registry has lost whose names are told.
+const TOLD: usize = 3;
 
 pub struct Target {
     pub place: Place,
@@ -31,8 +33,13 @@ pub struct Target {
     pub reporter: Arc<dyn Reporter>,
     pub cancel: Cancel,
     pub dry_run: bool,
-    /// Blobs that are there: a manifest that is there names them, or we have seen to it.
-    present: Mutex<BTreeMap<Digest, Outcome>>,
+    /// How long blobs were under way.
+    pub pace: Pace,
+    /// Blobs that a manifest which is there names. They are believed to be there until something new is to stand upon them:
+    /// registries lose blobs.
+    named: Mutex<BTreeSet<Digest>>,
+    /// What has become of the blobs that we have seen to.
+    seen_to: Mutex<BTreeMap<Digest, Outcome>>,
     asked: Semaphore,
     uploads: Semaphore,
 }
@@ -52,7 +59,9 @@ impl Target {
             reporter,
             cancel,
             dry_run,
-            present: Mutex::default(),
+            pace: Pace::default(),
+            named: Mutex::default(),
+            seen_to: Mutex::default(),
             asked: Semaphore::new(ASKED),
             uploads: Semaphore::new(UPLOADS),
         }
@@ -79,32 +88,26 @@ impl Target {
         let blobs = manifest.into_iter().flat_map(|manifest| {
             manifest.layers.into_iter().chain([manifest.config]).map(|descriptor| descriptor.digest)
         });
-        self.known_blobs().extend(blobs.map(|blob| (blob, Outcome::There)));
+        lock_of(&self.named).extend(blobs);
     }
 
-    fn known_blobs(&self) -> MutexGuard<'_, BTreeMap<Digest, Outcome>> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether a manifest names the blob, and nobody has looked for it.
+    fn is_believed(&self, blob: &Digest) -> bool {
+        lock_of(&self.named).contains(blob) && !lock_of(&self.seen_to).contains_key(blob)
     }
 
     /// Whether nobody has to make the blob: the repository has it, has it now since it could be mounted, or another one that is
     /// known has it.
     pub async fn can_do_without(&self, parcel: &Parcel) -> Result<bool, EngineError> {
-        if self.known_blobs().contains_key(&parcel.digest) {
+        if lock_of(&self.seen_to).contains_key(&parcel.digest) {
             return Ok(true);
         }
-        let _turn = self.asked.acquire().await;
-        let found = match self.dry_run {
-            true => None,
-            false => self.mount(parcel).await?.0.map(|from| Outcome::Mounted { from }),
-        };
-        let found = match found {
-            None if self.exists(parcel).await? => Some(Outcome::There),
-            found => found,
-        };
-        if let Some(found) = found {
-            self.known_blobs().insert(parcel.digest, found);
+        let turn = self.asked.acquire().await;
+        if let Spared::As(found) = self.spare(parcel).await? {
+            lock_of(&self.seen_to).insert(parcel.digest, found);
             return Ok(true);
         }
+        drop(turn);
         let Source::Elsewhere(sources) = &parcel.source else { return Ok(false) };
         for repository in sources.iter().flat_map(Mirrored::repositories) {
             // Whatever goes wrong: the layer can be made.
@@ -123,52 +126,107 @@ impl Target {
         }
     }
 
-    /// Sees to it that the blob is there.
+    /// Sees to it that the blob is there; one that a manifest names is believed to be.
     pub async fn deliver(&self, parcel: Parcel) -> Result<PushedBlob, EngineError> {
-        self.reporter.event(Event::Pushes { bytes: parcel.size });
-        let outcome = self.outcome(&parcel).await?;
+        match self.is_believed(&parcel.digest) {
+            true => self.told(&parcel, Outcome::There),
+            false => self.settle(&parcel).await,
+        }
+    }
+
+    /// Looks for those of `parcels` that were only believed to be there, and sees to it that they are; what became of them.
+    pub async fn prove(&self, parcels: &[Parcel]) -> Result<Vec<PushedBlob>, EngineError> {
+        let believed = parcels.iter().filter(|parcel| self.is_believed(&parcel.digest));
+        let settled = futures::future::try_join_all(believed.map(|parcel| self.settle(parcel))).await?;
+        let lost: Vec<_> = settled.iter().filter(|blob| blob.outcome != Outcome::There).collect();
+        if !lost.is_empty() {
+            let mut titles: Vec<_> = lost.iter().take(TOLD).map(|blob| blob.title.as_str()).collect();
+            if lost.len() > TOLD {
+                titles.push("others");
+            }
+            let (blobs, titles) = (counted(lost.len(), "blob"), titles.join(", "));
+            let text = format!("{} has lost {blobs} that a manifest there names: {titles}", self.place);
+            self.reporter.event(Event::Warning(text));
+        }
+        Ok(settled)
+    }
+
+    async fn settle(&self, parcel: &Parcel) -> Result<PushedBlob, EngineError> {
+        let known = lock_of(&self.seen_to).get(&parcel.digest).cloned();
+        let outcome = match known {
+            Some(known) => known,
+            None => self.outcome(parcel).await?,
+        };
+        lock_of(&self.seen_to).insert(parcel.digest, outcome.clone());
+        self.told(parcel, outcome)
+    }
+
+    fn told(&self, parcel: &Parcel, outcome: Outcome) -> Result<PushedBlob, EngineError> {
         if !self.dry_run {
             knowledge::remember(&self.store, &self.place, &parcel.digest)?;
         }
         let Parcel { digest, size, title, .. } = parcel;
-        if outcome != Outcome::Sent {
-            self.reporter.event(Event::Pushed { bytes: size });
-        }
-        Ok(PushedBlob { digest, size, title, outcome })
+        Ok(PushedBlob { digest: *digest, size: *size, title: title.clone(), outcome })
     }
 
     async fn outcome(&self, parcel: &Parcel) -> Result<Outcome, EngineError> {
-        if let Some(known) = self.known_blobs().get(&parcel.digest) {
-            return Ok(known.clone());
+        if !lock_of(&self.named).contains(&parcel.digest) {
+            self.repository.admits(&parcel.digest, parcel.size)?;
         }
-        self.repository.admits(&parcel.digest, parcel.size)?;
         let turn = self.asked.acquire().await;
-        let session = if self.dry_run {
-            None
-        } else {
-            match self.mount(parcel).await? {
-                (Some(from), _) => return Ok(Outcome::Mounted { from }),
-                (None, session) => session,
-            }
+        let session = match self.spare(parcel).await? {
+            Spared::As(outcome) => return Ok(outcome),
+            Spared::Not(_) if self.dry_run => return self.foreseen(parcel).await,
+            Spared::Not(session) => session,
         };
-        if self.exists(parcel).await? {
-            return Ok(Outcome::There);
-        }
-        if self.dry_run {
-            let from = self.candidates(parcel)?.into_iter().next();
-            return Ok(from.map_or(Outcome::Sent, |from| Outcome::Mounted { from }));
-        }
         // Small questions do not wait for large blobs.
         drop(turn);
         self.send(parcel, session).await?;
         Ok(Outcome::Sent)
     }
 
+    /// Whether the blob is there, or can be had without its bytes. A dry run only looks.
+    async fn spare(&self, parcel: &Parcel) -> Result<Spared, EngineError> {
+        let named = lock_of(&self.named).contains(&parcel.digest);
+        if named {
+            if self.exists(parcel).await? {
+                return Ok(Spared::As(Outcome::There));
+            }
+            self.forget(&parcel.digest);
+        }
+        let session = match self.dry_run {
+            true => None,
+            false => match self.mount(parcel).await? {
+                (Some(from), _) => return Ok(Spared::As(Outcome::Mounted { from })),
+                (None, session) => session,
+            },
+        };
+        match !named && self.exists(parcel).await? {
+            true => Ok(Spared::As(Outcome::There)),
+            false => Ok(Spared::Not(session)),
+        }
+    }
+
+    /// What would become of a blob that is not there: a mount is foreseen from where the blob is found.
+    async fn foreseen(&self, parcel: &Parcel) -> Result<Outcome, EngineError> {
+        let mut unsure = false;
+        for from in self.candidates(parcel)? {
+            let source = self.repository.registry().repository(&from)?;
+            match source.exists(&parcel.digest, parcel.size).await {
+                Ok(true) => return Ok(Outcome::Mounted { from }),
+                Ok(false) => {}
+                // Who may not look may still be let mount.
+                Err(_) => unsure = true,
+            }
+        }
+        Ok(if unsure { Outcome::MayBeSent } else { Outcome::Sent })
+    }
+
     /// Tries the repositories that we know to have had the blob: which one it came from, or the session that the registry has
-    /// opened instead.
+    /// opened instead. Who does not give it is forgotten, so that a registry that mounts nothing is not asked so again.
     async fn mount(&self, parcel: &Parcel) -> Result<(Option<String>, Option<Session>), EngineError> {
         let mut session = None;
-        for from in self.candidates(parcel)?.into_iter().take(MOUNTS) {
+        for from in self.candidates(parcel)? {
             match self.repository.mount(&parcel.digest, Some(&from)).await? {
                 Mount::Mounted => return Ok((Some(from), None)),
                 Mount::Upload(opened) => {
@@ -196,6 +254,7 @@ impl Target {
 
     /// Sends the bytes, whatever the repository has.
     pub async fn send(&self, parcel: &Parcel, mut session: Option<Session>) -> Result<(), EngineError> {
+        self.reporter.event(Event::Pushes { bytes: parcel.size });
         let _turn = match self.uploads.try_acquire() {
             Ok(turn) => Ok(turn),
             Err(_) => {
@@ -223,6 +282,7 @@ impl Target {
             });
         };
         let content = parcel.content(&self.store, &self.cancel);
+        let _sending = self.pace.start();
         let sent = self.repository.upload(&content, session, &progress).await;
         sent.map_err(|error| self.blame(parcel, error))
     }
@@ -246,8 +306,20 @@ impl Target {
 
     /// What was believed to be there is not.
     pub fn forget(&self, blob: &Digest) {
-        self.known_blobs().remove(blob);
+        lock_of(&self.named).remove(blob);
+        lock_of(&self.seen_to).remove(blob);
     }
+}
+
+/// How a blob does without being sent.
+enum Spared {
+    As(Outcome),
+    /// It must be sent; to this session, if the registry has opened one.
+    Not(Option<Session>),
+}
+
+fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The registry does not let us do that.

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::peer::{Auth, Peer};
 use super::push_faults::{built, complete, digest, is, unknown};
+use crate::support::skip::or_skip;
 use crate::support::testregistry::{Stored, TestRegistry, refuse};
 use crate::support::testserver::Reply;
 use crate::support::tiny::Tiny;
@@ -14,7 +16,7 @@ use crate::support::tiny::Tiny;
 const LAYERS: &str = "team/mlbuild-layers";
 
 /// Puts other facts of the layers of wheels into the layer store.
-fn tell(stored: &mut Stored, change: impl Fn(&mut Value)) {
+pub(super) fn tell(stored: &mut Stored, change: impl Fn(&mut Value)) {
     let ours = |(repository, tag): &&(String, String)| repository == LAYERS && tag.starts_with("k-");
     let tags: Vec<_> = stored.tags.keys().filter(ours).cloned().collect();
     for tag in tags {
@@ -73,6 +75,30 @@ fn a_seal_and_the_nature_of_wheels_have_the_last_word() {
         let layers = again["images"][0]["layers"].as_array().unwrap();
         assert_eq!((layers.iter().filter(reused).count(), &again["digest"]), (4, &honest["digest"]));
     }
+}
+
+/// The image goes, and with it all that only the image named.
+#[test]
+fn garbage_collection_spares_the_layer_store() {
+    let peer = or_skip!("garbage_collection_spares_the_layer_store", Peer::start(None, Auth::None));
+    let tiny = built();
+    let name = |repository: &str| format!("{}/team/{repository}:1", peer.host);
+    let build = |name: &str| tiny.mlbuild(&["build", "--push", "--layer-store", "-t", name, "--json"]).ok();
+    let first = build(&name("app")).json();
+    let layers = first["images"][0]["layers"].as_array().unwrap();
+    let blob = |at: usize| layers[at]["digest"].as_str().unwrap();
+    peer.lose_repository("team/app");
+    peer.collect_garbage();
+    assert!((0..4).all(|at| peer.has_blob(blob(at))), "what the layer store names");
+    assert!(!peer.has_blob(blob(4)), "the files, which nobody names: something was collected");
+    // A machine without anything, and without a file to be had.
+    lose_store(&tiny);
+    let asked = tiny.server.requests().len();
+    let again = build(&name("other")).json();
+    assert_eq!(again["digest"], first["digest"]);
+    let blobs = again["pushed"][0]["blobs"].as_array().unwrap();
+    assert_eq!(blobs.iter().filter(|blob| blob["outcome"] == "mounted").count(), 4, "{again}");
+    assert_eq!(tiny.server.requests().len(), asked, "a file was asked for");
 }
 
 #[test]

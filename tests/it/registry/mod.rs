@@ -4,8 +4,13 @@
 mod base;
 mod contract;
 mod engines;
+mod guarded;
 mod interrupt;
+mod large;
 mod layer_store;
+mod lies;
+mod lost;
+mod mounts;
 mod origin;
 pub mod peer;
 mod proxies;

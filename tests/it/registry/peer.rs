@@ -111,6 +111,33 @@ impl Peer {
         fs::read_to_string(tags.join(tag).join("current/link")).ok()
     }
 
+    /// The bytes are gone; what refers to them stays.
+    pub fn lose_blob(&self, digest: &str) {
+        fs::remove_file(self.blob(digest)).unwrap();
+    }
+
+    pub fn has_blob(&self, digest: &str) -> bool {
+        self.blob(digest).exists()
+    }
+
+    fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        let blobs = self.data.path().join("data/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
+    }
+
+    pub fn lose_repository(&self, repository: &str) {
+        fs::remove_dir_all(self.repository(repository)).unwrap();
+    }
+
+    /// Takes all blobs that no manifest names, and all manifests without a tag.
+    pub fn collect_garbage(&self) {
+        let mut collector = Command::new(tool("docker-registry").unwrap());
+        collector.args(["garbage-collect", "-m"]).arg(self.data.path().join("config.yml")).env_clear();
+        let done = collector.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// The blobs that the repository has.
     pub fn blobs(&self, repository: &str) -> Vec<String> {
         let Ok(links) = fs::read_dir(self.repository(repository).join("_layers/sha256")) else {

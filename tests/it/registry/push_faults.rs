@@ -1,12 +1,9 @@
 //! Pushes to registries that forget, lie, refuse and fail: the right bytes under the name, or a clear error and no name.
 
-use std::io::{self, Read, Write};
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mlbuild::digest::Digest;
-use mlbuild::registry::{Content, Settings};
 
 use crate::support::testregistry::{TestRegistry, refuse};
 use crate::support::testserver::{Reply, Request, TestServer};
@@ -261,87 +258,4 @@ fn a_layer_store_that_talks_nonsense_is_not_listened_to() {
         }
     }
     assert_eq!(build_from_nothing(), 0, "layers of other keys");
-}
-
-/// As many zeros as are asked for.
-struct Zeros(u64);
-
-impl Content for Zeros {
-    fn digest(&self) -> Digest {
-        Digest::of("zeros")
-    }
-
-    fn size(&self) -> u64 {
-        self.0
-    }
-
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(io::repeat(0).take(self.0)))
-    }
-}
-
-/// A registry that takes one blob and looks at none of its bytes.
-fn sink() -> (String, Arc<AtomicU64>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    let taken = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&taken);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut buffer = vec![0; 1 << 20];
-            let (mut head, mut body, mut length) = (Vec::new(), 0, None);
-            loop {
-                let read = stream.read(&mut buffer).unwrap_or(0);
-                if read == 0 {
-                    break;
-                }
-                if length.is_none() {
-                    head.extend_from_slice(&buffer[..read]);
-                    let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
-                        continue;
-                    };
-                    let text = String::from_utf8_lossy(&head[..end]).to_lowercase();
-                    let announced = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-                    length = Some(announced.map_or(0, |length| length.parse::<u64>().unwrap()));
-                    body = (head.len() - end - 4) as u64;
-                } else {
-                    body += read as u64;
-                }
-                if length.is_some_and(|length| body >= length) {
-                    let first = String::from_utf8_lossy(&head[..4]).into_owned();
-                    let reply = match first.as_str() {
-                        "POST" => "HTTP/1.1 202 Accepted\r\nLocation: /v2/team/app/blobs/uploads/1\r\n",
-                        "PUT " => "HTTP/1.1 201 Created\r\n",
-                        _ => "HTTP/1.1 200 OK\r\n",
-                    };
-                    count.fetch_add(body, Ordering::SeqCst);
-                    let _ = stream.write_all(
-                        format!("{reply}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes(),
-                    );
-                    break;
-                }
-            }
-        }
-    });
-    (host, taken)
-}
-
-/// Peak memory of this process, in bytes.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn twelve_gigabytes_take_no_memory() {
-    const SIZE: u64 = 12_000_000_000;
-    let (host, taken) = sink();
-    let settings = Settings { insecure: true, ..Settings::default() };
-    let repository = super::client(&host.parse().unwrap(), &settings, None).repository("team/app").unwrap();
-    let content: Arc<dyn Content> = Arc::new(Zeros(SIZE));
-    repository.upload(&content, None, &|_| {}).await.unwrap();
-    assert_eq!(taken.load(Ordering::SeqCst), SIZE);
-    assert!(peak() < 200 << 20, "{} MiB", peak() >> 20);
 }

@@ -11,7 +11,7 @@ use crate::cli::args::Push as Args;
 use crate::cli::failure::Failure;
 use crate::cli::out;
 use crate::cli::text::on_one_line;
-use crate::engine::{Engine, EngineError, Project, PushRequest, Pushed};
+use crate::engine::{Engine, EngineError, How, Project, PushRequest, Pushed};
 use crate::oci::Reference;
 use crate::store::Store;
 
@@ -42,7 +42,8 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     }
     let (engine, progress) = session.engine(false, None)?;
     let jobs = jobs(session, engine.store(), args.image.as_deref(), &references, own)?;
-    let result = push_all(&engine, &jobs, args.dry_run);
+    let how = How { dry_run: args.dry_run, check: args.check };
+    let result = push_all(&engine, &jobs, how);
     progress.finish();
     let pushed = result?;
     if args.json {
@@ -87,10 +88,10 @@ impl Job {
     }
 }
 
-fn push_all<'j>(engine: &Engine, jobs: &'j [Job], dry_run: bool) -> Result<Vec<(&'j Job, Pushed)>, Failure> {
+fn push_all<'j>(engine: &Engine, jobs: &'j [Job], how: How) -> Result<Vec<(&'j Job, Pushed)>, Failure> {
     let mut all = Vec::new();
     for job in jobs {
-        let pushed = engine.push(job.image.digest, &PushRequest { to: job.to.clone(), dry_run })?;
+        let pushed = engine.push(job.image.digest, &PushRequest { to: job.to.clone(), how })?;
         all.extend(pushed.into_iter().map(|pushed| (job, pushed)));
     }
     Ok(all)
