@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::hostile_tests::{client, digest_of};
 use super::testregistry::{TestRegistry, refuse};
@@ -231,4 +234,53 @@ async fn token_servers_have_bad_days() {
             }
         }
     }
+}
+
+/// A registry with a token server that answers as `reply`, which the settings name.
+fn with_token_server(
+    reply: impl Fn() -> Reply + Send + Sync + 'static,
+) -> (TestRegistry, TestServer, Repository) {
+    let tokens = TestServer::start(move |_| reply());
+    let challenge = format!("Bearer realm=\"{}\"", tokens.url("/token"));
+    let registry = TestRegistry::start(digest_of, move |request| {
+        request.header("authorization").is_none().then(|| unauthorised(&challenge))
+    });
+    let settings =
+        Settings { realms: vec![tokens.url("/").authority().parse().unwrap()], ..Settings::default() };
+    let repository = client(&registry.host(), basic(), settings).repository("a").unwrap();
+    (registry, tokens, repository)
+}
+
+#[tokio::test]
+async fn a_token_server_that_fails_is_asked_once_an_attempt() {
+    let (_registry, tokens, repository) = with_token_server(|| Reply::status(503));
+    let attempts = crate::http::tests::quick().retries as usize + 1;
+    let digest = Digest::of("blob");
+    let failed = |error: RegistryError| {
+        let text = crate::diagnostic::chain(&error);
+        assert!(text.contains("/token?… answered 503"), "{text}");
+    };
+    failed(repository.manifest(&ManifestName::Tag("1".into())).await.unwrap_err());
+    assert_eq!(tokens.log().len(), attempts);
+    failed(repository.small_blob(digest, 4).await.unwrap_err());
+    assert_eq!(tokens.log().len(), 2 * attempts);
+    failed(repository.upload(&content(), None, &|_| {}).await.unwrap_err());
+    assert_eq!(tokens.log().len(), 3 * attempts);
+    // A mount is tried once, and is an upload then.
+    failed(repository.mount(&digest, Some("base")).await.err().unwrap());
+    assert_eq!(tokens.log().len(), 4 * attempts + 1);
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_token_server_that_says_nothing_wait_together() {
+    let silent = || Reply::status(200).stall(0, Duration::from_secs(60));
+    let (_registry, tokens, repository) = with_token_server(silent);
+    let digest = Digest::of("blob");
+    let all = (0..16).map(|_| repository.exists(&digest, 4));
+    let begun = Instant::now();
+    let done = futures::future::join_all(all).await;
+    assert!(done.iter().all(Result::is_err));
+    // Six times 0.8 s; one after the other they would wait 77 s.
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    assert!(tokens.log().len() < 40, "{}", tokens.log().len());
 }

@@ -31,10 +31,11 @@ const LONGEST_PEM: u64 = 4 << 20;
 /// **Redirects** are followed for reading only, and never down to plain HTTP. Other hosts get neither the credential nor the
 /// client certificate.
 ///
-/// **Deadlines.** An operation with small bodies ends after [`ClientOptions::retries`] + 1 attempts, each of which makes headway
-/// or ends within [`ClientOptions::connect_timeout`] + [`ClientOptions::read_timeout`] for each of its redirects (10 at most),
-/// its question for a token included, and after waits of [`retry::PATIENCE`](crate::http::retry::PATIENCE) in sum; what blobs
-/// and uploads add is said there.
+/// **Deadlines.** An operation with small bodies ends after [`ClientOptions::retries`] + 1 attempts and after waits of
+/// [`retry::PATIENCE`](crate::http::retry::PATIENCE) in sum. Each request of an attempt makes headway or ends within
+/// [`ClientOptions::connect_timeout`] + [`ClientOptions::read_timeout`]: there are 10 redirects at most and one question for a
+/// token, and once more as many after a 401. A token server that fails is asked once an attempt, and by one for all that
+/// wait for it. What blobs and uploads add is said there.
 #[derive(Clone)]
 pub struct Registry(Arc<Inner>);
 

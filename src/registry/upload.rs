@@ -227,9 +227,7 @@ impl Repository {
                     (refused, trouble)
                 }
                 Err(RegistryError::Http { source, at }) if source.is_transient() => {
-                    let text = crate::diagnostic::chain(&source);
-                    let url = at.host.to_string();
-                    let again = HttpError::Request { url, source: text.into() };
+                    let again = source.again();
                     (RegistryError::Http { at, source }, Some(again))
                 }
                 Err(error) => (error, None),
