@@ -23,11 +23,12 @@ pub struct Registries {
     read: Mutex<BTreeMap<Place, Mirrored>>,
 }
 
-/// How long a registry is waited for: there is another place to read from than a mirror.
+/// How long a registry is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     Itself,
-    Mirror,
+    /// There is another place to read from than a mirror, and another way to learn what a layer store knows.
+    Hint,
 }
 
 /// A repository and, if the reference has one, a tag.
@@ -60,7 +61,7 @@ impl Registries {
         let usual = ClientOptions::default();
         let options = match purpose {
             Use::Itself => usual,
-            Use::Mirror => ClientOptions { retries: 1, read_timeout: usual.connect_timeout, ..usual },
+            Use::Hint => ClientOptions { retries: 1, read_timeout: usual.connect_timeout, ..usual },
         };
         let keychain = Arc::clone(&self.keychain);
         let registry = Registry::new(host.clone(), self.settings(host), keychain, &options)?;
@@ -81,6 +82,11 @@ impl Registries {
         self.registry(&place.host)?.repository(&place.repository)
     }
 
+    /// For reading what one can do without: the registry is not waited for as long as for what must be.
+    pub(super) fn hints(&self, place: &Place) -> Result<Repository, RegistryError> {
+        self.open(&place.host, Use::Hint)?.repository(&place.repository)
+    }
+
     /// For reading, through the mirrors that the user has named for the host.
     pub fn reading(&self, place: &Place) -> Result<Mirrored, RegistryError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +95,7 @@ impl Registries {
         }
         let home = self.repository(place)?;
         let mirrors = home.registry().settings().mirrors.iter();
-        let mirrors = mirrors.map(|host| self.open(host, Use::Mirror)?.repository(&place.repository));
+        let mirrors = mirrors.map(|host| self.open(host, Use::Hint)?.repository(&place.repository));
         let mirrors = mirrors.collect::<Result<_, _>>()?;
         let mirrored = Mirrored::new(home, mirrors);
         read.insert(place.clone(), mirrored.clone());
