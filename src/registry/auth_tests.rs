@@ -284,3 +284,24 @@ async fn those_who_wait_for_a_token_server_that_says_nothing_wait_together() {
     assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
     assert!(tokens.log().len() < 40, "{}", tokens.log().len());
 }
+
+#[tokio::test]
+async fn a_password_of_several_lines_is_one_header() {
+    let key = "{\r\n\t\"private_key\": \"-----BEGIN\"\r\nX-Evil: 1\r\n}";
+    let basic = "Basic X2pzb25fa2V5OnsNCgkicHJpdmF0ZV9rZXkiOiAiLS0tLS1CRUdJTiINClgtRXZpbDogMQ0KfQ==";
+    let tokens = TestServer::start(|_| Reply::ok(*b"{\"token\":\"t\"}"));
+    for challenge in ["Basic realm=x".to_owned(), format!("Bearer realm=\"{}\"", tokens.url("/token"))] {
+        let registry = TestRegistry::start(digest_of, move |request| {
+            request.header("authorization").is_none().then(|| unauthorised(&challenge))
+        });
+        let realm = tokens.url("/").authority().parse().unwrap();
+        let settings = Settings { realms: vec![realm], ..Settings::default() };
+        let json_key = Generous(keychain::entered("_json_key", key).unwrap());
+        let repository = client(&registry.host(), json_key, settings).repository("a").unwrap();
+        assert!(!repository.exists(&Digest::of("x"), 1).await.unwrap());
+        let log = [registry.server.log(), tokens.log()].concat();
+        let shown: Vec<_> = log.iter().filter_map(|request| request.header("authorization")).collect();
+        assert!(shown.contains(&basic), "{shown:?}");
+        assert!(log.iter().all(|request| request.header("x-evil").is_none()), "{log:?}");
+    }
+}
