@@ -227,6 +227,11 @@ impl Failure {
                     hint("somebody else may have pushed at the same moment: look, and push again")
                 }
                 EngineError::Registry(error) => error.hints(),
+                EngineError::Fetch(errors) => {
+                    let said = errors.iter().flat_map(FetchError::of_registries);
+                    let hints: BTreeSet<_> = said.flat_map(|error| error.hints()).collect();
+                    hints.into_iter().chain(hint_of_the_system(error)).collect()
+                }
                 EngineError::Base { source, .. } | EngineError::BasePython { source, .. } => {
                     source.hint().into_iter().collect()
                 }
