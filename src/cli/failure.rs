@@ -6,6 +6,7 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 
+use crate::cli::command::configuration_path;
 use crate::cli::exit::{Ending, Exit, RunStatus};
 use crate::cli::out;
 use crate::cli::report;
@@ -226,10 +227,11 @@ impl Failure {
                 EngineError::OtherThanPushed { .. } => {
                     hint("somebody else may have pushed at the same moment: look, and push again")
                 }
-                EngineError::Registry(error) => error.hints(),
+                EngineError::Registry(error) => error.hints(&configuration_path()),
                 EngineError::Fetch(errors) => {
                     let said = errors.iter().flat_map(FetchError::of_registries);
-                    let hints: BTreeSet<_> = said.flat_map(|error| error.hints()).collect();
+                    let hints: BTreeSet<_> =
+                        said.flat_map(|error| error.hints(&configuration_path())).collect();
                     hints.into_iter().chain(hint_of_the_system(error)).collect()
                 }
                 EngineError::Base { source, .. } | EngineError::BasePython { source, .. } => {

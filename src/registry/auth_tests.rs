@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::hostile_tests::{client, digest_of};
+use super::hostile_tests::{client, digest_of, hints};
 use super::testregistry::{TestRegistry, refuse};
 use super::testserver::{Reply, Request, TestServer};
 use super::*;
@@ -124,7 +124,7 @@ async fn being_refused_for_ever_ends() {
     let error = repository.exists(&Digest::of("x"), 1).await.unwrap_err();
     assert!(matches!(error, RegistryError::Login { .. }), "{error:?}");
     assert!(error.to_string().contains("does not let in"), "{error}");
-    assert_eq!(error.hints().len(), 1);
+    assert_eq!(hints(&error).len(), 1);
     assert!(guarded.asked().len() <= 2 && guarded.registry.requests().len() <= 3);
     // With a password, and with nobody; one request more is the probe of the scheme.
     for (keychain, requests) in [(Some(basic()), 3), (None, 2)] {

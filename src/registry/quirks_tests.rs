@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::hostile_tests::{client, content, digest_of, upload};
+use super::hostile_tests::{client, content, digest_of, hints, upload};
 use super::testregistry::{TestRegistry, refuse};
 use super::testserver::{Reply, Request};
 use super::*;
@@ -117,7 +117,7 @@ async fn busy_registries_are_asked_when_they_say() {
             Ok(()) => assert!(patient, "{after}"),
             Err(error) => {
                 assert!(!patient && error.to_string().contains("429"), "{after}: {error}");
-                assert_eq!(error.hints().len(), 1);
+                assert_eq!(hints(&error).len(), 1);
             }
         }
         let puts = registry.requests().iter().filter(|line| line.starts_with("PUT")).count();
@@ -139,7 +139,7 @@ async fn what_is_too_large_is_not_sent() {
     let limited = with(&registry, Settings { max_layer: Some(1000), ..Settings::default() });
     let error = upload(&limited, &[7; 1001]).await.unwrap_err();
     assert!(matches!(error, RegistryError::TooLarge { size: 1001, limit: 1000, .. }), "{error:?}");
-    assert!(error.hints()[0].contains("`max-layer`"), "{:?}", error.hints());
+    assert!(hints(&error)[0].contains("`max-layer`"), "{:?}", hints(&error));
     assert!(registry.server.log().is_empty());
     upload(&limited, &[7; 1000]).await.unwrap();
     // Nor in the session of a mount, which is ended.

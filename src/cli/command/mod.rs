@@ -33,6 +33,7 @@ use crate::cli::out;
 use crate::cli::progress::Progress;
 use crate::cli::signals;
 use crate::engine::{Cancel, Engine, Project, Registries};
+use crate::registry::configuration::path as configuration_file;
 use crate::registry::keychain::Places;
 use crate::registry::{Configuration, ConfigurationError, UserKeychain};
 use crate::store::{self, Store};
@@ -88,6 +89,11 @@ fn configuration(color: bool) -> Result<Configuration, ConfigurationError> {
         out::talk(format_args!("warning: {note}\n"));
     }
     Ok(configuration)
+}
+
+/// Where this user says how registries are reached.
+pub(super) fn configuration_path() -> PathBuf {
+    configuration_file(&variable).unwrap_or_else(|| "config.toml".into())
 }
 
 fn keychain() -> UserKeychain {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::error::{At, printable};
-use super::{Credential, Host, Keychain, KeychainError, RegistryError, Settings};
+use super::{Credential, Host, Keychain, KeychainError, RegistryError, Remedy, Settings};
 use crate::http::{Authorization, Head, HttpError};
 use challenge::Challenge;
 pub(super) use scope::Scopes;
@@ -199,8 +199,8 @@ enum No {
 impl No {
     fn error(self, door: &Door<'_>, at: &At) -> RegistryError {
         let host = door.host;
-        let log_in = || format!("`mlbuild login {host}` lets you in");
-        let (problem, hint) = match self {
+        let log_in = || Remedy::Do(format!("`mlbuild login {host}` lets you in"));
+        let (problem, remedy) = match self {
             Self::Anonymous => {
                 ("it wants to know who is asking, and no credential is known for it".to_owned(), log_in())
             }
@@ -210,26 +210,21 @@ impl No {
             ),
             Self::Unknown(schemes) => (
                 format!("it answered 401 and offers no way to log in that is known here{schemes}"),
-                String::new(),
+                Remedy::Nothing,
             ),
             Self::Rejected => (
                 "it does not let in whoever is asking (401)".to_owned(),
-                match at.repository.as_str() {
+                Remedy::Do(match at.repository.as_str() {
                     "" => "is the user name right, and the password or token still good?".to_owned(),
                     _ => format!("`mlbuild login {host}` as somebody who may do this"),
-                },
+                }),
             ),
-            Self::Realm { realm, host: Some(foreign), rule } => (
+            Self::Realm { realm, host, rule } => (
                 format!("its token server {realm} is not asked: {rule}"),
-                format!(
-                    "if it is the right one, name `{foreign}` among the realms of {host} in the settings"
-                ),
+                host.map_or(Remedy::Nothing, Remedy::Realm),
             ),
-            Self::Realm { realm, host: None, rule } => {
-                (format!("its token server {realm} is not asked: {rule}"), String::new())
-            }
         };
-        RegistryError::Login { at: at.clone(), problem, hint }
+        RegistryError::Login { at: at.clone(), problem, remedy }
     }
 }
 

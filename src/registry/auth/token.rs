@@ -14,7 +14,7 @@ use url::form_urlencoded::Serializer;
 use super::{Door, Scopes};
 use crate::http::{Authorization, Client, HttpError, Method, Payload, Request, redact};
 use crate::registry::error::{At, printable};
-use crate::registry::{Credential, RegistryError, Secret};
+use crate::registry::{Credential, RegistryError, Remedy, Secret};
 
 /// How long a token holds that does not say (the token specification's default).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
@@ -194,14 +194,15 @@ impl Server<'_> {
         let shown = redact(self.realm);
         let problem =
             format!("its token server {shown} answered {status}{}{said}", crate::http::reason(status));
-        let hint = match (known, status) {
-            (true, 400..=403) => {
-                format!("`mlbuild login {}` again: it does not take the credential that is known", door.host)
-            }
-            (false, 400..=403) => format!("`mlbuild login {}` lets you in", door.host),
-            _ => String::new(),
+        let remedy = match (known, status) {
+            (true, 400..=403) => Remedy::Do(format!(
+                "`mlbuild login {}` again: it does not take the credential that is known",
+                door.host
+            )),
+            (false, 400..=403) => Remedy::Do(format!("`mlbuild login {}` lets you in", door.host)),
+            _ => Remedy::Nothing,
         };
-        RegistryError::Login { at: at.clone(), problem, hint }
+        RegistryError::Login { at: at.clone(), problem, remedy }
     }
 }
 

@@ -1,10 +1,28 @@
 //! What a person reads when a registry does not do what is wanted: who is to blame, and what helps.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::peer::{Auth, Certificates, Peer};
 use super::push_faults::{built, digest, is};
+use crate::support::mlbuild::Project;
+use crate::support::skip::or_skip;
 use crate::support::testregistry::{TestRegistry, refuse};
+
+/// What `mlbuild login` leaves behind.
+fn log_in(project: &Project, host: &str) {
+    let path = project.home().join(".docker/config.json");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"bWU6c2VjcmV0\"}}}}}}")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// The hint with the lines that the user's configuration lacks.
+fn lines(project: &Project, host: &str, line: &str) -> String {
+    let file = project.home().join(".config/mlbuild/config.toml");
+    format!("say so in {}:\n    [registries.\"{host}\"]\n    {line}\n", file.display())
+}
 
 #[test]
 fn who_may_not_read_a_layer_hears_the_same_as_who_may_not_read_a_manifest() {
@@ -25,4 +43,24 @@ fn who_may_not_read_a_layer_hears_the_same_as_who_may_not_read_a_manifest() {
         assert!(refused.contains(&format!("hint: `mlbuild login {host}` lets you in")), "{refused}");
         let _ = tiny.mlbuild(&["build", "-t", "image"]).ok();
     }
+}
+
+#[test]
+fn what_the_configuration_lacks_is_said_with_its_file() {
+    let project = Project::empty();
+    let registry = TestRegistry::start(digest, |_| {
+        let challenge = "Bearer realm=\"https://auth.example/token\"";
+        Some(refuse(401, "UNAUTHORIZED").header("WWW-Authenticate", challenge))
+    });
+    let host = registry.host();
+    log_in(&project, &host);
+    let refused = project.mlbuild(&["pull", &format!("{host}/team/app")]).run().expect(2).stderr();
+    assert!(refused.contains(&lines(&project, &host, "realms = [\"auth.example\"]")), "{refused}");
+
+    let test = "what_the_configuration_lacks_is_said_with_its_file";
+    let certificates = or_skip!(test, Certificates::make());
+    let peer = or_skip!(test, Peer::start(Some((&certificates, false)), Auth::None));
+    let host = peer.host.as_str();
+    let refused = project.mlbuild(&["pull", &format!("{host}/team/app")]).run().expect(5).stderr();
+    assert!(refused.contains(&lines(&project, host, "ca = [\"/path/to/authority.pem\"]")), "{refused}");
 }
