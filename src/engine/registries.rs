@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Event, Reporter, Silent};
 use crate::http::ClientOptions;
 use crate::oci::Reference;
 use crate::registry::{
@@ -19,6 +19,7 @@ pub struct Registries {
     settings: AllSettings,
     keychain: Arc<dyn Keychain>,
     open: Mutex<BTreeMap<(Host, Use), Registry>>,
+    reporter: Arc<dyn Reporter>,
     /// What is known of their mirrors outlives one question.
     read: Mutex<BTreeMap<Place, Mirrored>>,
 }
@@ -40,7 +41,14 @@ pub struct Place {
 
 impl Registries {
     pub fn new(settings: AllSettings, keychain: Arc<dyn Keychain>) -> Self {
-        Self { settings, keychain, open: Mutex::default(), read: Mutex::default() }
+        let (open, read) = (Mutex::default(), Mutex::default());
+        Self { settings, keychain, open, reporter: Arc::new(Silent), read }
+    }
+
+    /// Has it told when a registry is waited for.
+    #[must_use]
+    fn with_reporter(self, reporter: Arc<dyn Reporter>) -> Self {
+        Self { reporter, ..self }
     }
 
     /// What the user has set for a registry.
@@ -65,6 +73,10 @@ impl Registries {
         };
         let keychain = Arc::clone(&self.keychain);
         let registry = Registry::new(host.clone(), self.settings(host), keychain, &options)?;
+        let reporter = Arc::clone(&self.reporter);
+        registry.on_wait(move |name, why| {
+            reporter.event(Event::Retried { name: name.to_owned(), why: why.to_owned() });
+        });
         open.insert(key, registry.clone());
         Ok(registry)
     }
@@ -148,7 +160,7 @@ impl Engine {
                 None => Registries::new(AllSettings::new(), Arc::new(crate::registry::Anonymous)),
             };
             // Another thread may have been first; then its registries are used.
-            let _ = self.registries.set(made);
+            let _ = self.registries.set(made.with_reporter(Arc::clone(&self.reporter)));
         }
         Ok(self.registries.get().expect("it was set above"))
     }

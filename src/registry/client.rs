@@ -11,10 +11,11 @@ use url::Url;
 
 use super::auth::{self, Authenticator, Door, Scopes};
 use super::error::At;
+use super::wait::Waits;
 use super::{Host, Keychain, RegistryError, Repository, Settings};
 use crate::http::redirect::Chain;
 use crate::http::retry::Attempts;
-use crate::http::{Answer, Client, ClientOptions, Head, Method, Payload, Request, Tls};
+use crate::http::{Answer, Client, ClientOptions, Head, HttpError, Method, Payload, Request, Tls};
 
 /// Bytes of a refusal that are read.
 const REFUSAL: u64 = 64 << 10;
@@ -53,6 +54,7 @@ struct Inner {
     identity: Option<Vec<u8>>,
     base: OnceCell<Url>,
     authenticator: Authenticator,
+    waits: Waits,
     /// Held while a list is read, changed and written.
     lists: tokio::sync::Mutex<()>,
     /// Held for each upload session that is being deleted.
@@ -107,6 +109,7 @@ impl Registry {
             identity,
             base: OnceCell::new(),
             authenticator: Authenticator::new(keychain),
+            waits: Waits::default(),
             lists: tokio::sync::Mutex::default(),
             ending: Arc::default(),
             host,
@@ -119,6 +122,18 @@ impl Registry {
 
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// `notice` hears of waits that a person would wonder about: whom is waited for, and why.
+    pub fn on_wait(&self, notice: impl Fn(&str, &str) + Send + Sync + 'static) {
+        self.0.waits.tell(Box::new(notice));
+    }
+
+    /// Waits before another attempt, or gives the error back if there is to be none.
+    pub(super) async fn pause(&self, attempts: &mut Attempts, error: HttpError) -> Result<(), HttpError> {
+        let Some(wait) = attempts.wait(&error, self.options()) else { return Err(error) };
+        self.0.waits.rest(wait, &error).await;
+        Ok(())
     }
 
     /// To be held while an upload session is deleted.
@@ -190,7 +205,7 @@ impl Registry {
             match self.speaks(host.url(false)).await {
                 Ok(_) => return Ok(host.url(false)),
                 Err(RegistryError::Http { source, .. }) => {
-                    attempts.pause(source, &self.0.options).await.map_err(failed)?;
+                    self.pause(&mut attempts, source).await.map_err(failed)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -256,9 +271,8 @@ impl Registry {
             let error = match self.send_once(call, limit).await {
                 Ok(reply) => {
                     let error = reply.head.as_error();
-                    match attempts.wait(&error, self.options()) {
-                        Some(wait) if error.is_transient() => tokio::time::sleep(wait).await,
-                        _ => return Ok(reply),
+                    if !error.is_transient() || self.pause(&mut attempts, error).await.is_err() {
+                        return Ok(reply);
                     }
                     continue;
                 }
@@ -266,7 +280,7 @@ impl Registry {
                 Err(error) => return Err(error),
             };
             let failed = |source| RegistryError::Http { at: call.at.clone(), source };
-            attempts.pause(error, self.options()).await.map_err(failed)?;
+            self.pause(&mut attempts, error).await.map_err(failed)?;
         }
     }
 

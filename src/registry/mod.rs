@@ -32,6 +32,7 @@ mod referrer;
 mod repository;
 mod settings;
 mod upload;
+mod wait;
 
 pub use blob::BlobReader;
 pub use client::Registry;

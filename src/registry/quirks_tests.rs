@@ -156,3 +156,26 @@ async fn what_is_too_large_is_not_sent() {
     }
     panic!("the session is still open");
 }
+
+#[tokio::test]
+async fn who_waits_for_a_registry_hears_of_it_once_a_wait() {
+    let busy = AtomicUsize::new(0);
+    let registry = TestRegistry::start(digest_of, move |request: &Request| {
+        let first = request.path.contains("/blobs/") && busy.fetch_add(1, Ordering::SeqCst) < 8;
+        first.then(|| refuse(503, "UNAVAILABLE").header("Retry-After", "3"))
+    });
+    let repository = app(&registry);
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let inside = Arc::clone(&heard);
+    repository.registry().on_wait(move |whom, why| inside.lock().unwrap().push(format!("{whom}: {why}")));
+    let digest = Digest::of("x");
+    let all = (0..8).map(|_| repository.exists(&digest, 1));
+    for found in futures::future::join_all(all).await {
+        assert!(!found.unwrap());
+    }
+    let heard = heard.lock().unwrap();
+    let [only] = &heard[..] else { panic!("{heard:?}") };
+    assert!(
+        only.starts_with(&format!("{}: it answered 503 (service unavailable), again in ", registry.host()))
+    );
+}

@@ -238,10 +238,11 @@ impl Repository {
                 return Ok(());
             }
             session.abort().await;
-            let wait = trouble.and_then(|trouble| attempts.wait(&trouble, self.registry.options()));
-            let Some(wait) = wait else { return Err(error) };
+            let Some(trouble) = trouble else { return Err(error) };
+            if self.registry.pause(&mut attempts, trouble).await.is_err() {
+                return Err(error);
+            }
             progress(UploadEvent::Rewound(sent));
-            tokio::time::sleep(wait).await;
         }
     }
 

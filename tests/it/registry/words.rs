@@ -64,3 +64,17 @@ fn what_the_configuration_lacks_is_said_with_its_file() {
     let refused = project.mlbuild(&["pull", &format!("{host}/team/app")]).run().expect(5).stderr();
     assert!(refused.contains(&lines(&project, host, "ca = [\"/path/to/authority.pem\"]")), "{refused}");
 }
+
+#[test]
+fn a_push_that_waits_says_for_whom() {
+    let tiny = built();
+    let busy = AtomicUsize::new(0);
+    let registry = TestRegistry::start(digest, move |request| {
+        let first = request.path != "/v2/" && busy.fetch_add(1, Ordering::SeqCst) == 0;
+        first.then(|| refuse(503, "UNAVAILABLE").header("Retry-After", "1"))
+    });
+    let name = format!("{}/team/app:1", registry.host());
+    let said = tiny.mlbuild(&["push", "--image", "image", &name]).ok().stderr();
+    let wait = format!("retrying {}: it answered 503 (service unavailable), again in ", registry.host());
+    assert_eq!(said.matches(&wait).count(), 1, "{said}");
+}
