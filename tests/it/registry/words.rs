@@ -78,3 +78,36 @@ fn a_push_that_waits_says_for_whom() {
     let wait = format!("retrying {}: it answered 503 (service unavailable), again in ", registry.host());
     assert_eq!(said.matches(&wait).count(), 1, "{said}");
 }
+
+#[test]
+fn what_is_odd_about_credentials_is_said_by_every_verb_that_looks_for_them() {
+    let tiny = built();
+    let registry = TestRegistry::start(digest, |request| {
+        let challenge = "Basic realm=x";
+        let stranger = request.header("authorization").is_none() && request.path.starts_with("/v2/team/");
+        stranger.then(|| refuse(401, "UNAUTHORIZED").header("WWW-Authenticate", challenge))
+    });
+    let host = registry.host();
+    let name = format!("{host}/team/app:1");
+    log_in(&tiny.project, &host);
+    let docker = tiny.project.home().join(".docker/config.json");
+    fs::set_permissions(&docker, fs::Permissions::from_mode(0o644)).unwrap();
+    for verb in [
+        &["push", "--image", "image", &name][..],
+        &["pull", &name],
+        &["inspect", "--remote", &name],
+        &["referrers", &name],
+        &["attach", &name, "mlbuild.lock"],
+        &["build", "--push", "-t", &name],
+    ] {
+        let said = tiny.mlbuild(verb).env("XDG_RUNTIME_DIR", tiny.project.home()).ok().stderr();
+        let warning = "config.json can be read or changed by others (mode 0644)";
+        assert_eq!(said.matches(warning).count(), 1, "{verb:?}: {said}");
+    }
+    log_in(&tiny.project, &format!("{host}/team"));
+    let refused =
+        tiny.mlbuild(&["push", "--image", "image", &name]).env("XDG_RUNTIME_DIR", tiny.project.home());
+    let refused = refused.run().expect(2).stderr();
+    let warning = format!("warning: {} has credentials for namespaces of {host} alone", docker.display());
+    assert!(refused.contains(&warning), "{refused}");
+}
