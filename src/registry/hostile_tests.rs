@@ -622,3 +622,13 @@ fn futures_can_be_sent() {
     check(&repository.tags());
     check(&repository.registry().check());
 }
+
+#[tokio::test]
+async fn a_list_whose_page_does_not_come_is_given_up() {
+    let registry = TestRegistry::start(digest_of, |request| {
+        let busy = || refuse(503, "UNAVAILABLE").header("Retry-After", "3");
+        request.path.contains("/tags/list").then(busy)
+    });
+    let error = in_time(app(&registry).tags()).await.unwrap_err();
+    assert!(error.to_string().ends_with("the list takes more than 8 s"), "{error}");
+}

@@ -1,5 +1,5 @@
-//! Lists: tags, and what refers to a manifest. Both come in pages, of which there are a thousand at most, 32 MiB in all, in five
-//! minutes: then the list is refused.
+//! Lists: tags, and what refers to a manifest. Both come in pages, of which there are a thousand at most, 32 MiB in all, in ten
+//! times [`ClientOptions::read_timeout`](crate::http::ClientOptions::read_timeout) (five minutes): then the list is refused.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use url::Url;
 use super::client::{Call, Reply};
 use super::error::At;
 use super::manifest::{Manifest, ManifestName, declared};
-use super::{RegistryError, Repository};
+use super::{Registry, RegistryError, Repository};
 use crate::digest::Digest;
 use crate::http::Method;
 use crate::oci::{Descriptor, ImageIndex, MAX_DOCUMENT, MediaType, reference};
@@ -19,25 +19,31 @@ use crate::oci::{Descriptor, ImageIndex, MAX_DOCUMENT, MediaType, reference};
 const MOST_PAGES: usize = 1000;
 /// Bytes of all pages of one list.
 const MOST_BYTES: usize = 32 << 20;
-/// How long one list may take.
-const DEADLINE: Duration = Duration::from_secs(300);
+/// How long one list may take, in times that a server may say nothing.
+const PATIENCE: u32 = 10;
 
 /// What of a list is still taken.
 struct Budget {
     pages: usize,
     bytes: usize,
     until: Instant,
+    patience: Duration,
 }
 
 impl Budget {
-    fn new() -> Self {
-        Self { pages: MOST_PAGES, bytes: MOST_BYTES, until: Instant::now() + DEADLINE }
+    fn of(registry: &Registry) -> Self {
+        let patience = registry.options().read_timeout * PATIENCE;
+        Self { pages: MOST_PAGES, bytes: MOST_BYTES, until: Instant::now() + patience, patience }
+    }
+
+    fn is_late(&self, at: &At) -> RegistryError {
+        RegistryError::protocol(at, format!("the list takes more than {} s", self.patience.as_secs()))
     }
 
     fn one_more_page(&mut self, at: &At) -> Result<(), RegistryError> {
         let over = |what: String| Err(RegistryError::protocol(at, what));
         if Instant::now() > self.until {
-            return over(format!("the list takes more than {} s", DEADLINE.as_secs()));
+            return Err(self.is_late(at));
         }
         match self.pages.checked_sub(1) {
             Some(left) => self.pages = left,
@@ -79,7 +85,7 @@ impl Repository {
         let at = self.at("list the tags");
         let mut next = Some(self.url(&at, "tags/list?n=1000").await?);
         let mut tags = Vec::new();
-        let mut budget = Budget::new();
+        let mut budget = Budget::of(&self.registry);
         while let Some(url) = next {
             let reply = self.page(&at, &url, "application/json", &mut budget).await?;
             match reply.head.status {
@@ -106,7 +112,7 @@ impl Repository {
         let first = self.url(&at, &format!("referrers/{digest}")).await?;
         let mut next = Some(first.clone());
         let mut found = Vec::new();
-        let mut budget = Budget::new();
+        let mut budget = Budget::of(&self.registry);
         while let Some(url) = next {
             let reply = self.page(&at, &url, MediaType::Index.as_str(), &mut budget).await?;
             match reply.head.status {
@@ -145,7 +151,8 @@ impl Repository {
         budget.one_more_page(at)?;
         let (scopes, headers) = (self.pull(), [("accept", accept)]);
         let call = Call { headers: &headers, ..Call::new(at, Method::Get, url, &scopes) };
-        let reply = self.registry.send(call, MAX_DOCUMENT as u64).await?;
+        let page = self.registry.send(call, MAX_DOCUMENT as u64);
+        let reply = tokio::time::timeout_at(budget.until, page).await.map_err(|_| budget.is_late(at))??;
         budget.take(at, &reply.bytes)?;
         Ok(reply)
     }
