@@ -305,3 +305,73 @@ async fn a_password_of_several_lines_is_one_header() {
         assert!(log.iter().all(|request| request.header("x-evil").is_none()), "{log:?}");
     }
 }
+
+/// Registries behind a name that is spread over others have what is written made elsewhere.
+#[tokio::test]
+async fn what_is_written_goes_along_redirects_without_the_credential() {
+    let there = TestRegistry::start(digest_of, |_| None);
+    for (status, method, same_host) in
+        [(307, "POST", false), (308, "POST", false), (307, "PUT", false), (308, "PUT", true)]
+    {
+        let other = there.server.url("/");
+        let registry = TestRegistry::start(digest_of, move |request| {
+            if request.header("authorization") != Some(BASIC) {
+                return Some(unauthorised("Basic realm=x"));
+            }
+            let moved = request.method == method && !request.path.contains("moved");
+            moved.then(|| match same_host {
+                true => Reply::redirect(status, &format!("{}&moved=1", request.path)),
+                false => Reply::redirect(status, other.join(&request.path).unwrap().as_str()),
+            })
+        });
+        if method == "PUT" && !same_host {
+            // The session that the other is to know.
+            let mut stored = there.stored.lock().unwrap();
+            stored.sessions = (1..9).map(|id| (format!("s{id}"), "team/app".to_owned())).collect();
+        }
+        let before = there.server.log().len();
+        let repository =
+            client(&registry.host(), basic(), Settings::default()).repository("team/app").unwrap();
+        repository.upload(&content(), None, &|_| {}).await.unwrap();
+        let has = if same_host { &registry } else { &there };
+        let key = ("team/app".to_owned(), digest_of(b"blob"));
+        assert_eq!(
+            has.stored.lock().unwrap().blobs.remove(&key).as_deref(),
+            Some(&b"blob"[..]),
+            "{status} {method}"
+        );
+        let seen = there.server.log().split_off(before);
+        assert_eq!(seen.is_empty(), same_host);
+        assert!(seen.iter().all(|request| request.header("authorization").is_none()), "{seen:?}");
+    }
+    // One that would have another request made, or goes in a circle, is at its end.
+    for status in [301, 302, 303, 307] {
+        let registry = TestRegistry::start(digest_of, move |request| {
+            (request.method == "POST").then(|| Reply::redirect(status, &request.path))
+        });
+        let repository = client(&registry.host(), Anonymous, Settings::default()).repository("a").unwrap();
+        let text = crate::diagnostic::chain(&repository.upload(&content(), None, &|_| {}).await.unwrap_err());
+        let said =
+            if status == 307 { "10 redirects already".to_owned() } else { format!("it answered {status}") };
+        assert!(text.contains(&said), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn who_refuses_elsewhere_is_named() {
+    let other = TestRegistry::start(digest_of, |_| Some(unauthorised("Basic realm=x")));
+    let session = other.server.url("/v2/team/app/blobs/uploads/1").to_string();
+    let registry = TestRegistry::start(digest_of, move |request| match request.header("authorization") {
+        None => Some(unauthorised("Basic realm=x")),
+        Some(_) if request.method == "POST" => Some(Reply::status(202).header("Location", &session)),
+        Some(_) => None,
+    });
+    let repository = client(&registry.host(), basic(), Settings::default()).repository("team/app").unwrap();
+    let error = repository.upload(&content(), None, &|_| {}).await.unwrap_err();
+    let said =
+        format!(": {}, to which it sends us, answered 401 (unauthorised): UNAUTHORIZED (no)", other.host());
+    assert!(error.to_string().ends_with(&said), "{error}");
+    let hint = format!("{} gets no credential of {}: ", other.host(), registry.host());
+    assert!(hints(&error)[0].starts_with(&hint), "{:?}", hints(&error));
+    assert!(other.server.log().iter().all(|request| request.header("authorization").is_none()));
+}

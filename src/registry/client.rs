@@ -29,8 +29,9 @@ const LONGEST_PEM: u64 = 4 << 20;
 ///
 /// **Proxies** are those of the environment, but none for a registry on this machine.
 ///
-/// **Redirects** are followed for reading only, and never down to plain HTTP. Other hosts get neither the credential nor the
-/// client certificate.
+/// **Redirects** are followed, of what is written those that have the same request made elsewhere (307, 308): what is sent is
+/// sent again from its beginning. None leads down to plain HTTP, and other hosts get neither the credential nor the client
+/// certificate.
 ///
 /// **Deadlines.** An operation with small bodies ends after [`ClientOptions::retries`] + 1 attempts and after waits of
 /// [`retry::PATIENCE`](crate::http::retry::PATIENCE) in sum. Each request of an attempt makes headway or ends within
@@ -306,7 +307,7 @@ impl Registry {
         Ok(Reply { head, bytes })
     }
 
-    /// One attempt: a 401 is answered once, redirects of reading are followed. The caller's business is the status.
+    /// One attempt: a 401 is answered once, redirects are followed. The caller's business is the status.
     pub(super) async fn ask(
         &self,
         call: Call<'_>,
@@ -333,7 +334,12 @@ impl Registry {
                     ..Request::new(call.method, chain.url())
                 };
                 let answer = self.client(chain.url())?.exchange(request, sent).await.map_err(failed)?;
-                if reading && matches!(answer.head.status, 301 | 302 | 303 | 307 | 308) {
+                let leads_on = match answer.head.status {
+                    301..=303 => reading,
+                    307 | 308 => true,
+                    _ => false,
+                };
+                if leads_on {
                     chain.follow(answer.head.location()).map_err(failed)?;
                 } else {
                     break answer;

@@ -68,8 +68,14 @@ pub enum RegistryError {
     #[error("{at}")]
     Http { at: At, source: HttpError },
     /// The registry understood and said no.
-    #[error("{at}: it answered {status}{}{}", reason(*status), listed(codes))]
-    Refused { at: At, status: u16, codes: Vec<ApiError> },
+    #[error("{at}: {} answered {status}{}{}", who(elsewhere.as_ref()), reason(*status), listed(codes))]
+    Refused {
+        at: At,
+        /// Another host, to which the registry has sent us.
+        elsewhere: Option<Host>,
+        status: u16,
+        codes: Vec<ApiError>,
+    },
     /// It cannot be shown who is asking.
     #[error("{at}: {problem}")]
     Login { at: At, problem: String, remedy: Remedy },
@@ -89,7 +95,8 @@ pub enum RegistryError {
 impl RegistryError {
     /// An answer with a status that was not hoped for, and the beginning of its body.
     pub(super) fn refused(at: &At, head: &Head, body: &[u8]) -> Self {
-        Self::Refused { at: at.clone(), status: head.status, codes: codes(body) }
+        let elsewhere = Host::of(&head.url).filter(|host| *host != at.host);
+        Self::Refused { at: at.clone(), elsewhere, status: head.status, codes: codes(body) }
     }
 
     pub(super) fn protocol(at: &At, problem: impl Into<String>) -> Self {
@@ -146,6 +153,10 @@ fn codes(body: &[u8]) -> Vec<ApiError> {
     errors.iter().take(MOST_CODES).map(of).collect()
 }
 
+fn who(elsewhere: Option<&Host>) -> String {
+    elsewhere.map_or_else(|| "it".to_owned(), |host| format!("{host}, to which it sends us,"))
+}
+
 fn listed(codes: &[ApiError]) -> String {
     let mut text = String::new();
     for (i, ApiError { code, message, .. }) in codes.iter().enumerate() {
@@ -183,7 +194,7 @@ mod tests {
     }
 
     fn refused(status: u16, body: &str) -> RegistryError {
-        RegistryError::Refused { at: at(), status, codes: codes(body.as_bytes()) }
+        RegistryError::Refused { at: at(), elsewhere: None, status, codes: codes(body.as_bytes()) }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::error::Remedy;
+use super::error::{At, Remedy};
 use super::{Host, RegistryError};
 use crate::diagnostic::chain;
+use crate::http::redirect;
 
 impl RegistryError {
     /// `configuration` is where the user says how registries are reached.
@@ -19,6 +20,13 @@ impl RegistryError {
                 &at.host,
                 "if that token server may see the credential",
                 &format!("realms = [\"{realm}\"]"),
+            ),
+            // A signed link of a store has gone stale: that passes.
+            Self::Refused { at, elsewhere: Some(_), .. } if !is_writing(at) => return Vec::new(),
+            Self::Refused { at, elsewhere: Some(host), status: 401 | 403, .. } => format!(
+                "{host} gets no credential of {}: push by the name that the registry goes by, or have it go by the name that \
+                 it is reached by (of Docker's registry, `relativeurls` or `http.host`)",
+                at.host
             ),
             Self::Refused { at, status: 401 | 403, .. } => {
                 format!("`mlbuild login {}` as somebody who may do this", at.host)
@@ -38,6 +46,11 @@ impl RegistryError {
             Self::Http { at, source } => {
                 let said = chain(source);
                 let is = |sign: &str| said.contains(sign);
+                if is(redirect::GIVES_UP_ENCRYPTION) && is_writing(at) {
+                    let hint = "a proxy before the registry ends TLS and does not tell it: with the header `X-Forwarded-Proto: \
+                                https` it names places of its own by HTTPS";
+                    return vec![hint.to_owned()];
+                }
                 if is("CaUsedAsEndEntity") {
                     "its certificate is that of an authority (CA:TRUE), which no server may show: make it one with \
                      `basicConstraints=CA:FALSE`"
@@ -64,11 +77,14 @@ impl RegistryError {
     }
 }
 
+fn is_writing(at: &At) -> bool {
+    ["begin an upload", "mount", "write"].iter().any(|verb| at.asked.starts_with(verb))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::HttpError;
-    use crate::registry::At;
 
     fn at() -> At {
         let host = "registry.example".parse().unwrap();
@@ -81,11 +97,26 @@ mod tests {
 
     #[test]
     fn who_can_help() {
-        let refused = |status| RegistryError::Refused { at: at(), status, codes: Vec::new() };
+        let refused =
+            |status| RegistryError::Refused { at: at(), elsewhere: None, status, codes: Vec::new() };
         for status in [401, 403, 404, 413, 429] {
             assert_eq!(hints(&refused(status)).len(), 1, "{status}");
         }
         assert!(hints(&refused(500)).is_empty());
+    }
+
+    #[test]
+    fn a_proxy_that_hides_tls_is_suspected_where_something_is_written() {
+        let downgraded = |asked: &str| RegistryError::Http {
+            at: At { asked: asked.into(), ..at() },
+            source: HttpError::Redirect {
+                url: "https://registry.example/".into(),
+                to: "http://registry.example/".into(),
+                rule: redirect::GIVES_UP_ENCRYPTION,
+            },
+        };
+        assert!(hints(&downgraded("begin an upload to a repository"))[0].contains("X-Forwarded-Proto"));
+        assert!(hints(&downgraded("read blob sha256:0")).is_empty());
     }
 
     #[test]
