@@ -111,3 +111,38 @@ fn what_is_odd_about_credentials_is_said_by_every_verb_that_looks_for_them() {
     let warning = format!("warning: {} has credentials for namespaces of {host} alone", docker.display());
     assert!(refused.contains(&warning), "{refused}");
 }
+
+#[test]
+fn what_a_base_wants_done_on_build_and_is_not_is_said_when_it_is_locked() {
+    let project = Project::empty();
+    let registry = TestRegistry::start(digest, |_| None);
+    let layer = b"a layer";
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": { "OnBuild": ["COPY . /app", "RUN pip install ."] },
+        "rootfs": { "type": "layers", "diff_ids": [digest(layer)] }
+    });
+    let config = serde_json::to_vec(&config).unwrap();
+    let descriptor = |media_type: &str, bytes: &[u8]| serde_json::json!({ "mediaType": media_type, "digest": digest(bytes), "size": bytes.len() });
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", layer)]
+    });
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let key = |name: String| ("team/base".to_owned(), name);
+    {
+        let mut stored = registry.stored.lock().unwrap();
+        stored.blobs.insert(key(digest(&config)), config.into());
+        stored.tags.insert(key("1".to_owned()), digest(&manifest));
+        let typed = ("application/vnd.oci.image.manifest.v1+json".to_owned(), manifest.clone().into());
+        stored.manifests.insert(key(digest(&manifest)), typed);
+    }
+    let base = format!("{}/team/base:1", registry.host());
+    project.write("mlbuild.toml", format!("[image]\nname = \"app\"\n[base]\noci = \"{base}\"\n"));
+    let said = project.mlbuild(&["lock"]).ok().stderr();
+    let warning = format!(
+        "warning: the base {base} wants things done in images upon it (ONBUILD), which are not done: `COPY . /app`, `RUN pip install .`"
+    );
+    assert!(said.contains(&warning), "{said}");
+    assert!(!project.mlbuild(&["lock"]).ok().stderr().contains("ONBUILD"));
+}
