@@ -5,10 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::peer::{Auth, Certificates, Peer};
-use super::push_faults::{built, digest, is};
+use super::push_faults::{built, complete, digest, is};
 use crate::support::mlbuild::Project;
 use crate::support::skip::or_skip;
 use crate::support::testregistry::{TestRegistry, refuse};
+use crate::support::tiny::Tiny;
+use crate::support::wheels::file;
 
 /// What `mlbuild login` leaves behind.
 fn log_in(project: &Project, host: &str) {
@@ -145,4 +147,26 @@ fn what_a_base_wants_done_on_build_and_is_not_is_said_when_it_is_locked() {
     );
     assert!(said.contains(&warning), "{said}");
     assert!(!project.mlbuild(&["lock"]).ok().stderr().contains("ONBUILD"));
+}
+
+#[test]
+fn a_push_from_a_damaged_store_says_what_helps() {
+    let data: String = (0..40_000_u64).map(|i| format!("{}\n", i * i)).collect();
+    let tiny = Tiny::new().wheel("one", "1.0", &[file("one/data.txt", data)]).locked();
+    let _ = tiny.mlbuild(&["build", "-t", "image"]).ok();
+    let registry = TestRegistry::start(digest, |_| None);
+    let name = format!("{}/team/app:1", registry.host());
+    let wheel = fs::read(tiny.site("wheels/one-1.0-py3-none-any.whl")).unwrap();
+    let hex = digest(&wheel).replace("sha256:", "");
+    let stored = tiny.project.store().join("blobs/sha256").join(&hex[..2]).join(&hex);
+    let mut damaged = wheel.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::set_permissions(&stored, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&stored, damaged).unwrap();
+    let refused = tiny.mlbuild(&["push", "--image", "image", &name]).run().expect(4).stderr();
+    assert!(refused.contains("hint: `mlbuild build`, where the spec is, brings it again"), "{refused}");
+    assert!(registry.stored.lock().unwrap().tags.is_empty());
+    let _ = tiny.mlbuild(&["build", "--push", "-t", &name]).ok();
+    assert!(complete(&registry) && !registry.stored.lock().unwrap().tags.is_empty());
 }
