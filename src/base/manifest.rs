@@ -40,6 +40,15 @@ pub fn config_of(manifest: &[u8]) -> Result<Descriptor, BaseError> {
     }
 }
 
+/// Instructions that Docker carries out where another image is built upon this one (`ONBUILD`). They are its own, and no image
+/// of ours has them done.
+pub fn triggers(config: &[u8]) -> Vec<String> {
+    let config: serde_json::Value = serde_json::from_slice(config).unwrap_or_default();
+    let listed = config.pointer("/config/OnBuild").and_then(serde_json::Value::as_array);
+    let texts = listed.into_iter().flatten().filter_map(serde_json::Value::as_str);
+    texts.map(|text| text.chars().take(100).collect()).collect()
+}
+
 /// What a lock holds of the image for `platform`; its C library and its paths are for others to find.
 pub fn lock(
     platform: Platform,

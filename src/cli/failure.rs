@@ -6,6 +6,7 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 
+use crate::cli::command::configuration_path;
 use crate::cli::exit::{Ending, Exit, RunStatus};
 use crate::cli::out;
 use crate::cli::report;
@@ -235,7 +236,16 @@ impl Failure {
                 EngineError::OtherThanPushed { .. } => {
                     hint("somebody else may have pushed at the same moment: look, and push again")
                 }
-                EngineError::Registry(error) => error.hints(),
+                EngineError::Registry(said) => {
+                    let hints = said.hints(&configuration_path()).into_iter();
+                    hints.chain(hint_of_the_system(error)).collect()
+                }
+                EngineError::Fetch(errors) => {
+                    let said = errors.iter().flat_map(FetchError::of_registries);
+                    let hints: BTreeSet<_> =
+                        said.flat_map(|error| error.hints(&configuration_path())).collect();
+                    hints.into_iter().chain(hint_of_the_system(error)).collect()
+                }
                 EngineError::Base { source, .. } | EngineError::BasePython { source, .. } => {
                     source.hint().into_iter().collect()
                 }
@@ -296,6 +306,12 @@ fn hint_of_the_system(error: &EngineError) -> Option<String> {
     } else if store().is_some_and(StoreError::is_read_only) {
         let hint = "a store that cannot be written to serves a build that needs nothing new; MLBUILD_HOME names another";
         Some(hint.to_owned())
+    } else if let Some(StoreError::Corrupt { .. }) = store() {
+        Some(
+            "`mlbuild build`, where the spec is, brings it again, with --push to its registry as well; \
+             `mlbuild pull` does for an image from elsewhere"
+                .to_owned(),
+        )
     } else if causes.iter().any(|cause| chain(*cause).contains("(os error 24)")) {
         Some("`ulimit -n` raises the limit of open files".to_owned())
     } else {

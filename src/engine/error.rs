@@ -201,15 +201,7 @@ impl EngineError {
             Self::Base { source, .. } if source.is_integrity() => ErrorKind::Integrity,
             Self::Base { .. } | Self::BasePython { .. } => ErrorKind::Request,
             Self::Python { source, .. } => of_chain(&**source, ErrorKind::Request),
-            Self::Fetch(errors) => {
-                let integrity = errors.iter().any(FetchError::is_integrity);
-                let local = errors.iter().all(|error| matches!(error, FetchError::Store { .. }));
-                match (integrity, local) {
-                    (true, _) => ErrorKind::Integrity,
-                    (false, true) => ErrorKind::Failed,
-                    (false, false) => ErrorKind::Network,
-                }
-            }
+            Self::Fetch(errors) => of_fetch(errors),
             Self::Http(error) if error.is_foul() => ErrorKind::Integrity,
             Self::Http(_) => ErrorKind::Network,
             Self::Registry(error) => of_registry(error),
@@ -238,6 +230,21 @@ impl EngineError {
 fn named(layers: &[(String, Digest)]) -> String {
     let named: Vec<_> = layers.iter().map(|(title, digest)| format!("layer `{title}` ({digest})")).collect();
     named.join(" and ")
+}
+
+/// Bytes that are not those promised go before everything; then what all failures are, and the network where they differ.
+fn of_fetch(errors: &[FetchError]) -> ErrorKind {
+    if errors.iter().any(FetchError::is_integrity) {
+        return ErrorKind::Integrity;
+    }
+    let kind = |error: &FetchError| match error {
+        FetchError::Store { .. } => ErrorKind::Failed,
+        FetchError::Registry { source, .. } => of_registry(source),
+        FetchError::Everywhere { errors, .. } => of_fetch(errors),
+        _ => ErrorKind::Network,
+    };
+    let first = errors.first().map_or(ErrorKind::Network, kind);
+    if errors.iter().all(|error| kind(error) == first) { first } else { ErrorKind::Network }
 }
 
 /// What a registry refuses for good is a matter of the request; the rest, of the network.

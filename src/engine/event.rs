@@ -22,7 +22,7 @@ pub enum Event {
     DownloadDone {
         name: String,
     },
-    /// A download goes on after a fault.
+    /// A download goes on after a fault, or a registry is asked again.
     Retried {
         name: String,
         why: String,

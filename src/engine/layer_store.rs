@@ -11,8 +11,11 @@
 //! **It is a hint.** Whoever may write to the repository decides what its readers build. What it says of a layer that the lock
 //! has a seal of must be what the seal says, or it is not used; without a seal, `mlbuild verify` makes layers from their
 //! wheels and compares. Where it has lied, the layer is kept as its files give it: what was made here is believed before any
-//! hint, and mends the layer store with the next push. What is not well-formed counts as absent, and what fails, fails with a
-//! warning.
+//! hint, and mends the layer store with the next push. What is not well-formed counts as absent. A layer store that fails is
+//! left out, with a warning, at its first failure: it is asked with as little patience as a mirror, and what it says must be
+//! here within [`PATIENCE`].
+
+use std::time::Duration;
 
 use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
 use serde::{Deserialize, Serialize};
@@ -43,10 +46,31 @@ const AT_ONCE: usize = 16;
 const PUBLISHED: &[u8] = b"";
 /// and of one that it has lied about since.
 const TO_MEND: &[u8] = b"to mend";
+/// How long it may take to say what it knows.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct LayerStore {
     place: Place,
+    /// For writing.
     repository: Repository,
+    /// The same for reading.
+    hints: Repository,
+}
+
+/// Why the layer store is left out, or the build ends.
+pub(super) enum Silence {
+    Cancelled,
+    Failed(EngineError),
+    Slow,
+}
+
+impl From<EngineError> for Silence {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Cancelled => Self::Cancelled,
+            error => Self::Failed(error),
+        }
+    }
 }
 
 /// A layer that others may want.
@@ -89,7 +113,8 @@ impl LayerStore {
             )));
         }
         let place = Place { host: image.host.clone(), repository };
-        Ok(Self { repository: engine.registries()?.repository(&place)?, place })
+        let registries = engine.registries()?;
+        Ok(Self { repository: registries.repository(&place)?, hints: registries.hints(&place)?, place })
     }
 
     /// The memo that it has been told of the layer with that key.
@@ -98,7 +123,7 @@ impl LayerStore {
     }
 
     async fn read(&self, key: &Digest) -> Result<Option<LayerFacts>, EngineError> {
-        let Some(manifest) = self.repository.manifest(&tag('k', key)).await? else { return Ok(None) };
+        let Some(manifest) = self.hints.manifest(&tag('k', key)).await? else { return Ok(None) };
         let Ok(manifest) = ImageManifest::parse(&manifest.bytes) else { return Ok(None) };
         let [layer] = manifest.layers.as_slice() else { return Ok(None) };
         let of_ours =
@@ -106,7 +131,7 @@ impl LayerStore {
         if !of_ours || manifest.config.size > MAX_DOCUMENT as u64 {
             return Ok(None);
         }
-        let text = self.repository.small_blob(manifest.config.digest, manifest.config.size).await?;
+        let text = self.hints.small_blob(manifest.config.digest, manifest.config.size).await?;
         let facts = serde_json::from_slice::<Facts>(&text).ok();
         Ok(facts.filter(|facts| facts.version == VERSION && facts.key == *key).map(|facts| LayerFacts {
             digest: layer.digest,
@@ -129,7 +154,7 @@ impl LayerStore {
             (facts.digest, facts.size, facts.diff_id, facts.unpacked, LayerExtra::parse(facts).ok())
         };
         let is_known = self.read(key).await?.is_some_and(|found| what(&found) == what(facts));
-        if is_known && self.repository.exists(&facts.digest, facts.size).await? {
+        if is_known && self.hints.exists(&facts.digest, facts.size).await? {
             return Ok(false);
         }
         let config = canonical::to_bytes(&Facts {
@@ -154,7 +179,7 @@ impl LayerStore {
 
     async fn agree(&self, delivery: &Delivery<'_>, wheel_set: &Digest) -> Result<(), EngineError> {
         let name = tag('w', wheel_set);
-        if self.repository.head_manifest(&name).await?.is_some() {
+        if self.hints.head_manifest(&name).await?.is_some() {
             return Ok(());
         }
         let empty = delivery.bytes(MediaType::Empty, b"{}".to_vec()).await?;
@@ -199,18 +224,21 @@ impl Engine {
         if unknown.is_empty() {
             return Ok(());
         }
-        let asked = self.wait(async {
-            let read =
-                unknown.iter().map(|(w, l, key)| async move { (*w, *l, *key, layers.read(key).await) });
-            Ok(iter(read).buffered(AT_ONCE).collect::<Vec<_>>().await)
-        })?;
+        let asked = self.ask(async {
+            let read = unknown.iter().map(|(w, l, key)| async move {
+                Ok::<_, EngineError>((*w, *l, *key, layers.read(key).await?))
+            });
+            // The first failure is heard of at once, whoever is still waiting.
+            iter(read).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await
+        });
+        let mut asked = match asked {
+            Ok(asked) => asked,
+            Err(why) => return self.without(layers, why),
+        };
+        asked.sort_by_key(|(w, l, ..)| (*w, *l));
         for (w, l, key, read) in asked {
             let work = &mut works[w];
-            let facts = match read {
-                Ok(Some(facts)) => facts,
-                Ok(None) => continue,
-                Err(error) => return self.without(layers, error),
-            };
+            let Some(facts) = read else { continue };
             if self.is_doubted(&facts.digest) || !is_plausible(&work.plan.layers[l], &facts) {
                 continue;
             }
@@ -230,10 +258,10 @@ impl Engine {
             let set = &work.plan.wheel_set;
             if !self.checked(work)? {
                 let name = tag('w', set);
-                match self.wait(async { Ok(layers.repository.head_manifest(&name).await?) }) {
+                match self.ask(async { Ok(layers.hints.head_manifest(&name).await?) }) {
                     Ok(Some(_)) => self.store.memo_put(set, &no_collision_says(&layers.name()))?,
                     Ok(None) => {}
-                    Err(error) => return self.without(layers, error),
+                    Err(why) => return self.without(layers, why),
                 }
             }
         }
@@ -276,7 +304,7 @@ impl Engine {
         let delivery = Delivery::new(self, &layers.place, layers.repository.clone(), image);
         let written = self.wait(async {
             if let Some(one) = old.first()
-                && layers.repository.head_manifest(&tag('k', &one.key)).await?.is_none()
+                && layers.hints.head_manifest(&tag('k', &one.key)).await?.is_none()
             {
                 new.append(&mut old);
             }
@@ -284,10 +312,8 @@ impl Engine {
                 return Ok(0);
             }
             let write = new.iter().map(|one| layers.write(&delivery, one));
-            let mut count = 0;
-            for written in iter(write).buffered(AT_ONCE).collect::<Vec<_>>().await {
-                count += usize::from(written?);
-            }
+            let written = iter(write).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?;
+            let count = written.into_iter().filter(|new| *new).count();
             for set in wheel_sets {
                 layers.agree(&delivery, set).await?;
             }
@@ -308,11 +334,26 @@ impl Engine {
         }
     }
 
-    pub(super) fn without(&self, layers: &LayerStore, error: EngineError) -> Result<(), EngineError> {
-        if matches!(error, EngineError::Cancelled) {
-            return Err(error);
+    /// What the layer store says, in time.
+    fn ask<T>(&self, question: impl Future<Output = Result<T, EngineError>>) -> Result<T, Silence> {
+        let answer = self.wait(async { Ok(tokio::time::timeout(PATIENCE, question).await) });
+        match answer.map_err(Silence::from)? {
+            Ok(answer) => answer.map_err(Silence::from),
+            Err(_) => Err(Silence::Slow),
         }
-        let text = format!("going on without the layer store {}: {}", layers.place, chain(&error));
+    }
+
+    pub(super) fn without(
+        &self,
+        layers: &LayerStore,
+        silence: impl Into<Silence>,
+    ) -> Result<(), EngineError> {
+        let why = match silence.into() {
+            Silence::Cancelled => return Err(EngineError::Cancelled),
+            Silence::Failed(error) => chain(&error),
+            Silence::Slow => format!("it takes more than {} s to say what it knows", PATIENCE.as_secs()),
+        };
+        let text = format!("going on without the layer store {}: {why}", layers.place);
         self.reporter.event(Event::Warning(text));
         Ok(())
     }

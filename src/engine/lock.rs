@@ -4,13 +4,16 @@
 //! without asking anybody, so that one more Debian package never moves a wheel, nor the other way round. Within a part
 //! the previous pins are preferences. A lock whose inputs equal the spec's is returned byte for byte without network.
 
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 
+use super::base::BaseName;
 use super::{Engine, EngineError, Event, Phase, Project, Upgrade};
 use crate::archive::{self, BaseRequest, IndexCache};
+use crate::base::manifest;
 use crate::blob::ReadAt as _;
 use crate::digest::Digest;
-use crate::lock::model::{DebLock, Inputs, Lock, PythonLock, SuiteLock};
+use crate::lock::model::{BaseLock, DebLock, Inputs, Lock, PythonLock, SuiteLock};
 use crate::lock::{self, Drift, LockDiff};
 use crate::scratch;
 use crate::spec::model::{Base, PythonProvider};
@@ -76,6 +79,7 @@ impl Engine {
         let old = previous.as_ref().map(|(lock, _)| lock);
         let upgrade = &request.upgrade;
         let bases = self.lock_image(project, &inputs, old, request)?;
+        self.warn_of_triggers(&inputs, old, &bases)?;
         let (bases, of_base) = self.look_at_bases(project, &inputs, old, upgrade, bases)?;
         let guess = guess(project, &inputs).or_else(|| of_base.clone());
         // The Debian base and the Python packages come from different servers, and a guess of the base's Python is nearly
@@ -113,6 +117,33 @@ impl Engine {
             lock,
             text,
         })
+    }
+
+    /// What a base that is new would have Docker do in each build upon it.
+    fn warn_of_triggers(
+        &self,
+        inputs: &Inputs,
+        old: Option<&Lock>,
+        bases: &[BaseLock],
+    ) -> Result<(), EngineError> {
+        let Some(name) = BaseName::of(inputs)? else { return Ok(()) };
+        let known =
+            |base: &&BaseLock| old.is_some_and(|old| old.bases.iter().any(|it| it.config == base.config));
+        let mut found = BTreeSet::new();
+        for base in bases.iter().filter(|base| !known(base)) {
+            let (_, config) = self.base_documents(&name, base)?;
+            found.extend(manifest::triggers(&config));
+        }
+        if !found.is_empty() {
+            let listed: Vec<_> = found.iter().take(5).map(|trigger| format!("`{trigger}`")).collect();
+            let text = format!(
+                "the base {} wants things done in images upon it (ONBUILD), which are not done: {}",
+                name.reference,
+                listed.join(", ")
+            );
+            self.reporter.event(Event::Warning(text));
+        }
+        Ok(())
     }
 
     /// An exception for a file that is not locked is a left-over, or has a wrong hash.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Event, Reporter, Silent};
 use crate::http::ClientOptions;
 use crate::oci::Reference;
 use crate::registry::{
@@ -19,15 +19,17 @@ pub struct Registries {
     settings: AllSettings,
     keychain: Arc<dyn Keychain>,
     open: Mutex<BTreeMap<(Host, Use), Registry>>,
+    reporter: Arc<dyn Reporter>,
     /// What is known of their mirrors outlives one question.
     read: Mutex<BTreeMap<Place, Mirrored>>,
 }
 
-/// How long a registry is waited for: there is another place to read from than a mirror.
+/// How long a registry is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     Itself,
-    Mirror,
+    /// There is another place to read from than a mirror, and another way to learn what a layer store knows.
+    Hint,
 }
 
 /// A repository and, if the reference has one, a tag.
@@ -39,7 +41,14 @@ pub struct Place {
 
 impl Registries {
     pub fn new(settings: AllSettings, keychain: Arc<dyn Keychain>) -> Self {
-        Self { settings, keychain, open: Mutex::default(), read: Mutex::default() }
+        let (open, read) = (Mutex::default(), Mutex::default());
+        Self { settings, keychain, open, reporter: Arc::new(Silent), read }
+    }
+
+    /// Has it told when a registry is waited for.
+    #[must_use]
+    fn with_reporter(self, reporter: Arc<dyn Reporter>) -> Self {
+        Self { reporter, ..self }
     }
 
     /// What the user has set for a registry.
@@ -60,10 +69,14 @@ impl Registries {
         let usual = ClientOptions::default();
         let options = match purpose {
             Use::Itself => usual,
-            Use::Mirror => ClientOptions { retries: 1, read_timeout: usual.connect_timeout, ..usual },
+            Use::Hint => ClientOptions { retries: 1, read_timeout: usual.connect_timeout, ..usual },
         };
         let keychain = Arc::clone(&self.keychain);
         let registry = Registry::new(host.clone(), self.settings(host), keychain, &options)?;
+        let reporter = Arc::clone(&self.reporter);
+        registry.on_wait(move |name, why| {
+            reporter.event(Event::Retried { name: name.to_owned(), why: why.to_owned() });
+        });
         open.insert(key, registry.clone());
         Ok(registry)
     }
@@ -81,6 +94,11 @@ impl Registries {
         self.registry(&place.host)?.repository(&place.repository)
     }
 
+    /// For reading what one can do without: the registry is not waited for as long as for what must be.
+    pub(super) fn hints(&self, place: &Place) -> Result<Repository, RegistryError> {
+        self.open(&place.host, Use::Hint)?.repository(&place.repository)
+    }
+
     /// For reading, through the mirrors that the user has named for the host.
     pub fn reading(&self, place: &Place) -> Result<Mirrored, RegistryError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +107,7 @@ impl Registries {
         }
         let home = self.repository(place)?;
         let mirrors = home.registry().settings().mirrors.iter();
-        let mirrors = mirrors.map(|host| self.open(host, Use::Mirror)?.repository(&place.repository));
+        let mirrors = mirrors.map(|host| self.open(host, Use::Hint)?.repository(&place.repository));
         let mirrors = mirrors.collect::<Result<_, _>>()?;
         let mirrored = Mirrored::new(home, mirrors);
         read.insert(place.clone(), mirrored.clone());
@@ -142,7 +160,7 @@ impl Engine {
                 None => Registries::new(AllSettings::new(), Arc::new(crate::registry::Anonymous)),
             };
             // Another thread may have been first; then its registries are used.
-            let _ = self.registries.set(made);
+            let _ = self.registries.set(made.with_reporter(Arc::clone(&self.reporter)));
         }
         Ok(self.registries.get().expect("it was set above"))
     }

@@ -72,6 +72,15 @@ impl FetchError {
         }
     }
 
+    /// What registries have said.
+    pub fn of_registries(&self) -> Vec<&RegistryError> {
+        match self {
+            Self::Registry { source, .. } => vec![source],
+            Self::Everywhere { errors, .. } => errors.iter().flat_map(Self::of_registries).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Some source had bytes other than those promised, or an answer that no honest server gives.
     pub fn is_integrity(&self) -> bool {
         match self {

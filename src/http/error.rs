@@ -98,6 +98,26 @@ impl HttpError {
         matches!(self, Self::Redirect { .. } | Self::TooLarge { .. })
     }
 
+    /// The same failure, for another who waited for the same answer. Only of those that pass.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Connect { url, source } => {
+                Self::Connect { url: url.clone(), source: crate::diagnostic::chain(&**source).into() }
+            }
+            Self::Stalled { url, after } => Self::Stalled { url: url.clone(), after: *after },
+            Self::Stuck { url, sent, size, after } => {
+                Self::Stuck { url: url.clone(), sent: *sent, size: *size, after: *after }
+            }
+            Self::Status { url, status, retry_after } => {
+                Self::Status { url: url.clone(), status: *status, retry_after: *retry_after }
+            }
+            Self::Request { url, source } | Self::Read { url, source } => {
+                Self::Request { url: url.clone(), source: crate::diagnostic::chain(&**source).into() }
+            }
+            lasting => unreachable!("{lasting} does not pass"),
+        }
+    }
+
     /// How often a request that failed like this is made again. A name that does not resolve or a closed port is
     /// mostly a wrong address, so it is not waited for as long as an overloaded server.
     pub(crate) fn retries(&self, options: &ClientOptions) -> u32 {

@@ -7,6 +7,9 @@ use super::{HttpError, redact};
 /// Redirects followed for one request.
 pub const MOST: usize = 10;
 
+/// Why no redirect leads from HTTPS to HTTP.
+pub const GIVES_UP_ENCRYPTION: &str = "it would give up encryption";
+
 /// The URLs that one request has gone through.
 pub struct Chain {
     home: Url,
@@ -45,7 +48,7 @@ impl Chain {
         let shown = redact(&next);
         match (self.current.scheme(), next.scheme()) {
             ("http", "http" | "https") | ("https", "https") => {}
-            ("https", "http") => return refuse(&shown, "it would give up encryption"),
+            ("https", "http") => return refuse(&shown, GIVES_UP_ENCRYPTION),
             _ => return refuse(&shown, "it leaves HTTP"),
         }
         if next.host_str().is_none_or(str::is_empty) {

@@ -39,13 +39,6 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// Waits before the next attempt, or gives the error back if there is to be none.
-    pub async fn pause(&mut self, error: HttpError, options: &ClientOptions) -> Result<(), HttpError> {
-        let Some(wait) = self.wait(&error, options) else { return Err(error) };
-        tokio::time::sleep(wait).await;
-        Ok(())
-    }
-
     /// How long to wait after this failure; none if it was the last.
     pub fn wait(&mut self, error: &HttpError, options: &ClientOptions) -> Option<Duration> {
         if self.failures >= error.retries(options) {

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::hostile_tests::{client, digest_of};
+use tokio::time::Instant;
+
+use super::hostile_tests::{client, digest_of, hints};
 use super::testregistry::{TestRegistry, refuse};
 use super::testserver::{Reply, Request, TestServer};
 use super::*;
@@ -121,7 +124,7 @@ async fn being_refused_for_ever_ends() {
     let error = repository.exists(&Digest::of("x"), 1).await.unwrap_err();
     assert!(matches!(error, RegistryError::Login { .. }), "{error:?}");
     assert!(error.to_string().contains("does not let in"), "{error}");
-    assert_eq!(error.hints().len(), 1);
+    assert_eq!(hints(&error).len(), 1);
     assert!(guarded.asked().len() <= 2 && guarded.registry.requests().len() <= 3);
     // With a password, and with nobody; one request more is the probe of the scheme.
     for (keychain, requests) in [(Some(basic()), 3), (None, 2)] {
@@ -231,4 +234,144 @@ async fn token_servers_have_bad_days() {
             }
         }
     }
+}
+
+/// A registry with a token server that answers as `reply`, which the settings name.
+fn with_token_server(
+    reply: impl Fn() -> Reply + Send + Sync + 'static,
+) -> (TestRegistry, TestServer, Repository) {
+    let tokens = TestServer::start(move |_| reply());
+    let challenge = format!("Bearer realm=\"{}\"", tokens.url("/token"));
+    let registry = TestRegistry::start(digest_of, move |request| {
+        request.header("authorization").is_none().then(|| unauthorised(&challenge))
+    });
+    let settings =
+        Settings { realms: vec![tokens.url("/").authority().parse().unwrap()], ..Settings::default() };
+    let repository = client(&registry.host(), basic(), settings).repository("a").unwrap();
+    (registry, tokens, repository)
+}
+
+#[tokio::test]
+async fn a_token_server_that_fails_is_asked_once_an_attempt() {
+    let (_registry, tokens, repository) = with_token_server(|| Reply::status(503));
+    let attempts = crate::http::tests::quick().retries as usize + 1;
+    let digest = Digest::of("blob");
+    let failed = |error: RegistryError| {
+        let text = crate::diagnostic::chain(&error);
+        assert!(text.contains("/token?… answered 503"), "{text}");
+    };
+    failed(repository.manifest(&ManifestName::Tag("1".into())).await.unwrap_err());
+    assert_eq!(tokens.log().len(), attempts);
+    failed(repository.small_blob(digest, 4).await.unwrap_err());
+    assert_eq!(tokens.log().len(), 2 * attempts);
+    failed(repository.upload(&content(), None, &|_| {}).await.unwrap_err());
+    assert_eq!(tokens.log().len(), 3 * attempts);
+    // A mount is tried once, and is an upload then.
+    failed(repository.mount(&digest, Some("base")).await.err().unwrap());
+    assert_eq!(tokens.log().len(), 4 * attempts + 1);
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_token_server_that_says_nothing_wait_together() {
+    let silent = || Reply::status(200).stall(0, Duration::from_secs(60));
+    let (_registry, tokens, repository) = with_token_server(silent);
+    let digest = Digest::of("blob");
+    let all = (0..16).map(|_| repository.exists(&digest, 4));
+    let begun = Instant::now();
+    let done = futures::future::join_all(all).await;
+    assert!(done.iter().all(Result::is_err));
+    // Six times 0.8 s; one after the other they would wait 77 s.
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    assert!(tokens.log().len() < 40, "{}", tokens.log().len());
+}
+
+#[tokio::test]
+async fn a_password_of_several_lines_is_one_header() {
+    let key = "{\r\n\t\"private_key\": \"-----BEGIN\"\r\nX-Evil: 1\r\n}";
+    let basic = "Basic X2pzb25fa2V5OnsNCgkicHJpdmF0ZV9rZXkiOiAiLS0tLS1CRUdJTiINClgtRXZpbDogMQ0KfQ==";
+    let tokens = TestServer::start(|_| Reply::ok(*b"{\"token\":\"t\"}"));
+    for challenge in ["Basic realm=x".to_owned(), format!("Bearer realm=\"{}\"", tokens.url("/token"))] {
+        let registry = TestRegistry::start(digest_of, move |request| {
+            request.header("authorization").is_none().then(|| unauthorised(&challenge))
+        });
+        let realm = tokens.url("/").authority().parse().unwrap();
+        let settings = Settings { realms: vec![realm], ..Settings::default() };
+        let json_key = Generous(keychain::entered("_json_key", key).unwrap());
+        let repository = client(&registry.host(), json_key, settings).repository("a").unwrap();
+        assert!(!repository.exists(&Digest::of("x"), 1).await.unwrap());
+        let log = [registry.server.log(), tokens.log()].concat();
+        let shown: Vec<_> = log.iter().filter_map(|request| request.header("authorization")).collect();
+        assert!(shown.contains(&basic), "{shown:?}");
+        assert!(log.iter().all(|request| request.header("x-evil").is_none()), "{log:?}");
+    }
+}
+
+/// Registries behind a name that is spread over others have what is written made elsewhere.
+#[tokio::test]
+async fn what_is_written_goes_along_redirects_without_the_credential() {
+    let there = TestRegistry::start(digest_of, |_| None);
+    for (status, method, same_host) in
+        [(307, "POST", false), (308, "POST", false), (307, "PUT", false), (308, "PUT", true)]
+    {
+        let other = there.server.url("/");
+        let registry = TestRegistry::start(digest_of, move |request| {
+            if request.header("authorization") != Some(BASIC) {
+                return Some(unauthorised("Basic realm=x"));
+            }
+            let moved = request.method == method && !request.path.contains("moved");
+            moved.then(|| match same_host {
+                true => Reply::redirect(status, &format!("{}&moved=1", request.path)),
+                false => Reply::redirect(status, other.join(&request.path).unwrap().as_str()),
+            })
+        });
+        if method == "PUT" && !same_host {
+            // The session that the other is to know.
+            let mut stored = there.stored.lock().unwrap();
+            stored.sessions = (1..9).map(|id| (format!("s{id}"), "team/app".to_owned())).collect();
+        }
+        let before = there.server.log().len();
+        let repository =
+            client(&registry.host(), basic(), Settings::default()).repository("team/app").unwrap();
+        repository.upload(&content(), None, &|_| {}).await.unwrap();
+        let has = if same_host { &registry } else { &there };
+        let key = ("team/app".to_owned(), digest_of(b"blob"));
+        assert_eq!(
+            has.stored.lock().unwrap().blobs.remove(&key).as_deref(),
+            Some(&b"blob"[..]),
+            "{status} {method}"
+        );
+        let seen = there.server.log().split_off(before);
+        assert_eq!(seen.is_empty(), same_host);
+        assert!(seen.iter().all(|request| request.header("authorization").is_none()), "{seen:?}");
+    }
+    // One that would have another request made, or goes in a circle, is at its end.
+    for status in [301, 302, 303, 307] {
+        let registry = TestRegistry::start(digest_of, move |request| {
+            (request.method == "POST").then(|| Reply::redirect(status, &request.path))
+        });
+        let repository = client(&registry.host(), Anonymous, Settings::default()).repository("a").unwrap();
+        let text = crate::diagnostic::chain(&repository.upload(&content(), None, &|_| {}).await.unwrap_err());
+        let said =
+            if status == 307 { "10 redirects already".to_owned() } else { format!("it answered {status}") };
+        assert!(text.contains(&said), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn who_refuses_elsewhere_is_named() {
+    let other = TestRegistry::start(digest_of, |_| Some(unauthorised("Basic realm=x")));
+    let session = other.server.url("/v2/team/app/blobs/uploads/1").to_string();
+    let registry = TestRegistry::start(digest_of, move |request| match request.header("authorization") {
+        None => Some(unauthorised("Basic realm=x")),
+        Some(_) if request.method == "POST" => Some(Reply::status(202).header("Location", &session)),
+        Some(_) => None,
+    });
+    let repository = client(&registry.host(), basic(), Settings::default()).repository("team/app").unwrap();
+    let error = repository.upload(&content(), None, &|_| {}).await.unwrap_err();
+    let said =
+        format!(": {}, to which it sends us, answered 401 (unauthorised): UNAUTHORIZED (no)", other.host());
+    assert!(error.to_string().ends_with(&said), "{error}");
+    let hint = format!("{} gets no credential of {}: ", other.host(), registry.host());
+    assert!(hints(&error)[0].starts_with(&hint), "{:?}", hints(&error));
+    assert!(other.server.log().iter().all(|request| request.header("authorization").is_none()));
 }

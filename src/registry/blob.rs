@@ -114,7 +114,7 @@ impl BlobReader {
             return Ok(());
         }
         let failed = |source| RegistryError::Http { at: self.at.clone(), source };
-        self.attempts.pause(error, self.repository.registry.options()).await.map_err(failed)
+        self.repository.registry.pause(&mut self.attempts, error).await.map_err(failed)
     }
 
     /// Asks for what is missing.

@@ -11,10 +11,11 @@ use url::Url;
 
 use super::auth::{self, Authenticator, Door, Scopes};
 use super::error::At;
+use super::wait::Waits;
 use super::{Host, Keychain, RegistryError, Repository, Settings};
 use crate::http::redirect::Chain;
 use crate::http::retry::Attempts;
-use crate::http::{Answer, Client, ClientOptions, Head, Method, Payload, Request, Tls};
+use crate::http::{Answer, Client, ClientOptions, Head, HttpError, Method, Payload, Request, Tls};
 
 /// Bytes of a refusal that are read.
 const REFUSAL: u64 = 64 << 10;
@@ -28,13 +29,15 @@ const LONGEST_PEM: u64 = 4 << 20;
 ///
 /// **Proxies** are those of the environment, but none for a registry on this machine.
 ///
-/// **Redirects** are followed for reading only, and never down to plain HTTP. Other hosts get neither the credential nor the
-/// client certificate.
+/// **Redirects** are followed, of what is written those that have the same request made elsewhere (307, 308): what is sent is
+/// sent again from its beginning. None leads down to plain HTTP, and other hosts get neither the credential nor the client
+/// certificate.
 ///
-/// **Deadlines.** An operation with small bodies ends after [`ClientOptions::retries`] + 1 attempts, each of which makes headway
-/// or ends within [`ClientOptions::connect_timeout`] + [`ClientOptions::read_timeout`] for each of its redirects (10 at most),
-/// its question for a token included, and after waits of [`retry::PATIENCE`](crate::http::retry::PATIENCE) in sum; what blobs
-/// and uploads add is said there.
+/// **Deadlines.** An operation with small bodies ends after [`ClientOptions::retries`] + 1 attempts and after waits of
+/// [`retry::PATIENCE`](crate::http::retry::PATIENCE) in sum. Each request of an attempt makes headway or ends within
+/// [`ClientOptions::connect_timeout`] + [`ClientOptions::read_timeout`]: there are 10 redirects at most and one question for a
+/// token, and once more as many after a 401. A token server that fails is asked once an attempt, and by one for all that
+/// wait for it. What blobs and uploads add is said there.
 #[derive(Clone)]
 pub struct Registry(Arc<Inner>);
 
@@ -52,6 +55,7 @@ struct Inner {
     identity: Option<Vec<u8>>,
     base: OnceCell<Url>,
     authenticator: Authenticator,
+    waits: Waits,
     /// Held while a list is read, changed and written.
     lists: tokio::sync::Mutex<()>,
     /// Held for each upload session that is being deleted.
@@ -106,6 +110,7 @@ impl Registry {
             identity,
             base: OnceCell::new(),
             authenticator: Authenticator::new(keychain),
+            waits: Waits::default(),
             lists: tokio::sync::Mutex::default(),
             ending: Arc::default(),
             host,
@@ -118,6 +123,18 @@ impl Registry {
 
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// `notice` hears of waits that a person would wonder about: whom is waited for, and why.
+    pub fn on_wait(&self, notice: impl Fn(&str, &str) + Send + Sync + 'static) {
+        self.0.waits.tell(Box::new(notice));
+    }
+
+    /// Waits before another attempt, or gives the error back if there is to be none.
+    pub(super) async fn pause(&self, attempts: &mut Attempts, error: HttpError) -> Result<(), HttpError> {
+        let Some(wait) = attempts.wait(&error, self.options()) else { return Err(error) };
+        self.0.waits.rest(wait, &error).await;
+        Ok(())
     }
 
     /// To be held while an upload session is deleted.
@@ -189,7 +206,7 @@ impl Registry {
             match self.speaks(host.url(false)).await {
                 Ok(_) => return Ok(host.url(false)),
                 Err(RegistryError::Http { source, .. }) => {
-                    attempts.pause(source, &self.0.options).await.map_err(failed)?;
+                    self.pause(&mut attempts, source).await.map_err(failed)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -255,9 +272,8 @@ impl Registry {
             let error = match self.send_once(call, limit).await {
                 Ok(reply) => {
                     let error = reply.head.as_error();
-                    match attempts.wait(&error, self.options()) {
-                        Some(wait) if error.is_transient() => tokio::time::sleep(wait).await,
-                        _ => return Ok(reply),
+                    if !error.is_transient() || self.pause(&mut attempts, error).await.is_err() {
+                        return Ok(reply);
                     }
                     continue;
                 }
@@ -265,7 +281,7 @@ impl Registry {
                 Err(error) => return Err(error),
             };
             let failed = |source| RegistryError::Http { at: call.at.clone(), source };
-            attempts.pause(error, self.options()).await.map_err(failed)?;
+            self.pause(&mut attempts, error).await.map_err(failed)?;
         }
     }
 
@@ -291,7 +307,7 @@ impl Registry {
         Ok(Reply { head, bytes })
     }
 
-    /// One attempt: a 401 is answered once, redirects of reading are followed. The caller's business is the status.
+    /// One attempt: a 401 is answered once, redirects are followed. The caller's business is the status.
     pub(super) async fn ask(
         &self,
         call: Call<'_>,
@@ -318,7 +334,12 @@ impl Registry {
                     ..Request::new(call.method, chain.url())
                 };
                 let answer = self.client(chain.url())?.exchange(request, sent).await.map_err(failed)?;
-                if reading && matches!(answer.head.status, 301 | 302 | 303 | 307 | 308) {
+                let leads_on = match answer.head.status {
+                    301..=303 => reading,
+                    307 | 308 => true,
+                    _ => false,
+                };
+                if leads_on {
                     chain.follow(answer.head.location()).map_err(failed)?;
                 } else {
                     break answer;

@@ -44,6 +44,16 @@ pub struct ApiError {
     pub detail: String,
 }
 
+/// What helps against not being let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    Nothing,
+    /// A hint.
+    Do(String),
+    /// To let the registry name a token server on this host.
+    Realm(Host),
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error(transparent)]
@@ -58,11 +68,17 @@ pub enum RegistryError {
     #[error("{at}")]
     Http { at: At, source: HttpError },
     /// The registry understood and said no.
-    #[error("{at}: it answered {status}{}{}", reason(*status), listed(codes))]
-    Refused { at: At, status: u16, codes: Vec<ApiError> },
+    #[error("{at}: {} answered {status}{}{}", who(elsewhere.as_ref()), reason(*status), listed(codes))]
+    Refused {
+        at: At,
+        /// Another host, to which the registry has sent us.
+        elsewhere: Option<Host>,
+        status: u16,
+        codes: Vec<ApiError>,
+    },
     /// It cannot be shown who is asking.
     #[error("{at}: {problem}")]
-    Login { at: At, problem: String, hint: String },
+    Login { at: At, problem: String, remedy: Remedy },
     #[error("{at}: it sent other bytes than those promised")]
     Integrity { at: At, source: Box<Mismatch> },
     /// An answer that the specification does not allow, or that contradicts itself.
@@ -79,7 +95,8 @@ pub enum RegistryError {
 impl RegistryError {
     /// An answer with a status that was not hoped for, and the beginning of its body.
     pub(super) fn refused(at: &At, head: &Head, body: &[u8]) -> Self {
-        Self::Refused { at: at.clone(), status: head.status, codes: codes(body) }
+        let elsewhere = Host::of(&head.url).filter(|host| *host != at.host);
+        Self::Refused { at: at.clone(), elsewhere, status: head.status, codes: codes(body) }
     }
 
     pub(super) fn protocol(at: &At, problem: impl Into<String>) -> Self {
@@ -121,39 +138,6 @@ impl RegistryError {
             _ => false,
         }
     }
-
-    pub fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::Login { hint, .. } => hint.clone(),
-            Self::Refused { at, status: 401 | 403, .. } => {
-                format!("`mlbuild login {}` as somebody who may do this", at.host)
-            }
-            Self::Refused { at, status: 404, .. } if at.asked.starts_with("write") => {
-                format!("some registries want `{}` to be created before it is pushed to", at.repository)
-            }
-            Self::Http { source, .. } if crate::diagnostic::chain(source).contains("CaUsedAsEndEntity") => {
-                "its certificate is that of an authority (CA:TRUE), which no server may show: make it one with \
-                 `basicConstraints=CA:FALSE`"
-                    .to_owned()
-            }
-            Self::Http { at, source }
-                if crate::diagnostic::chain(source).contains("Connection refused") =>
-            {
-                format!("does a registry listen at {}?", at.host)
-            }
-            Self::TooLarge { at, .. } if at.asked.starts_with("write blob") => {
-                format!("the limit is `max-layer` of {} in the configuration", at.host)
-            }
-            Self::Refused { status: 413, .. } => {
-                "the registry, or a proxy before it, limits the size of what it takes".to_owned()
-            }
-            Self::Refused { status: 429, .. } => {
-                "the registry limits how often it is asked: try later".to_owned()
-            }
-            _ => return Vec::new(),
-        };
-        if hint.is_empty() { Vec::new() } else { vec![hint] }
-    }
 }
 
 /// What an error document says; nothing if it is none.
@@ -167,6 +151,10 @@ fn codes(body: &[u8]) -> Vec<ApiError> {
         detail: error.get("detail").map(|detail| printable(&detail.to_string())).unwrap_or_default(),
     };
     errors.iter().take(MOST_CODES).map(of).collect()
+}
+
+fn who(elsewhere: Option<&Host>) -> String {
+    elsewhere.map_or_else(|| "it".to_owned(), |host| format!("{host}, to which it sends us,"))
 }
 
 fn listed(codes: &[ApiError]) -> String {
@@ -206,7 +194,7 @@ mod tests {
     }
 
     fn refused(status: u16, body: &str) -> RegistryError {
-        RegistryError::Refused { at: at(), status, codes: codes(body.as_bytes()) }
+        RegistryError::Refused { at: at(), elsewhere: None, status, codes: codes(body.as_bytes()) }
     }
 
     #[test]
@@ -241,13 +229,5 @@ mod tests {
         let body = format!(r#"{{"errors":[{}]}}"#, [one.as_str(); 50].join(","));
         let text = refused(500, &body).to_string();
         assert!(text.len() < 2000, "{}", text.len());
-    }
-
-    #[test]
-    fn who_can_help() {
-        for status in [401, 403, 404, 413, 429] {
-            assert_eq!(refused(status, "").hints().len(), 1, "{status}");
-        }
-        assert!(refused(500, "").hints().is_empty());
     }
 }

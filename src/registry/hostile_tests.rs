@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,6 +28,10 @@ async fn in_time<T>(work: impl Future<Output = T>) -> T {
 
 pub(super) fn digest_of(bytes: &[u8]) -> String {
     Digest::of(bytes).to_string()
+}
+
+pub(super) fn hints(error: &RegistryError) -> Vec<String> {
+    error.hints(Path::new("config.toml"))
 }
 
 pub(super) fn client(host: &str, keychain: impl Keychain + 'static, settings: Settings) -> Registry {
@@ -211,7 +216,7 @@ async fn storms_pass_or_end() {
         (request.path != "/v2/").then(|| refuse(429, "T").header("Retry-After", "31536000"))
     });
     let error = in_time(app(&registry).exists(&Digest::of(&bytes), 1000)).await.unwrap_err();
-    assert_eq!((registry.requests().len(), error.hints().len()), (1, 1));
+    assert_eq!((registry.requests().len(), hints(&error).len()), (1, 1));
 }
 
 #[tokio::test]
@@ -616,4 +621,14 @@ fn futures_can_be_sent() {
     check(&repository.small_blob(digest, 1));
     check(&repository.tags());
     check(&repository.registry().check());
+}
+
+#[tokio::test]
+async fn a_list_whose_page_does_not_come_is_given_up() {
+    let registry = TestRegistry::start(digest_of, |request| {
+        let busy = || refuse(503, "UNAVAILABLE").header("Retry-After", "3");
+        request.path.contains("/tags/list").then(busy)
+    });
+    let error = in_time(app(&registry).tags()).await.unwrap_err();
+    assert!(error.to_string().ends_with("the list takes more than 8 s"), "{error}");
 }

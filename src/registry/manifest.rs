@@ -150,7 +150,7 @@ fn stored(head: &Head) -> Option<Digest> {
 }
 
 /// What the header says, if it says anything of use: proxies put `text/plain` and the like there.
-fn declared(head: &Head) -> Option<MediaType> {
+pub(super) fn declared(head: &Head) -> Option<MediaType> {
     let text = head.header("content-type")?.split(';').next()?.trim();
     let media_type = MediaType::from(text);
     (media_type.is_manifest() || media_type.is_index() || text.starts_with("application/vnd."))

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::hostile_tests::{client, content, digest_of, upload};
+use super::hostile_tests::{client, content, digest_of, hints, upload};
 use super::testregistry::{TestRegistry, refuse};
 use super::testserver::{Reply, Request};
 use super::*;
@@ -117,7 +117,7 @@ async fn busy_registries_are_asked_when_they_say() {
             Ok(()) => assert!(patient, "{after}"),
             Err(error) => {
                 assert!(!patient && error.to_string().contains("429"), "{after}: {error}");
-                assert_eq!(error.hints().len(), 1);
+                assert_eq!(hints(&error).len(), 1);
             }
         }
         let puts = registry.requests().iter().filter(|line| line.starts_with("PUT")).count();
@@ -139,7 +139,7 @@ async fn what_is_too_large_is_not_sent() {
     let limited = with(&registry, Settings { max_layer: Some(1000), ..Settings::default() });
     let error = upload(&limited, &[7; 1001]).await.unwrap_err();
     assert!(matches!(error, RegistryError::TooLarge { size: 1001, limit: 1000, .. }), "{error:?}");
-    assert!(error.hints()[0].contains("`max-layer`"), "{:?}", error.hints());
+    assert!(hints(&error)[0].contains("`max-layer`"), "{:?}", hints(&error));
     assert!(registry.server.log().is_empty());
     upload(&limited, &[7; 1000]).await.unwrap();
     // Nor in the session of a mount, which is ended.
@@ -155,4 +155,27 @@ async fn what_is_too_large_is_not_sent() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("the session is still open");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_registry_hears_of_it_once_a_wait() {
+    let busy = AtomicUsize::new(0);
+    let registry = TestRegistry::start(digest_of, move |request: &Request| {
+        let first = request.path.contains("/blobs/") && busy.fetch_add(1, Ordering::SeqCst) < 8;
+        first.then(|| refuse(503, "UNAVAILABLE").header("Retry-After", "3"))
+    });
+    let repository = app(&registry);
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let inside = Arc::clone(&heard);
+    repository.registry().on_wait(move |whom, why| inside.lock().unwrap().push(format!("{whom}: {why}")));
+    let digest = Digest::of("x");
+    let all = (0..8).map(|_| repository.exists(&digest, 1));
+    for found in futures::future::join_all(all).await {
+        assert!(!found.unwrap());
+    }
+    let heard = heard.lock().unwrap();
+    let [only] = &heard[..] else { panic!("{heard:?}") };
+    assert!(
+        only.starts_with(&format!("{}: it answered 503 (service unavailable), again in ", registry.host()))
+    );
 }

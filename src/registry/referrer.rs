@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::At;
+use super::listing::Fallback;
 use super::{Content, ManifestName, RegistryError, Repository, StoredContent, fallback_tag};
 use crate::digest::Digest;
 use crate::image::annotation;
@@ -125,17 +126,22 @@ impl Repository {
         let at = self.at(format!("list what refers to {subject}"));
         let tag = ManifestName::Tag(fallback_tag(subject));
         let _alone = self.registry.lists().lock().await;
-        for _ in 0..MOST_WRITES {
+        for turn in 0..MOST_WRITES {
             let begun = Instant::now();
-            let list = match self.manifest(&tag).await? {
-                None => {
+            let list = match self.under_fallback_tag(subject).await? {
+                Fallback::Subject if turn > 0 => {
+                    let problem =
+                        format!("under the tag {tag} it serves the image itself, whatever is written there");
+                    return Err(RegistryError::protocol(&at, problem));
+                }
+                Fallback::Nothing | Fallback::Subject => {
                     canonical::to_bytes(&ImageIndex::new(vec![entry.clone()])).expect("texts and integers")
                 }
-                Some(list) if !list.media_type.is_index() => {
+                Fallback::List(list) if !list.media_type.is_index() => {
                     let problem = format!("under the tag {tag} is no list but a {}", list.media_type);
                     return Err(RegistryError::protocol(&at, super::error::printable(&problem)));
                 }
-                Some(list) => match with(&at, &list.bytes, entry)? {
+                Fallback::List(list) => match with(&at, &list.bytes, entry)? {
                     Some(longer) => longer,
                     None => return Ok(()),
                 },

@@ -1,14 +1,15 @@
 //! What is attached to an image, where the registry keeps a list of that and where it does not.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::hostile_tests::{client, digest_of};
-use super::testregistry::{Stored, TestRegistry};
-use super::testserver::Request;
+use super::testregistry::{Stored, TestRegistry, refuse};
+use super::testserver::{Reply, Request};
 use super::*;
 use crate::digest::Digest;
-use crate::oci::{Descriptor, ImageManifest, MediaType};
+use crate::oci::{Descriptor, ImageIndex, ImageManifest, MediaType, canonical};
 
 fn app(registry: &TestRegistry) -> Repository {
     client(&registry.host(), Anonymous, Settings::default()).repository("team/app").unwrap()
@@ -138,6 +139,83 @@ async fn an_entry_that_is_overwritten_is_written_again_but_not_for_ever() {
             Ok(_) => assert!(ends_well && lists == 2, "{lists}"),
             Err(error) => {
                 assert!(!ends_well && error.to_string().contains("again and again") && lists == 8, "{error}")
+            }
+        }
+    }
+}
+
+/// What registries without lists say when they are asked for one.
+#[tokio::test]
+async fn whatever_is_no_list_means_the_fallback_tag() {
+    let html = || Reply::ok(*b"<html>").header("Content-Type", "text/html; charset=utf-8");
+    for says in [
+        Box::new(|| refuse(400, "UNSUPPORTED")) as Box<dyn Fn() -> Reply + Send + Sync>,
+        Box::new(|| refuse(404, "NAME_UNKNOWN")),
+        Box::new(|| refuse(406, "MANIFEST_INVALID")),
+        Box::new(|| refuse(501, "UNSUPPORTED")),
+        Box::new(move || html()),
+        Box::new(|| Reply::ok(*b"{}").header("Content-Type", "application/json")),
+    ] {
+        let registry = TestRegistry::start(digest_of, move |request| {
+            let list = request.path.contains("/referrers/");
+            assert!(!list || request.header("accept") == Some(MediaType::Index.as_str()));
+            list.then(&says)
+        });
+        let repository = app(&registry);
+        let attached = repository.attach(&subject(), &lock(b"x")).await.unwrap();
+        assert_eq!(repository.referrers(&subject().digest).await.unwrap(), [attached.descriptor]);
+        assert!(!repository.attach(&subject(), &lock(b"x")).await.unwrap().new);
+    }
+    for status in [401, 403, 503] {
+        let registry = TestRegistry::start(digest_of, move |request| {
+            request.path.contains("/referrers/").then(|| refuse(status, "DENIED"))
+        });
+        assert!(app(&registry).referrers(&subject().digest).await.is_err(), "{status}");
+    }
+}
+
+/// GitLab's does so (oras-project/oras-go, issue 1396).
+#[tokio::test]
+async fn a_tag_that_is_read_as_the_digest_of_the_image_is_no_list() {
+    let manifest = ImageManifest::new(Descriptor::of(MediaType::Empty, b"{}"), Vec::new(), BTreeMap::new());
+    let manifest = canonical::to_bytes(&manifest).unwrap();
+    let below = Descriptor::of(MediaType::Manifest, &manifest);
+    let index = canonical::to_bytes(&ImageIndex::new(vec![below])).unwrap();
+    for (media_type, bytes) in [(MediaType::Manifest, manifest), (MediaType::Index, index)] {
+        // Where there is such a tag, some serve it all the same.
+        for tag_goes_before in [true, false] {
+            let image = Descriptor::of(media_type.clone(), &bytes);
+            let tag = fallback_tag(&image.digest);
+            let inside: Arc<Mutex<Option<Arc<Mutex<Stored>>>>> = Arc::default();
+            let (reads, served) = (Arc::clone(&inside), (image.clone(), bytes.clone(), tag.clone()));
+            let registry = TestRegistry::start(digest_of, move |request: &Request| {
+                let (image, bytes, tag) = &served;
+                let reading = matches!(request.method.as_str(), "GET" | "HEAD");
+                let key = ("team/app".to_owned(), tag.clone());
+                let stored = reads.lock().unwrap();
+                let has_tag = stored.as_ref().is_some_and(|it| it.lock().unwrap().tags.contains_key(&key));
+                let is_asked = reading && request.path.ends_with(&format!("/manifests/{tag}"));
+                (is_asked && !(has_tag && tag_goes_before)).then(|| {
+                    Reply::ok(bytes.clone())
+                        .header("Content-Type", image.media_type.as_str())
+                        .header("Docker-Content-Digest", &image.digest.to_string())
+                })
+            });
+            *inside.lock().unwrap() = Some(Arc::clone(&registry.stored));
+            let repository = app(&registry);
+            repository.put_manifest(&image.digest.into(), &media_type, &bytes).await.unwrap();
+            assert_eq!(repository.referrers(&image.digest).await.unwrap(), []);
+            let attached = repository.attach(&image, &lock(b"x")).await;
+            match tag_goes_before {
+                true => {
+                    let listed = repository.referrers(&image.digest).await.unwrap();
+                    assert_eq!(listed, [attached.unwrap().descriptor]);
+                }
+                false => {
+                    let error = attached.unwrap_err().to_string();
+                    assert!(error.contains("it serves the image itself"), "{error}");
+                    assert_eq!(repository.referrers(&image.digest).await.unwrap(), []);
+                }
             }
         }
     }

@@ -137,9 +137,7 @@ impl Repository {
                 same_digest(&at, &reply.head, digest)?;
                 Ok(Mount::Mounted)
             }
-            Some(reply) if reply.head.status == 202 => {
-                Ok(Mount::Upload(self.session(&at, &url, &reply, scopes)?))
-            }
+            Some(reply) if reply.head.status == 202 => Ok(Mount::Upload(self.session(&at, &reply, scopes)?)),
             Some(reply) if reply.head.status == 429 => Err(reply.refused(&at)),
             // Some registries refuse mounts, or fail at them, where the specification has them open a session.
             _ => Ok(Mount::Upload(self.begin().await?)),
@@ -153,14 +151,14 @@ impl Repository {
         let scopes = self.push();
         let reply = self.registry.send(Call::new(&at, Method::Post, &url, &scopes), 64 << 10).await?;
         match reply.head.status {
-            202 => self.session(&at, &url, &reply, scopes),
+            202 => self.session(&at, &reply, scopes),
             _ => Err(reply.refused(&at)),
         }
     }
 
-    fn session(&self, at: &At, url: &Url, reply: &Reply, scopes: Scopes) -> Result<Session, RegistryError> {
+    fn session(&self, at: &At, reply: &Reply, scopes: Scopes) -> Result<Session, RegistryError> {
         // A location is judged as a redirect is: no way down to plain HTTP.
-        let mut chain = Chain::new(url);
+        let mut chain = Chain::new(&reply.head.url);
         chain
             .follow(reply.head.location())
             .map_err(|source| RegistryError::Http { at: at.clone(), source })?;
@@ -227,9 +225,7 @@ impl Repository {
                     (refused, trouble)
                 }
                 Err(RegistryError::Http { source, at }) if source.is_transient() => {
-                    let text = crate::diagnostic::chain(&source);
-                    let url = at.host.to_string();
-                    let again = HttpError::Request { url, source: text.into() };
+                    let again = source.again();
                     (RegistryError::Http { at, source }, Some(again))
                 }
                 Err(error) => (error, None),
@@ -240,10 +236,11 @@ impl Repository {
                 return Ok(());
             }
             session.abort().await;
-            let wait = trouble.and_then(|trouble| attempts.wait(&trouble, self.registry.options()));
-            let Some(wait) = wait else { return Err(error) };
+            let Some(trouble) = trouble else { return Err(error) };
+            if self.registry.pause(&mut attempts, trouble).await.is_err() {
+                return Err(error);
+            }
             progress(UploadEvent::Rewound(sent));
-            tokio::time::sleep(wait).await;
         }
     }
 

@@ -135,7 +135,7 @@ fn what_is_refused_stores_nothing_and_repeats_no_password() {
         (&["-u", "me", "https://a.example", "--password-stdin"], "hunter2", "without the scheme"),
         (&["-u", "me", "a.example/team", "--password-stdin"], "hunter2", "is not a registry"),
         (&["-u", "me", "a.example", "--password-stdin"], "\n", "the password is empty"),
-        (&["-u", "me", "a.example", "--password-stdin"], "hunter2\nmore", "control character"),
+        (&["-u", "me", "a.example", "--password-stdin"], "hunter2\x1bmore", "control character"),
         (&["-u", "m:e", "a.example", "--password-stdin"], "hunter2", "the user name has a colon"),
     ];
     for (arguments, input, said) in stopped {
@@ -446,6 +446,29 @@ fn registries_that_say_nothing_of_it() {
     let done = login(&project, &["-u", "me", &host], "x").expect(0).stderr();
     assert!(done.contains("lets everybody in"), "{done}");
     assert!(open.log().iter().all(|request| request.header("authorization").is_none()));
+}
+
+/// Google's way: the password is a file of several lines.
+#[test]
+fn a_key_in_json_is_a_password() {
+    const KEY: &str = "{\n  \"type\": \"service_account\"\n}";
+    /// `_json_key:` and the key.
+    const BASIC: &str = "Basic X2pzb25fa2V5OnsKICAidHlwZSI6ICJzZXJ2aWNlX2FjY291bnQiCn0=";
+    let project = Project::empty();
+    let server = TestServer::start(|request| match request.header("authorization") {
+        Some(BASIC) => Reply::ok(*b"{}"),
+        _ => Reply::status(401).header("WWW-Authenticate", "Basic realm=x"),
+    });
+    let host = server.url("/").authority().to_owned();
+    let _ = login(&project, &["-u", "_json_key", &host], &format!("{KEY}\n")).expect(0);
+    let (found, _) = find(&project, &host).unwrap();
+    assert_eq!(found, entered("_json_key", KEY).unwrap());
+    // As it is found, it is shown: the registry knows it, and has no such image.
+    let refused = mlbuild(&project, &["inspect", &format!("{host}/team/app:1")]).run();
+    assert!(!refused.stderr().contains("credential"), "{}", refused.stderr());
+    assert!(server.log().iter().any(|request| {
+        request.path.contains("/team/app/") && request.header("authorization") == Some(BASIC)
+    }));
 }
 
 #[test]

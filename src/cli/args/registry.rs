@@ -18,7 +18,8 @@ use crate::oci::Platform;
 Blobs that the registry has are not sent; those that it has in another repository are mounted. The tag appears \
 when everything below it is there, and the registry is asked what it serves then. Where the tag stands for the image \
 already, that is the only question; --check asks for every blob and manifest all the same, and sends what is \
-missing. `mlbuild login` lets you in.
+missing. `mlbuild login` lets you in, `mlbuild login --help` says how a registry with a private CA or over plain HTTP \
+is reached.
 
 The image of the spec is the one that a build has made from the spec and its lock as they are now: exit status 3 if one of \
 them has changed since, or if the name stands for an image from elsewhere. Files that [[copy]] takes are not looked at: if \
@@ -54,7 +55,8 @@ pub struct Push {
   mlbuild pull --platform linux/arm64 registry.example/app:1.2
 
 Documents of all platforms are kept, so that the image can be pushed elsewhere as it is; layers of other platforms \
-are downloaded when somebody needs them. The last line of standard output is the digest.")]
+are downloaded when somebody needs them. The last line of standard output is the digest. `mlbuild login --help` says how a \
+registry with a private CA or over plain HTTP is reached.")]
 pub struct Pull {
     /// An image or an index in a registry, by tag or digest
     #[arg(value_name = "REF")]
@@ -172,7 +174,16 @@ They are kept where other tools find them too: by the credential helper (credHel
 credsStore) of the file that has the registry, or else in that file, in plain text. The files:
 $REGISTRY_AUTH_FILE alone, or else $XDG_RUNTIME_DIR/containers/auth.json, \
 $XDG_CONFIG_HOME/containers/auth.json and $DOCKER_CONFIG/config.json (~/.docker/config.json), \
-to which a new registry goes. $DOCKER_AUTH_CONFIG, the text of such a file, goes before all.")]
+to which a new registry goes. $DOCKER_AUTH_CONFIG, the text of such a file, goes before all.
+
+How a registry is reached, $XDG_CONFIG_HOME/mlbuild/config.toml (~/.config/mlbuild/config.toml) says:
+  [registries.\"registry.example:5000\"]
+  ca = [\"ca.pem\"]                   authorities to trust besides the system's (or certs.d of Docker and podman)
+  client-certificate = \"me.pem\"     what it is shown, with client-key
+  insecure = true                   plain HTTP; localhost needs no such word
+  realms = [\"auth.example\"]         other hosts whose token servers see the credential
+  mirrors = [\"mirror.example\"]      asked first for what has a digest
+`mlbuild schema config` has all keys.")]
 pub struct Login {
     /// Host and port [default: the registry that the spec in this directory names]
     #[arg(value_name = "REGISTRY")]

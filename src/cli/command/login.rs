@@ -78,7 +78,12 @@ impl Keychain for Typed {
 
 /// Asks the registry whether it lets `credential` in. A person waits for the answer: it takes less than a minute, unless the
 /// registry itself asks for patience.
-fn check(host: &Host, credential: &Credential, settings: &AllSettings) -> Result<Verdict, Failure> {
+fn check(
+    session: &Session,
+    host: &Host,
+    credential: &Credential,
+    settings: &AllSettings,
+) -> Result<Verdict, Failure> {
     let options =
         ClientOptions { read_timeout: Duration::from_secs(15), retries: 1, ..ClientOptions::default() };
     let typed =
@@ -89,7 +94,13 @@ fn check(host: &Host, credential: &Credential, settings: &AllSettings) -> Result
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EngineError::Runtime)?;
     let asked = Registry::new(host.clone(), settings, typed.clone(), &options).map_err(EngineError::Registry);
+    let quiet = session.global.quiet;
     let answer = asked.and_then(|registry| {
+        registry.on_wait(move |whom, why| {
+            if !quiet {
+                out::talk(format_args!("retrying {whom}: {why}\n"));
+            }
+        });
         runtime.block_on(async {
             tokio::select! {
                 answer = registry.check() => answer.map_err(EngineError::Registry),
@@ -118,7 +129,7 @@ pub fn run(session: &Session, args: &Args) -> Result<Exit, Failure> {
     let credential = entered(&user, &password).map_err(Failure::request)?;
     let verdict = match args.no_verify {
         true => Verdict::Unasked,
-        false => check(&host, &credential, &configuration.registries)?,
+        false => check(session, &host, &credential, &configuration.registries)?,
     };
     let keychain = session.keychain();
     let kept = keychain.keep(&host, &credential)?;

@@ -32,9 +32,12 @@ use crate::cli::failure::{Failure, print_warnings};
 use crate::cli::out;
 use crate::cli::progress::Progress;
 use crate::cli::signals;
-use crate::engine::{Cancel, Engine, Project, Registries};
+use crate::engine::{Cancel, Engine, Event, Project, Registries, Reporter as _};
+use crate::registry::configuration::path as configuration_file;
 use crate::registry::keychain::Places;
-use crate::registry::{Configuration, ConfigurationError, UserKeychain};
+use crate::registry::{
+    Configuration, ConfigurationError, Credential, Host, Keychain, KeychainError, UserKeychain,
+};
 use crate::store::{self, Store};
 
 pub fn run(cli: Cli, color: bool) -> Result<Ending, Failure> {
@@ -99,8 +102,29 @@ fn configuration(color: bool) -> Result<Configuration, ConfigurationError> {
     Ok(configuration)
 }
 
+/// Where this user says how registries are reached.
+pub(super) fn configuration_path() -> PathBuf {
+    configuration_file(&variable).unwrap_or_else(|| "config.toml".into())
+}
+
 fn keychain() -> UserKeychain {
     UserKeychain::new(Places::of(&variable, rustix::process::getuid().as_raw()))
+}
+
+/// The user's keychain, whose warnings are shown when it is asked.
+struct Outspoken {
+    keychain: UserKeychain,
+    progress: Arc<Progress>,
+}
+
+impl Keychain for Outspoken {
+    fn credential(&self, host: &Host) -> Result<Option<Credential>, KeychainError> {
+        let found = self.keychain.credential(host);
+        for warning in self.keychain.take_warnings() {
+            self.progress.event(Event::Warning(warning));
+        }
+        found
+    }
 }
 
 /// What every verb needs to know of the run.
@@ -161,10 +185,10 @@ impl Session {
             .map_err(|source| Failure::Io { what: "cannot watch signals".into(), source })?;
         let progress = Arc::new(Progress::new(self.global.quiet));
         let store = self.stoppable_store(&cancel)?;
-        let color = self.color;
+        let (color, display) = (self.color, Arc::clone(&progress));
         let open = move || {
             let configuration = configuration(color)?;
-            let keychain = Arc::new(keychain());
+            let keychain = Arc::new(Outspoken { keychain: keychain(), progress: Arc::clone(&display) });
             Ok(Registries::new(configuration.registries, keychain))
         };
         let engine =

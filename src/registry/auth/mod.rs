@@ -17,11 +17,12 @@ mod token;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use url::Url;
 
 use super::error::{At, printable};
-use super::{Credential, Host, Keychain, KeychainError, RegistryError, Settings};
-use crate::http::{Authorization, Head};
+use super::{Credential, Host, Keychain, KeychainError, RegistryError, Remedy, Settings};
+use crate::http::{Authorization, Head, HttpError};
 use challenge::Challenge;
 pub(super) use scope::Scopes;
 use token::Tokens;
@@ -38,6 +39,23 @@ struct State {
     /// None: not asked for yet.
     credential: Option<Option<Credential>>,
     tokens: Tokens,
+    failure: Option<Failure>,
+}
+
+/// The last question for a token that came to nothing, for those who waited while it was asked: they are told the same, and
+/// do not ask one after the other.
+struct Failure {
+    scopes: Scopes,
+    at: Instant,
+    why: HttpError,
+}
+
+impl Failure {
+    /// Whether it answers somebody who wants `scopes` and has waited since `began`. A server that says nothing says nothing
+    /// to anybody; what it answers holds for the scopes that it was asked for.
+    fn answers(&self, scopes: &Scopes, began: Instant) -> bool {
+        self.at >= began && (self.scopes == *scopes || !matches!(self.why, HttpError::Status { .. }))
+    }
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -68,6 +86,7 @@ impl Authenticator {
         at: &At,
         scopes: &Scopes,
     ) -> Result<Option<Authorization>, RegistryError> {
+        let began = Instant::now();
         // Held while a token is asked for: what waits wants the same one.
         let mut state = self.state.lock().await;
         let Some(scheme) = state.scheme.clone() else { return Ok(None) };
@@ -84,8 +103,18 @@ impl Authenticator {
                 if let Some(token) = state.tokens.find(scopes) {
                     return Ok(Some(Authorization::Bearer(token)));
                 }
+                if let Some(failure) = state.failure.as_ref().filter(|known| known.answers(scopes, began)) {
+                    return Err(RegistryError::Http { at: at.clone(), source: failure.why.again() });
+                }
                 let server = token::Server { realm: &realm, service: service.as_deref() };
-                let (token, refreshed) = server.token(door, at, scopes, credential.as_ref()).await?;
+                let answer = server.token(door, at, scopes, credential.as_ref()).await;
+                state.failure = match &answer {
+                    Err(RegistryError::Http { source, .. }) if source.is_transient() => {
+                        Some(Failure { scopes: scopes.clone(), at: Instant::now(), why: source.again() })
+                    }
+                    _ => None,
+                };
+                let (token, refreshed) = answer?;
                 // A user and a password stay what they are.
                 if let (Some(Credential::Identity(_)), Some(refreshed)) = (credential, refreshed) {
                     state.credential = Some(Some(Credential::Identity(refreshed)));
@@ -170,8 +199,8 @@ enum No {
 impl No {
     fn error(self, door: &Door<'_>, at: &At) -> RegistryError {
         let host = door.host;
-        let log_in = || format!("`mlbuild login {host}` lets you in");
-        let (problem, hint) = match self {
+        let log_in = || Remedy::Do(format!("`mlbuild login {host}` lets you in"));
+        let (problem, remedy) = match self {
             Self::Anonymous => {
                 ("it wants to know who is asking, and no credential is known for it".to_owned(), log_in())
             }
@@ -181,26 +210,21 @@ impl No {
             ),
             Self::Unknown(schemes) => (
                 format!("it answered 401 and offers no way to log in that is known here{schemes}"),
-                String::new(),
+                Remedy::Nothing,
             ),
             Self::Rejected => (
                 "it does not let in whoever is asking (401)".to_owned(),
-                match at.repository.as_str() {
+                Remedy::Do(match at.repository.as_str() {
                     "" => "is the user name right, and the password or token still good?".to_owned(),
                     _ => format!("`mlbuild login {host}` as somebody who may do this"),
-                },
+                }),
             ),
-            Self::Realm { realm, host: Some(foreign), rule } => (
+            Self::Realm { realm, host, rule } => (
                 format!("its token server {realm} is not asked: {rule}"),
-                format!(
-                    "if it is the right one, name `{foreign}` among the realms of {host} in the settings"
-                ),
+                host.map_or(Remedy::Nothing, Remedy::Realm),
             ),
-            Self::Realm { realm, host: None, rule } => {
-                (format!("its token server {realm} is not asked: {rule}"), String::new())
-            }
         };
-        RegistryError::Login { at: at.clone(), problem, hint }
+        RegistryError::Login { at: at.clone(), problem, remedy }
     }
 }
 

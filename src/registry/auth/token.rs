@@ -12,10 +12,9 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::{Door, Scopes};
-use crate::http::retry::Attempts;
-use crate::http::{Authorization, Method, Payload, Request, redact};
+use crate::http::{Authorization, Client, HttpError, Method, Payload, Request, redact};
 use crate::registry::error::{At, printable};
-use crate::registry::{Credential, RegistryError, Secret};
+use crate::registry::{Credential, RegistryError, Remedy, Secret};
 
 /// How long a token holds that does not say (the token specification's default).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
@@ -81,6 +80,10 @@ pub(super) struct Server<'a> {
 
 impl Server<'_> {
     /// A new token, and the refresh token that replaces the credential, if there is one.
+    ///
+    /// One attempt: what the token is for is attempted again as a whole, so that no loop is in another. It ends within
+    /// [`ClientOptions::connect_timeout`](crate::http::ClientOptions::connect_timeout) and
+    /// [`ClientOptions::read_timeout`](crate::http::ClientOptions::read_timeout).
     pub async fn token(
         &self,
         door: &Door<'_>,
@@ -89,39 +92,40 @@ impl Server<'_> {
         credential: Option<&Credential>,
     ) -> Result<(Kept, Option<Secret>), RegistryError> {
         let client = (door.client)(self.realm)?;
-        let mut attempts = Attempts::default();
-        let failed = |source| RegistryError::Http { at: at.clone(), source };
-        loop {
-            let asked = Instant::now();
-            let (url, authorization, payload) = self.request(scopes, credential);
-            let method = if matches!(payload, Payload::None) { Method::Get } else { Method::Post };
-            let authorization = authorization.as_ref();
-            let request = Request {
-                authorization,
-                payload,
-                headers: &[("accept", "application/json")],
-                ..Request::new(method, &url)
-            };
-            let error = match client.exchange(request, &|_| {}).await {
-                Err(error) => error,
-                Ok(answer) if answer.head.as_error().is_transient() => answer.head.as_error(),
-                Ok(answer) => {
-                    let status = answer.head.status;
-                    let bytes = if status == 200 {
-                        answer.bytes(LONGEST_ANSWER).await
-                    } else {
-                        Ok(answer.beginning(LONGEST_ANSWER).await.unwrap_or_default())
-                    };
-                    match bytes {
-                        Ok(bytes) if status == 200 => return self.read(at, &bytes, asked),
-                        Ok(bytes) => {
-                            return Err(self.refused(door, at, status, &bytes, credential.is_some()));
-                        }
-                        Err(error) => error,
-                    }
-                }
-            };
-            attempts.pause(error, client.options()).await.map_err(failed)?;
+        let after = client.options().connect_timeout + client.options().read_timeout;
+        let asked = Instant::now();
+        let answer = match tokio::time::timeout(after, self.ask(&client, scopes, credential)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(HttpError::Stalled { url: redact(self.realm), after }),
+        };
+        match answer {
+            Ok((200, bytes)) => self.read(at, &bytes, asked),
+            Ok((status, bytes)) => Err(self.refused(door, at, status, &bytes, credential.is_some())),
+            Err(source) => Err(RegistryError::Http { at: at.clone(), source }),
+        }
+    }
+
+    /// A status, and what was said with it.
+    async fn ask(
+        &self,
+        client: &Client,
+        scopes: &Scopes,
+        credential: Option<&Credential>,
+    ) -> Result<(u16, Vec<u8>), HttpError> {
+        let (url, authorization, payload) = self.request(scopes, credential);
+        let method = if matches!(payload, Payload::None) { Method::Get } else { Method::Post };
+        let request = Request {
+            authorization: authorization.as_ref(),
+            payload,
+            headers: &[("accept", "application/json")],
+            ..Request::new(method, &url)
+        };
+        let answer = client.exchange(request, &|_| {}).await?;
+        let (status, trouble) = (answer.head.status, answer.head.as_error());
+        match status {
+            200 => Ok((status, answer.bytes(LONGEST_ANSWER).await?)),
+            _ if trouble.is_transient() => Err(trouble),
+            _ => Ok((status, answer.beginning(LONGEST_ANSWER).await.unwrap_or_default())),
         }
     }
 
@@ -190,14 +194,15 @@ impl Server<'_> {
         let shown = redact(self.realm);
         let problem =
             format!("its token server {shown} answered {status}{}{said}", crate::http::reason(status));
-        let hint = match (known, status) {
-            (true, 400..=403) => {
-                format!("`mlbuild login {}` again: it does not take the credential that is known", door.host)
-            }
-            (false, 400..=403) => format!("`mlbuild login {}` lets you in", door.host),
-            _ => String::new(),
+        let remedy = match (known, status) {
+            (true, 400..=403) => Remedy::Do(format!(
+                "`mlbuild login {}` again: it does not take the credential that is known",
+                door.host
+            )),
+            (false, 400..=403) => Remedy::Do(format!("`mlbuild login {}` lets you in", door.host)),
+            _ => Remedy::Nothing,
         };
-        RegistryError::Login { at: at.clone(), problem, hint }
+        RegistryError::Login { at: at.clone(), problem, remedy }
     }
 }
 

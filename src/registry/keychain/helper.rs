@@ -174,11 +174,12 @@ impl Answer {
     /// Why it failed, in its own words, unless they might be a secret: an object, or one of `secrets`.
     fn reason(&self, secrets: &[&str]) -> String {
         let said = [&self.errors, &self.output].into_iter().map(|said| String::from_utf8_lossy(said));
-        let harmless =
-            |said: &str| !said.contains('{') && !secrets.iter().any(|secret| said.contains(secret));
-        let words = said
-            .map(|said| said.split_whitespace().collect::<Vec<_>>().join(" "))
-            .find(|said| !said.is_empty() && harmless(said));
+        let words_of = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // A line of a secret is one, too.
+        let lines = secrets.iter().flat_map(|secret| secret.lines()).map(words_of);
+        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+        let harmless = |said: &str| !said.contains('{') && !lines.iter().any(|line| said.contains(line));
+        let words = said.map(|said| words_of(&said)).find(|said| !said.is_empty() && harmless(said));
         match words {
             Some(words) => {
                 let words: String = words.chars().take(MAX_REASON).collect();
@@ -401,6 +402,11 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let runs = program(directory.path(), "x", "read -r input; echo \"no room for hunter2\" >&2; exit 1");
         let credential = Credential::Basic { user: "me".into(), password: Secret::new("hunter2") };
+        let said = Helper::named("x").unwrap().store(&host(), &credential, &runs).unwrap_err();
+        assert_eq!(said, "it ended with exit status: 1");
+        // Nor one of its lines.
+        let password = Secret::new("{\n  \"key\": \"x\",\n  hunter2\n}\n");
+        let credential = Credential::Basic { user: "me".into(), password };
         let said = Helper::named("x").unwrap().store(&host(), &credential, &runs).unwrap_err();
         assert_eq!(said, "it ended with exit status: 1");
         assert!(

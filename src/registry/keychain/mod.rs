@@ -11,11 +11,11 @@
 //! nothing, `auths`.
 //!
 //! **Exactly one host and port matches** (`key` says which keys mean it). Entries for a namespace of a registry
-//! (`registry.example/team`) are podman's alone; they are not used, and a warning says so where nothing else is there. No
-//! registry goes by a second name, Docker's own included: its credential is found under the host that the image names.
+//! (`registry.example/team`) are podman's alone; they are not used, and a warning says so where nothing else is there. Only
+//! Docker Hub goes by more names than one (`registry::hub`), and by that of its logins here.
 //!
 //! A broken file, entry or helper that would have the word is an error, not a reason to go on as somebody else. A file
-//! that others may read is a warning. Files and helpers are asked anew each time.
+//! that others may read is a warning, which whoever asks is to show ([`UserKeychain::take_warnings`]). Files and helpers are asked anew each time.
 //!
 //! Deliberately absent: `~/.dockercfg`, `credential-helpers` of containers-registries.conf(5).
 
@@ -44,7 +44,13 @@ pub use places::Places;
 #[derive(Debug, Default)]
 pub struct UserKeychain {
     places: Places,
-    warnings: Mutex<BTreeSet<String>>,
+    warnings: Mutex<Warnings>,
+}
+
+#[derive(Debug, Default)]
+struct Warnings {
+    new: Vec<String>,
+    all: BTreeSet<String>,
 }
 
 /// What has a credential.
@@ -115,14 +121,17 @@ impl UserKeychain {
         Ok(None)
     }
 
-    /// What is worth saying of the files that were read so far, each once.
+    /// What is worth saying of the files that were read so far, each once, however often they are read.
     pub fn take_warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *warnings).into_iter().collect()
+        std::mem::take(&mut warnings.new)
     }
 
     fn warn(&self, text: String) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).insert(text);
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.all.insert(text.clone()) {
+            warnings.new.push(text);
+        }
     }
 
     /// All that may have a credential, in order of precedence; each is read when its turn comes.

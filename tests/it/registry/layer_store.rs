@@ -161,6 +161,31 @@ fn a_layer_store_that_cannot_be_asked_is_gone_on_without_once() {
 }
 
 #[test]
+fn a_layer_store_whose_token_server_fails_is_not_asked_long() {
+    let tiny = built();
+    let registry = TestRegistry::start(digest, |request| {
+        let challenge = format!("Bearer realm=\"http://{}/token\"", request.header("host")?);
+        if request.path.starts_with("/token") {
+            return Some(match request.path.contains("mlbuild-layers") {
+                true => refuse(503, "UNAVAILABLE"),
+                false => Reply::ok(*b"{\"token\":\"t\"}"),
+            });
+        }
+        let stranger = request.header("authorization").is_none();
+        stranger.then(|| refuse(401, "UNAUTHORIZED").header("WWW-Authenticate", &challenge))
+    });
+    let name = format!("{}/team/app:1", registry.host());
+    lose_store(&tiny);
+    let pushed = tiny.mlbuild(&["build", "--push", "--layer-store", "-t", &name]).ok();
+    assert_eq!(pushed.stderr().matches("going on without the layer store").count(), 2, "{}", pushed.stderr());
+    assert!(complete(&registry));
+    let asked =
+        registry.requests().iter().filter(|line| line.contains("/token") && line.contains("layers")).count();
+    // Of four layers twice each, when they are read and when they are written.
+    assert!((2..=16).contains(&asked), "{asked}");
+}
+
+#[test]
 fn a_layer_store_has_no_host_and_offline_files_are_counted() {
     let tiny = built();
     let store = "--layer-store=127.0.0.1:5000/team/layers";

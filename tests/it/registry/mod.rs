@@ -18,6 +18,7 @@ mod push;
 mod push_faults;
 mod sealed;
 mod verbs;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
