@@ -11,7 +11,7 @@
 //!
 //! What both can do is the same code. cargo alone makes the whole program under the name `mlbuild`, which needs no other;
 //! the launcher is `mlbuild-launcher` then, and finds it under that name, too. What is typed wrongly is the whole program's to
-//! explain. The launcher asks no name service, which is what a static program could not do everywhere.
+//! explain, as is a command without `--` before it. The launcher asks no name service, which is what a static program could not do everywhere.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
