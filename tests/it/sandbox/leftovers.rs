@@ -74,10 +74,8 @@ fn a_killed_run_leaves_nothing() {
         let publish = format!("127.0.0.1:{port}:8000");
         let name = format!("left-{}", std::process::id());
         let marked = host.path("marked");
-        for directory in ["keep", "marked"] {
-            fs::create_dir(host.path(directory)).unwrap();
-            host.give(&host.path(directory));
-        }
+        fs::create_dir(&marked).unwrap();
+        host.give(&marked);
         let limits = ["--memory", "64m", "--name", &name];
         // Options, and how many processes there are beside mlbuild at least.
         let mut cases: Vec<(Vec<&str>, usize)> = vec![
@@ -85,12 +83,12 @@ fn a_killed_run_leaves_nothing() {
             (vec!["--init=false"], 1),
             (vec!["-p", &publish], 2),
             (vec!["-t"], 1),
-            (vec!["--keep", "keep"], 1),
-            (vec!["-t", "-p", &publish, "--keep", "keep"], 2),
+            (vec!["--keep", "--name", &name], 1),
+            (vec!["-t", "-p", &publish, "--keep", "--name", &name], 2),
         ];
         if host.who == Who::Root {
             cases.push((limits.to_vec(), 1));
-            cases.push(([&limits[..], &["-t", "-p", &publish, "--keep", "keep"]].concat(), 2));
+            cases.push(([&limits[..], &["-t", "-p", &publish, "--keep"]].concat(), 2));
         }
         for (options, others) in cases {
             let what = format!("{:?} {options:?}", host.who);
@@ -129,12 +127,13 @@ while True: time.sleep(1)";
                 // A directory that nobody is in any more: the next run with limits takes it away.
                 let procs = fs::read_to_string(left_behind(&name)[0].join("cgroup.procs")).unwrap();
                 assert_eq!(procs, "", "{what}");
-                let _ = host.run(&["--memory", "64m"], &["true"]).ok();
+                let _ = host.run(&["--memory", "64m"], &["python", "-c", ""]).ok();
                 assert!(left_behind(&name).is_empty(), "{what}");
             }
         }
         // What was kept can be used again.
-        let _ = host.run(&["--keep", "keep"], &["true"]).ok();
+        let _ = host.run(&["--keep", "--name", &name], &["python", "-c", ""]).ok();
+        fs::remove_dir_all(host.store.join("runs").join(&name)).unwrap();
     }
 }
 
