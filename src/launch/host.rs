@@ -15,6 +15,8 @@ pub struct HostFacts {
     pub resolv_conf: Option<String>,
     /// Where pasta is installed.
     pub pasta: Option<PathBuf>,
+    /// Numbers of the processors of which the kernel tells when heat slows them down, the lowest first.
+    pub thermal_cpus: Vec<u32>,
     pub gpu: Option<GpuFacts>,
     /// CDI specifications, the directory that wins last, names in order within one.
     pub cdi: Vec<CdiFile>,

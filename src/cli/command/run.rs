@@ -376,6 +376,7 @@ fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
         caller: probe::caller(),
         resolv_conf: resolv_conf(options.network),
         pasta: private.then(|| probe::program("pasta")).flatten(),
+        thermal_cpus: discover::thermal_cpus(Path::new("/")),
         ..HostFacts::default()
     };
     let mut warnings = Vec::new();

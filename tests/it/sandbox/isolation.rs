@@ -118,6 +118,8 @@ fn files_of_the_kernel() {
         assert_eq!(devices.trim(), known);
         let keys = "print(len(open('/proc/keys').read()), len(open('/proc/timer_list').read()))";
         assert_eq!(inside(&host, &[], keys).trim(), "0 0");
+        let heat = "import glob; print(glob.glob('/sys/devices/system/cpu/cpu*/thermal_throttle/*'))";
+        assert_eq!(inside(&host, &[], heat).trim(), "[]");
     }
 }
 
