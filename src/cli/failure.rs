@@ -17,6 +17,7 @@ use crate::engine::{EngineError, ErrorKind, OtherOrigin, Witness};
 use crate::fetch::FetchError;
 use crate::registry::keychain::ChangeError;
 use crate::registry::{ConfigurationError, KeychainError};
+use crate::resolve::ResolveError;
 use crate::sandbox::{FAILED, SandboxError};
 use crate::size;
 use crate::spec::model::WheelException;
@@ -298,7 +299,14 @@ fn hint_of_the_system(error: &EngineError) -> Option<String> {
         error => vec![error as &(dyn Error + 'static)],
     };
     let store = || causes.iter().find_map(|cause| store::behind(*cause));
-    if store().is_some_and(StoreError::is_full) {
+    // Pages of indexes lie in the store, too, and have only words for what befalls them.
+    let pages = || match error {
+        EngineError::Resolve { source: ResolveError::Cache { reason, .. }, .. } => Some(reason),
+        _ => None,
+    };
+    if store().is_some_and(StoreError::is_full)
+        || pages().is_some_and(|reason| reason.contains("(os error 28)"))
+    {
         Some(
             "`mlbuild cache prune` frees what no image needs; MLBUILD_HOME puts the store on another disk"
                 .to_owned(),

@@ -2,6 +2,8 @@
 //! once, and so do some seconds in which the engine could not stop because it was reading from or writing to something
 //! that does not move.
 //!
+//! One that was ignored when mlbuild was started stays ignored: `nohup mlbuild build` outlives its terminal.
+//!
 //! What comes together with the first is not a second wish: a terminal signals the whole process group, and a parent in
 //! it often passes the signal on as well.
 //!
@@ -18,6 +20,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::cli::{Exit, out};
 use crate::engine::Cancel;
+use crate::sandbox::Ignored;
 
 const SIGNALS: [(i32, Exit); 4] =
     [(SIGHUP, Exit::HungUp), (SIGINT, Exit::Interrupted), (SIGQUIT, Exit::Quit), (SIGTERM, Exit::Terminated)];
@@ -34,7 +37,8 @@ static FIRST: AtomicI32 = AtomicI32::new(0);
 /// Sets `cancel` when a signal asks to stop.
 pub fn watch(cancel: &Cancel) -> io::Result<()> {
     let mut came = Vec::new();
-    for (signal, _) in SIGNALS {
+    let ignored = Ignored::now();
+    for (signal, _) in SIGNALS.into_iter().filter(|(signal, _)| !ignored.has(*signal)) {
         let flag = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(signal, Arc::clone(&flag))?;
         came.push((signal, flag));

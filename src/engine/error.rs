@@ -208,7 +208,9 @@ impl EngineError {
             Self::Configuration(_) => ErrorKind::Request,
             Self::Layer { source, .. } => of_chain(source, ErrorKind::Integrity),
             Self::Export { source, .. } if source.is_integrity() => ErrorKind::Integrity,
-            Self::Export { source: ExportError::SeveralPlatforms { .. }, .. } => ErrorKind::Request,
+            Self::Export { source: ExportError::SeveralPlatforms { .. } | ExportError::Tag(_), .. } => {
+                ErrorKind::Request
+            }
             Self::Store(StoreError::Corrupt { .. } | StoreError::Stuck { .. } | StoreError::Mismatch(_)) => {
                 ErrorKind::Integrity
             }

@@ -39,13 +39,15 @@ impl Engine {
         let layers = StoredLayers { store: self.store.clone(), cancel: self.cancel.clone() };
         let progress = |bytes| self.reporter.event(Event::Exported { bytes });
         for target in targets {
-            export::export(target, &image, &layers, self.jobs, &progress).map_err(|source| {
+            let exported = export::export(target, &image, &layers, self.jobs, &progress);
+            let warnings = exported.map_err(|source| {
                 if self.cancel.is_cancelled() {
                     EngineError::Cancelled
                 } else {
                     EngineError::Export { target: target.to_string(), source }
                 }
             })?;
+            warnings.into_iter().for_each(|text| self.reporter.event(Event::Warning(text)));
         }
         Ok(())
     }

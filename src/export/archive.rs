@@ -71,7 +71,7 @@ fn oci_entries<'a>(
     let mut entries = BTreeMap::from([
         ("blobs".to_owned(), Entry::Directory),
         ("blobs/sha256".to_owned(), Entry::Directory),
-        ("index.json".to_owned(), Entry::Bytes(layout::with_entry(None, entry)?)),
+        ("index.json".to_owned(), Entry::Bytes(layout::index_of(entry)?)),
         ("oci-layout".to_owned(), Entry::Bytes(layout::LAYOUT.into())),
     ]);
     for (digest, size) in &image.layers {

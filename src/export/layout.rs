@@ -7,9 +7,10 @@
 //! ```
 //!
 //! **Writing into a layout that exists** keeps its other images, whoever made them: entries of `index.json` are
-//! carried over as JSON values, with fields that we do not know. An entry of the same name is replaced, and so is an
-//! entry without a name for the same digest. `index.json` is replaced last, by a rename, so that a reader sees the
-//! old state or the new one. An interrupted export adds nothing but whole blobs that nothing refers to yet; they stay,
+//! carried over as JSON values, with fields that we do not know. An entry of the same tag is replaced, and so is an
+//! entry without a tag for the same digest or of the same whole reference; one with another tag keeps that alone. What is
+//! wrong with an entry of ours, `entry` sees, and it is said. `index.json` is replaced last, by a rename, so that a reader
+//! sees the old state or the new one. An interrupted export adds nothing but whole blobs that nothing refers to yet; they stay,
 //! since the next export goes on from them. A killed one may leave files of [`scratch`], which the next export removes.
 //! Two exporters take turns
 //! by an advisory lock on the directory, where its file system has such locks. A directory that holds other things
@@ -28,12 +29,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::entry as entries;
 use super::parallel::each_layer;
 use super::region::Region;
 use super::verify::{Verifier, settle};
 use super::{Export, ExportError, LayerSource, Progress};
 use crate::digest::{Digest, hash_reader};
 use crate::image::annotation;
+use crate::oci::reference::is_tag;
 use crate::oci::{Descriptor, MediaType, Reference, canonical};
 use crate::scratch;
 
@@ -51,7 +54,7 @@ pub(super) fn write(
     layers: &dyn LayerSource,
     jobs: usize,
     progress: &Progress<'_>,
-) -> Result<(), ExportError> {
+) -> Result<Vec<String>, ExportError> {
     let entry = entry(image, tag)?;
     refuse_other_directory(directory)?;
     let blobs = directory.join("blobs/sha256");
@@ -60,7 +63,8 @@ pub(super) fn write(
     take_turn(&guard, layers).map_err(failed("lock", directory))?;
     // What a killed export has left.
     scratch::sweep(directory, scratch::is_scratch);
-    let index = existing_index(directory)?;
+    let Extended { index, changed } = extended(existing_index(directory)?, &entry);
+    let index = index_bytes(&index)?;
     let go_on = || layers.go_on();
     for (digest, bytes) in image.documents {
         let promised = (*digest, bytes.len() as u64);
@@ -73,8 +77,16 @@ pub(super) fn write(
     sync_directory(&blobs)?;
     sync_directory(&directory.join("blobs"))?;
     replace(&directory.join("oci-layout"), LAYOUT.as_bytes())?;
-    replace(&directory.join("index.json"), &with_entry(index, &entry)?)?;
-    sync_directory(directory)
+    replace(&directory.join("index.json"), &index)?;
+    sync_directory(directory)?;
+    let path = directory.display();
+    let told = |name| {
+        format!(
+            "`{path}`: what its index.json said of `{name}` is not what mlbuild wrote there: another tool has renamed it, or \
+             it is damaged"
+        )
+    };
+    Ok(changed.into_iter().map(told).collect())
 }
 
 /// The root's descriptor with the names that an index gives it.
@@ -86,6 +98,9 @@ pub(super) fn entry(image: &Export<'_>, tag: Option<&str>) -> Result<Descriptor,
     let reference = reference(image)?;
     let tag = tag.or_else(|| reference.as_ref().map(Reference::tag_or_default));
     if let Some(tag) = tag {
+        if !is_tag(tag) {
+            return Err(ExportError::Tag(tag.to_owned()));
+        }
         entry.annotations.insert(annotation::REF_NAME.to_owned(), tag.to_owned());
     }
     if let Some(reference) = reference {
@@ -100,29 +115,73 @@ pub(super) fn reference(image: &Export<'_>) -> Result<Option<Reference>, ExportE
     image.reference.map(parse).transpose()
 }
 
-/// `index.json` with one image more, or with this one instead of the one of its name. `None`: a new index.
-pub(super) fn with_entry(
-    index: Option<Map<String, Value>>,
-    entry: &Descriptor,
-) -> Result<Vec<u8>, ExportError> {
-    let mut index = index.unwrap_or_else(|| {
-        let media_type = Value::from(MediaType::Index.as_str());
-        Map::from_iter([("schemaVersion".to_owned(), Value::from(2)), ("mediaType".to_owned(), media_type)])
-    });
-    let name = |value: &Value| value["annotations"][annotation::REF_NAME].as_str().map(str::to_owned);
-    let new = serde_json::to_value(entry).expect("a descriptor has string keys");
-    let replaced = |old: &Value| {
-        let unnamed = name(old).is_none() && old["digest"] == new["digest"];
-        unnamed || (name(old).is_some() && name(old) == name(&new))
-    };
-    let mut manifests = match index.remove("manifests") {
+/// The `index.json` of this image alone.
+pub(super) fn index_of(entry: &Descriptor) -> Result<Vec<u8>, ExportError> {
+    let mut index = new_index();
+    index.insert("manifests".to_owned(), Value::Array(vec![value(entry)]));
+    index_bytes(&index)
+}
+
+/// An index with one image more, or with this one instead of the one of its name.
+pub(super) struct Extended {
+    pub(super) index: Map<String, Value>,
+    /// Names of other images, and of one that was replaced, of which it did not say any more what was written.
+    pub(super) changed: Vec<String>,
+}
+
+/// `None`: a new index.
+pub(super) fn extended(index: Option<Map<String, Value>>, entry: &Descriptor) -> Extended {
+    let mut index = index.unwrap_or_else(new_index);
+    let mut new = value(entry);
+    entries::vouch(&mut new);
+    let mut old = match index.remove("manifests") {
         Some(Value::Array(manifests)) => manifests,
         _ => Vec::new(),
     };
-    manifests.retain(|old| !replaced(old));
-    manifests.push(new.clone());
+    entries::release(&mut old);
+    let tag = |entry: &Value| entries::name(entry, annotation::REF_NAME).map(str::to_owned);
+    let reference = |entry: &Value| entries::name(entry, annotation::CONTAINERD_NAME).map(str::to_owned);
+    let same_reference = |old: &Value| reference(old).is_some() && reference(old) == reference(&new);
+    let is_replaced = |old: &Value| match tag(old) {
+        Some(name) => tag(&new).is_some_and(|new| new == name),
+        None => old["digest"] == new["digest"] || same_reference(old),
+    };
+    let (mut manifests, mut changed) = (Vec::new(), Vec::new());
+    for entry in &old {
+        let (replaced, same_image) = (is_replaced(entry), entry["digest"] == new["digest"]);
+        let is_changed = entries::is_changed(entry, &old);
+        // Of the same image under the same name, all is as it should be again.
+        if is_changed && !(replaced && same_image) {
+            changed.push(entries::shown(entry).to_owned());
+        }
+        if replaced {
+            continue;
+        }
+        let mut kept = entry.clone();
+        if is_changed {
+            entries::mark_changed(&mut kept);
+        }
+        if same_reference(entry) && !same_image {
+            entries::give_up_reference(&mut kept, &old);
+        }
+        manifests.push(kept);
+    }
+    manifests.push(new);
     index.insert("manifests".to_owned(), Value::Array(manifests));
-    canonical::to_bytes(&index)
+    Extended { index, changed }
+}
+
+fn new_index() -> Map<String, Value> {
+    let media_type = Value::from(MediaType::Index.as_str());
+    Map::from_iter([("schemaVersion".to_owned(), Value::from(2)), ("mediaType".to_owned(), media_type)])
+}
+
+fn value(entry: &Descriptor) -> Value {
+    serde_json::to_value(entry).expect("a descriptor has string keys")
+}
+
+fn index_bytes(index: &Map<String, Value>) -> Result<Vec<u8>, ExportError> {
+    canonical::to_bytes(index)
         .map_err(|error| ExportError::NoLayout { path: "index.json".into(), problem: error.to_string() })
 }
 
@@ -159,17 +218,27 @@ fn existing_index(directory: &Path) -> Result<Option<Map<String, Value>>, Export
         return Err(no_layout(format!("its index.json has {len} bytes")));
     }
     let bytes = fs::read(&path).map_err(failed("read", &path))?;
-    match serde_json::from_slice(&bytes) {
+    parse_index(&bytes).map(Some).map_err(no_layout)
+}
+
+/// The index to be extended, or why it is none.
+pub(super) fn parse_index(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+    match serde_json::from_slice(bytes) {
         // Both fields are the specification's demand; some writers say `null` for no images.
         Ok(Value::Object(index))
             if index.get("schemaVersion").is_some_and(|version| *version == 2)
+                && index.get("mediaType").is_none_or(is_index)
                 && matches!(index.get("manifests"), Some(Value::Array(_) | Value::Null)) =>
         {
-            Ok(Some(index))
+            Ok(index)
         }
-        Ok(_) => Err(no_layout("its index.json is no image index".to_owned())),
-        Err(error) => Err(no_layout(format!("its index.json is not JSON: {error}"))),
+        Ok(_) => Err("its index.json is no image index".to_owned()),
+        Err(error) => Err(format!("its index.json is not JSON: {error}")),
     }
+}
+
+fn is_index(media_type: &Value) -> bool {
+    media_type.as_str().is_some_and(|name| MediaType::from(name).is_index())
 }
 
 /// Makes sure that the blob is there, with the content that its name promises.

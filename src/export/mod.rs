@@ -4,7 +4,8 @@
 //! written, and a stream that yields other bytes than its digest promises is an error of integrity, never an image.
 //! Nothing half-written is left behind: files and blobs appear under their name by a rename when they are whole.
 //!
-//! [`layout`] owns the OCI layout, [`archive`] the two tar forms, [`read`] opens a layout again.
+//! [`layout`] owns the OCI layout, [`archive`] the two tar forms, [`read`] opens a layout again, and `entry` knows what
+//! an entry of its index said when it was written.
 //!
 //! **Speed.** A layer is copied twice, from the store into one buffer and from there into the file, and is hashed in
 //! between while it is in the processor's cache. [`parallel`] writes several layers at once, also those of one archive:
@@ -12,6 +13,7 @@
 //! sync finds little to do.
 
 pub mod archive;
+mod entry;
 pub mod layout;
 mod parallel;
 pub mod read;
@@ -78,6 +80,15 @@ pub enum ExportError {
     NoImage { path: PathBuf, wanted: String, found: Vec<String> },
     #[error("`{}` has several images; name one: {}", path.display(), names(found))]
     SeveralImages { path: PathBuf, found: Vec<String> },
+    #[error("`{}` has several images `{wanted}`; name one by its digest: {}", path.display(), names(found))]
+    SeveralOfThatName { path: PathBuf, wanted: String, found: Vec<String> },
+    /// What an index says of an image is not what was written there.
+    #[error(
+        "`{}`: what its index.json says of `{name}` is not what mlbuild wrote there: another tool has renamed it, or it is \
+         damaged; by its digest it can be had as it is: `{digest}`",
+        path.display()
+    )]
+    Changed { path: PathBuf, name: String, digest: Digest },
     #[error("`{}` does not read as an image", path.display())]
     Document { path: PathBuf, source: DocumentError },
     #[error(
@@ -86,6 +97,8 @@ pub enum ExportError {
     SeveralPlatforms { platforms: usize },
     #[error("`{0}` is not a reference that an archive can carry")]
     Reference(String, #[source] crate::oci::reference::ReferenceError),
+    #[error("`{0}` is no tag to give to an image")]
+    Tag(String),
     #[error("document {0} of the image was not handed over")]
     MissingDocument(Digest),
 }
@@ -100,7 +113,7 @@ fn names(found: &[String]) -> String {
 impl ExportError {
     /// Whether content was not what its digest promised, which no retry of ours mends.
     pub fn is_integrity(&self) -> bool {
-        matches!(self, Self::Integrity { .. })
+        matches!(self, Self::Integrity { .. } | Self::Changed { .. } | Self::SeveralOfThatName { .. })
     }
 }
 
@@ -109,22 +122,26 @@ impl ExportError {
 /// An OCI layout that exists is extended: its other images stay, an image of the same name is replaced. An archive
 /// that exists is replaced. An archive that is not a file (a pipe, a device) is one stream, for which `jobs` has no
 /// bearing.
+///
+/// Yields what is wrong with other images of the layout, for whoever reads it.
 pub fn export(
     target: &Target,
     image: &Export<'_>,
     layers: &dyn LayerSource,
     jobs: usize,
     progress: &Progress<'_>,
-) -> Result<(), ExportError> {
+) -> Result<Vec<String>, ExportError> {
     match target.format {
         Format::OciLayout => {
             layout::write(&target.path, target.tag.as_deref(), image, layers, jobs, progress)
         }
         Format::OciArchive => {
-            archive::write_oci(&target.path, target.tag.as_deref(), image, layers, jobs, progress)
+            archive::write_oci(&target.path, target.tag.as_deref(), image, layers, jobs, progress)?;
+            Ok(Vec::new())
         }
         Format::DockerArchive => {
-            archive::write_docker(&target.path, target.tag.as_deref(), image, layers, jobs, progress)
+            archive::write_docker(&target.path, target.tag.as_deref(), image, layers, jobs, progress)?;
+            Ok(Vec::new())
         }
     }
 }

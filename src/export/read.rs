@@ -1,18 +1,18 @@
 //! An OCI layout opened again: its images by tag, and the documents of one of them.
 //!
 //! The layout may be anybody's: documents are bounded and verified against their digest, blobs are only looked for
-//! under their hexadecimal digest, and depth is limited.
+//! under their hexadecimal digest, and depth is limited. A name stands for one image, and for the one that it was given to.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::ExportError;
 use super::layout::failed;
+use super::{ExportError, entry};
 use crate::digest::{Digest, Mismatch};
 use crate::image::annotation;
-use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT};
+use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType};
 
 /// A layout that exists.
 #[derive(Debug, Clone)]
@@ -46,9 +46,17 @@ impl Layout {
             Some(version) => return Err(no_layout(&format!("it has version `{}`", version.escape_debug()))),
             None => return Err(no_layout("its file oci-layout says no version")),
         }
-        let path = directory.join("index.json");
-        let index = ImageIndex::parse(&read_bounded(&path)?)
-            .map_err(|source| ExportError::Document { path, source })?;
+        Self::with_index(directory, &read_bounded(&directory.join("index.json"))?)
+    }
+
+    /// One that has this `index.json`.
+    pub(super) fn with_index(directory: &Path, bytes: &[u8]) -> Result<Self, ExportError> {
+        let index = ImageIndex::parse(bytes)
+            .map_err(|source| ExportError::Document { path: directory.join("index.json"), source })?;
+        if index.schema_version != 2 || !index.media_type.as_ref().is_none_or(MediaType::is_index) {
+            let problem = "its index.json is no image index".to_owned();
+            return Err(ExportError::NoLayout { path: directory.to_owned(), problem });
+        }
         Ok(Self { directory: directory.to_owned(), index })
     }
 
@@ -73,11 +81,36 @@ impl Layout {
                         || entry.annotation(annotation::CONTAINERD_NAME) == Some(wanted)
                         || entry.digest.to_string() == wanted
                 };
-                let missing =
-                    || ExportError::NoImage { path: path(), wanted: wanted.to_owned(), found: found() };
-                images.iter().find(is_wanted).ok_or_else(missing)
+                let matching: Vec<_> = images.iter().filter(is_wanted).collect();
+                let Some((first, rest)) = matching.split_first() else {
+                    return Err(ExportError::NoImage {
+                        path: path(),
+                        wanted: wanted.to_owned(),
+                        found: found(),
+                    });
+                };
+                if rest.iter().any(|other| other.digest != first.digest) {
+                    let found = matching.iter().map(|entry| entry.digest.to_string()).collect();
+                    return Err(ExportError::SeveralOfThatName {
+                        path: path(),
+                        wanted: wanted.to_owned(),
+                        found,
+                    });
+                }
+                if first.digest.to_string() != wanted && self.all_changed(&matching) {
+                    let (name, digest) = (wanted.to_owned(), first.digest);
+                    return Err(ExportError::Changed { path: path(), name, digest });
+                }
+                Ok(first)
             }
         }
+    }
+
+    /// Whether none of these entries says what was written there.
+    fn all_changed(&self, some: &[&Descriptor]) -> bool {
+        let value = |entry| serde_json::to_value(entry).expect("a descriptor has string keys");
+        let entries: Vec<_> = self.images().iter().map(value).collect();
+        some.iter().all(|some| entry::is_changed(&value(some), &entries))
     }
 
     /// All documents of the image `root`.
@@ -113,6 +146,9 @@ impl Layout {
             let manifest = ImageManifest::parse(&bytes).map_err(source)?;
             image.documents.insert(manifest.config.digest, self.document(&manifest.config)?);
             image.layers.extend(manifest.layers.iter().map(|layer| (layer.digest, layer.size)));
+        } else if depth == 0 {
+            let problem = format!("what it calls an image is `{}`", node.media_type.as_str().escape_debug());
+            return Err(ExportError::NoLayout { path: self.directory.clone(), problem });
         }
         image.documents.insert(node.digest, bytes);
         Ok(())

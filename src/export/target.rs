@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::digest::Digest;
 use crate::oci::{Reference, reference};
 
 /// One `--output`.
@@ -71,8 +72,14 @@ impl Target {
     }
 }
 
-/// A tag has no slash, hence `a:b/c` is a path and `a/b:c` a path with a tag.
+/// A tag has no slash, hence `a:b/c` is a path and `a/b:c` a path with a tag; `a:sha256:<hex>` names what has no tag.
 fn split_tag(text: &str) -> (&str, Option<String>) {
+    if let Some((path, hex)) = text.rsplit_once(":sha256:")
+        && !path.is_empty()
+        && Digest::from_hex(hex).is_ok()
+    {
+        return (path, Some(format!("sha256:{hex}")));
+    }
     match text.rsplit_once(':') {
         Some((path, tag)) if !path.is_empty() && reference::is_tag(tag) => (path, Some(tag.to_owned())),
         _ => (text, None),
@@ -114,6 +121,7 @@ mod tests {
             ("oci:out", Format::OciLayout, "out", None),
             ("oci:/tmp/out:v1", Format::OciLayout, "/tmp/out", Some("v1")),
             ("oci:a:b/c", Format::OciLayout, "a:b/c", None),
+            ("oci:out:sha256:a", Format::OciLayout, "out:sha256", Some("a")),
             ("oci-archive:-", Format::OciArchive, "-", None),
             ("oci-archive:out.tar:1.0", Format::OciArchive, "out.tar", Some("1.0")),
             ("docker-archive:out.tar", Format::DockerArchive, "out.tar", None),
@@ -129,6 +137,9 @@ mod tests {
             assert_eq!(target.tag.as_deref(), tag, "{text}");
             assert_eq!(target.to_string(), text);
         }
+        let digest = Digest::of("").to_string();
+        let target = Target::parse(&format!("oci:a:b/c:{digest}")).unwrap();
+        assert_eq!((target.path.to_str(), target.tag), (Some("a:b/c"), Some(digest)));
         for text in ["out", "tar:out", "oci:", "oci:-", "oci-archive:", ":x", "docker:x"] {
             assert!(Target::parse(text).is_err(), "{text}");
         }

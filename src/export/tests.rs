@@ -95,7 +95,8 @@ impl Fixture {
         let progress = |bytes| {
             written.fetch_add(bytes, Ordering::Relaxed);
         };
-        export(&Target::parse(target).unwrap(), &self.export(reference), self, 4, &progress)?;
+        let said = export(&Target::parse(target).unwrap(), &self.export(reference), self, 4, &progress)?;
+        assert!(said.is_empty(), "{said:?}");
         Ok(written.into_inner())
     }
 
@@ -146,8 +147,12 @@ fn layout_holds_the_image_and_reads_back() {
         files(&path).iter().map(|file| file.strip_prefix(&path).unwrap().to_owned()).collect();
     assert_eq!(names.len(), 2 + fixture.documents.len() + fixture.layers.len(), "{names:?}");
     let index = fs::read_to_string(path.join("index.json")).unwrap();
-    let expected = r#"{"manifests":[{"annotations":{"io.containerd.image.name":"registry.example/team/app:1.0","org.opencontainers.image.ref.name":"1.0"},"#;
-    assert!(index.starts_with(expected), "{index}");
+    let expected = r#""io.containerd.image.name":"registry.example/team/app:1.0","org.opencontainers.image.ref.name":"1.0"},"#;
+    assert!(
+        index.starts_with(r#"{"manifests":[{"annotations":{"build.mlbuild.layout.check":"sha256:"#),
+        "{index}"
+    );
+    assert!(index.contains(expected), "{index}");
     // Again: nothing changes but what was damaged.
     let blob = path.join("blobs/sha256").join(fixture.layers.keys().next().unwrap().hex());
     let len = fs::metadata(&blob).unwrap().len();
@@ -205,9 +210,14 @@ fn directories_of_others_are_left_alone() {
     assert!(fixture.write(&format!("oci:{}", directory.path().display()), None).is_err());
     assert_eq!(files(directory.path()).len(), 2);
     fs::remove_file(directory.path().join("main.py")).unwrap();
-    for broken in
-        ["[]", "{\"schemaVersion\":2,\"manifests\":1}", "{\"schemaVersion\":2}", "{\"manifests\":[]}", "{"]
-    {
+    for broken in [
+        "[]",
+        "{\"schemaVersion\":2,\"manifests\":1}",
+        "{\"schemaVersion\":2}",
+        "{\"manifests\":[]}",
+        "{\"schemaVersion\":2,\"mediaType\":\"text/plain\",\"manifests\":[]}",
+        "{",
+    ] {
         fs::write(directory.path().join("index.json"), broken).unwrap();
         assert!(fixture.write(&format!("oci:{}", directory.path().display()), None).is_err());
         assert_eq!(fs::read_to_string(directory.path().join("index.json")).unwrap(), broken);
@@ -360,11 +370,24 @@ fn layouts_of_others_are_checked() {
     let path = directory.path().join("out");
     fixture.write(&format!("oci:{}", path.display()), Some("app:1")).unwrap();
     let layout = Layout::open(&path).unwrap();
+    // What is no image is not taken for one without layers.
+    let mut root = fixture.root.clone();
+    root.media_type = MediaType::from("application/vnd.oci.image.manifest.v2+json");
+    let error = layout.image(&root).unwrap_err();
+    let said =
+        "is not an OCI image layout: what it calls an image is `application/vnd.oci.image.manifest.v2+json`";
+    assert!(error.to_string().ends_with(said), "{error}");
     let blob = path.join("blobs/sha256").join(fixture.root.digest.hex());
     let mut bytes = fs::read(&blob).unwrap();
     bytes[0] = b'[';
     fs::write(&blob, bytes).unwrap();
     assert!(layout.image(layout.find(None).unwrap()).unwrap_err().is_integrity());
+    // A digest is no tag to give.
+    let named = format!("oci:{}:{}", path.display(), fixture.root.digest);
+    assert!(matches!(
+        export(&Target::parse(&named).unwrap(), &fixture.export(None), &fixture, 1, &|_| ()),
+        Err(ExportError::Tag(_))
+    ));
     for (file, content) in
         [("oci-layout", "{\"imageLayoutVersion\":\"2.0\"}"), ("oci-layout", "{}"), ("oci-layout", "x")]
     {

@@ -16,6 +16,8 @@ pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// In the index of an OCI layout: the whole reference, as containerd reads it.
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// In the index of an OCI layout: the SHA-256 of an entry's names and of what they stand for.
+pub const CHECK: &str = "build.mlbuild.layout.check";
 
 /// On a manifest: the distribution below everything, `debian:bookworm`. Not `org.opencontainers.image.base.name`,
 /// which promises that the lowest layers are those of the image of that name.

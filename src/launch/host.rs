@@ -19,6 +19,8 @@ pub struct HostFacts {
     pub pasta: Option<PathBuf>,
     /// For a run with limits.
     pub control_groups: ControlGroups,
+    /// Numbers of the processors of which the kernel tells when heat slows them down, the lowest first.
+    pub thermal_cpus: Vec<u32>,
     pub gpu: Option<GpuFacts>,
     /// CDI specifications, the directory that wins last, names in order within one.
     pub cdi: Vec<CdiFile>,

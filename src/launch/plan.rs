@@ -13,7 +13,8 @@ use super::{
 };
 use crate::oci::config::RunConfig;
 
-/// Paths that other runtimes hide as well: they tell of the host, or let one act on it.
+/// Paths that other runtimes hide as well: they tell of the host, or let one act on it. [`hidden`] has those that hosts
+/// have in different numbers.
 const HIDDEN: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -249,9 +250,7 @@ fn steps(options: &Options, host: &HostFacts, driver: Vec<Step>) -> Result<Vec<S
         control_groups(&mut steps, &host.control_groups);
     }
     devices(&mut steps, options);
-    for path in HIDDEN {
-        steps.push(Step::Hide { target: path.to_owned() });
-    }
+    steps.extend(hidden(host).map(|target| Step::Hide { target }));
     for path in PROTECTED {
         steps.push(Step::Protect { target: path.to_owned() });
     }
@@ -293,6 +292,12 @@ fn control_groups(steps: &mut Vec<Step>, groups: &ControlGroups) {
             steps.push(Step::Protect { target: CONTROL_GROUPS.to_owned() });
         }
     }
+}
+
+/// What nobody in the sandbox is to see. When heat slows a processor down tells what others do on it.
+fn hidden(host: &HostFacts) -> impl Iterator<Item = String> {
+    let throttle = |cpu: &u32| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
+    HIDDEN.map(str::to_owned).into_iter().chain(host.thermal_cpus.iter().map(throttle))
 }
 
 /// Each layer once, where it is highest: nothing below can be seen of the same layer, and an overlay refuses to have one twice.

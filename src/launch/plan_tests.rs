@@ -169,6 +169,23 @@ fn recorded_hosts() {
     }
 }
 
+/// As the newest profile of moby has it: of each processor that there is.
+#[test]
+fn heat_of_processors_is_hidden() {
+    let host = HostFacts { thermal_cpus: vec![0, 1, 17], ..host(0) };
+    let launch = launch(&options(), &host);
+    let place = |wanted: &str| launch.steps.iter().position(|step| step.target() == wanted).unwrap();
+    for cpu in [0, 1, 17] {
+        let target = format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
+        let at = place(&target);
+        assert_eq!(launch.steps[at], Step::Hide { target: target.clone() });
+        assert!(at > place("/sys"), "there is something to hide by then");
+        assert!(launch.to_string().contains(&format!("hide       {target}\n")), "{launch}");
+    }
+    let hidden = launch.steps.iter().filter(|step| matches!(step, Step::Hide { .. }));
+    assert_eq!(hidden.count(), HIDDEN.len() + 3);
+}
+
 #[test]
 fn who_the_users_are() {
     let of = |uid, subordinate| {

@@ -96,9 +96,10 @@ impl Configuration {
 
 /// The settings of a text, whose paths count from `directory`, and what is worth saying of it; or all that is wrong with it.
 pub fn parse(text: &str, directory: &Path) -> Result<(AllSettings, Vec<Diagnostic>), Vec<Diagnostic>> {
-    form::parse(text, "configuration", schema_value(), |wire: wire::Configuration, table, found| {
+    let meaning = |wire: wire::Configuration, table: &DeTable<'_>, found: &mut Vec<Diagnostic>| {
         registries(wire, table, directory, found)
-    })
+    };
+    form::parse(text, "configuration", schema_value(), meaning, |_, _| ())
 }
 
 /// The JSON Schema of the file: the exact content of `schemas/config.schema.json`.

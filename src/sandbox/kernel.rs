@@ -133,8 +133,11 @@ pub fn start(_: Alone, run: &mut dyn FnMut() -> u8) -> io::Result<Pid> {
     Ok(Pid::from_raw(pid).expect("the number of a process is positive"))
 }
 
-/// Becomes another program, with no signal blocked and SIGPIPE as the system has it (Rust ignores it). Comes back with the
-/// reason why not.
+/// The highest number of a signal: `_NSIG` of Linux.
+const LAST_SIGNAL: c_int = 64;
+
+/// Becomes another program, with no signal blocked and none ignored, neither SIGPIPE, which Rust ignores, nor what the
+/// caller does. Comes back with the reason why not.
 pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
         texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
@@ -146,7 +149,9 @@ pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        for signal in 1..=LAST_SIGNAL {
+            libc::signal(signal, libc::SIG_DFL);
+        }
         libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
     }
     io::Error::last_os_error()

@@ -40,5 +40,5 @@ mod terminal;
 pub use error::{FAILED, SandboxError};
 pub use kernel::take_memory;
 pub use program::resource;
-pub use signals::{Caught, asks_to_end};
+pub use signals::{Caught, Ignored, asks_to_end};
 pub use supervise::{Listener, run};

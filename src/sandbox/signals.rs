@@ -1,6 +1,11 @@
 //! Signals: those that the caller sends, from before a sandbox is set up until nothing of it is left, and the one by which
 //! an image wants to be stopped.
+//!
+//! What the caller had ignored when mlbuild was started stays so (`nohup mlbuild run`, a job in the background of a
+//! script): nobody means mlbuild by it. The program in the sandbox starts with no signal ignored, as from any other
+//! runtime.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -13,7 +18,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::{flag, low_level};
 
-/// What is caught.
+/// What is caught unless it is ignored.
 const ALL: [i32; 8] = [SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
 /// Those that ask to end.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
@@ -32,11 +37,13 @@ impl Caught {
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
-        let delivery = SignalDelivery::with_pipe(reader, writer, SignalOnly, ALL)?;
+        let ignored = Ignored::now();
+        let caught = ALL.into_iter().filter(|signal| !ignored.has(*signal));
+        let delivery = SignalDelivery::with_pipe(reader, writer, SignalOnly, caught)?;
         // signal-hook never gives a signal its default effect back: this is an action beside the other, for good.
         static REGISTERED: OnceLock<()> = OnceLock::new();
         if REGISTERED.set(()).is_ok() {
-            for signal in ENDING {
+            for signal in ENDING.into_iter().filter(|signal| !ignored.has(*signal)) {
                 flag::register_conditional_default(signal, &NOBODY_LOOKS)?;
             }
         }
@@ -75,6 +82,27 @@ impl Drop for Caught {
             // Does not come back.
             let _ = low_level::emulate_default_handler(signal);
         }
+    }
+}
+
+/// Signals without effect on this process: those that it was started with so, as it makes none so but SIGPIPE.
+#[derive(Debug, Clone, Copy)]
+pub struct Ignored(u64);
+
+impl Ignored {
+    /// Those of now. Where the kernel does not tell, none is.
+    pub fn now() -> Self {
+        Self::of(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+    }
+
+    /// `status` is a process's in `/proc`: signal N is the bit N - 1.
+    fn of(status: &str) -> Self {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        Self(mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0))
+    }
+
+    pub fn has(self, signal: i32) -> bool {
+        (1..=64).contains(&signal) && self.0 >> (signal - 1) & 1 == 1
     }
 }
 
@@ -177,6 +205,17 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(number(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn ignored_signals_of_a_process() {
+        let ignored =
+            Ignored::of("SigBlk:\t0000000000000003\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000004002\n");
+        let found: Vec<i32> = (-1..70).filter(|signal| ignored.has(*signal)).collect();
+        assert_eq!(found, [SIGHUP, 13]);
+        for status in ["", "SigIgn:\n", "SigIgn:\tx\n"] {
+            assert!((1..65).all(|signal| !Ignored::of(status).has(signal)), "{status}");
         }
     }
 

@@ -22,6 +22,36 @@ pub(super) fn check(schema: &Value, table: &DeTable<'_>, text: &str) -> Vec<Diag
     checker.found
 }
 
+/// What is left of `table` without the mistakes in its shape: of the tables `by_key` each good key, of an array of tables
+/// each good element, of the rest whatever is good as a whole.
+pub(super) fn good_parts<'t>(root: &Value, table: &DeTable<'t>, text: &str, by_key: &[&str]) -> DeTable<'t> {
+    let is_good = |schema: &Value, value: &Spanned<DeValue<'_>>| {
+        let mut checker = Checker { root, text, found: Vec::new() };
+        checker.value(schema, value, None, &Path::default());
+        checker.found.is_empty()
+    };
+    let good = table.iter().filter_map(|(key, value)| {
+        let name: &str = key.get_ref();
+        let property = resolved(root, root["properties"].get(name)?);
+        let part = match value.get_ref() {
+            DeValue::Table(table) if by_key.contains(&name) => {
+                let good = table.iter().filter(|(key, value)| {
+                    let name: &str = key.get_ref();
+                    property["properties"].get(name).is_some_and(|schema| is_good(schema, value))
+                });
+                DeValue::Table(good.map(|(key, value)| (key.clone(), value.clone())).collect())
+            }
+            DeValue::Array(array) if schema_type(property) == "array" => {
+                let good = array.iter().filter(|item| is_good(&property["items"], item)).cloned();
+                DeValue::Array(good.collect())
+            }
+            whole => is_good(property, value).then(|| whole.clone())?,
+        };
+        Some((key.clone(), Spanned::new(value.span(), part)))
+    });
+    good.collect()
+}
+
 /// `name` in backticks, shortened when it is absurdly long.
 pub(crate) fn quoted(name: &str) -> String {
     match name.char_indices().nth(80) {

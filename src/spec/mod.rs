@@ -4,7 +4,8 @@
 //!
 //! 1. `source` reads TOML and keeps the place of every key and value; all syntax errors at once.
 //! 2. `check` compares its shape with the JSON Schema that [`schema_json`] makes of the types in `wire`: unknown and
-//!    missing keys, wrong types, unknown words. All of them at once.
+//!    missing keys, wrong types, unknown words. All of them at once, with the mistakes that its good parts have whatever was
+//!    meant by the others (`meaning::apart`).
 //! 3. serde fills the types of `wire`; after step 2 this cannot fail.
 //! 4. `meaning` turns them into the model: defaults, and what no schema can say (a path that leaves its root, a
 //!    Python that the suite does not have). Again all mistakes at once, each with its place.

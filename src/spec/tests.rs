@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
+use toml::de::{DeTable, DeValue};
+
 use super::*;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Diagnostic, Severity};
 
 fn fixture(path: &str) -> String {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/specs/");
@@ -69,6 +71,77 @@ fn mistakes_are_in_order() {
             found.iter().filter_map(|found| found.span.clone()).map(|span| span.start).collect();
         assert!(starts.is_sorted() && starts.len() > 1, "{name}: {starts:?}");
     }
+}
+
+/// Texts with one key called otherwise, or one value that is a day, which none is.
+fn broken(text: &str) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut open: Vec<DeTable<'_>> = vec![DeTable::parse(text).unwrap().into_inner()];
+    let mut change = |span: std::ops::Range<usize>, to: &str| {
+        let changed = format!("{}{to}{}", &text[..span.start], &text[span.end..]);
+        broken.extend(DeTable::parse(&changed).is_ok().then_some(changed));
+    };
+    while let Some(table) = open.pop() {
+        for (key, value) in table {
+            let name = &text[key.span()];
+            change(
+                key.span(),
+                &if name.starts_with(['"', '\'']) { "zzz".to_owned() } else { format!("zzz{name}") },
+            );
+            let tables = match value.get_ref() {
+                DeValue::Table(table) => vec![table.clone()],
+                DeValue::Array(array) => {
+                    array.iter().filter_map(|item| item.get_ref().as_table().cloned()).collect()
+                }
+                _ => Vec::new(),
+            };
+            if tables.is_empty() {
+                change(value.span(), "1979-05-27");
+            }
+            open.extend(tables);
+        }
+    }
+    broken
+}
+
+/// What a mistake in shape leaves is not misjudged: nothing is said of it that would not be said without that mistake.
+#[test]
+fn a_wrong_shape_makes_no_other_mistake() {
+    let (mut cases, mut more) = (0, 0);
+    for directory in ["valid", "warnings", "invalid"] {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/specs/");
+        for entry in std::fs::read_dir(format!("{root}{directory}")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let Ok(table) = DeTable::parse(&text) else { continue };
+            let is_spec = path.extension().is_some_and(|extension| extension == "toml");
+            if !is_spec || !check::check(schema::value(), table.get_ref(), &text).is_empty() {
+                continue;
+            }
+            let said =
+                |found: Vec<Diagnostic>| found.into_iter().map(|found| found.message).collect::<Vec<_>>();
+            let before = said(match parse(&text) {
+                Ok(parsed) => parsed.warnings,
+                Err(found) => found,
+            });
+            for broken in broken(&text) {
+                let table = DeTable::parse(&broken).unwrap().into_inner();
+                let shape = said(check::check(schema::value(), &table, &broken));
+                if shape.is_empty() {
+                    continue;
+                }
+                cases += 1;
+                let mut found = said(parse(&broken).unwrap_err());
+                for message in &shape {
+                    found.remove(found.iter().position(|found| found == message).unwrap());
+                }
+                more += found.len();
+                let wrong: Vec<_> = found.iter().filter(|message| !before.contains(message)).collect();
+                assert!(wrong.is_empty(), "{wrong:#?} is said of {path:?}, broken so:\n{broken}");
+            }
+        }
+    }
+    assert!(cases > 500 && more > 100, "{cases} texts, {more} other mistakes");
 }
 
 /// Pieces of specs, good and bad, in any order.

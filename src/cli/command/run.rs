@@ -390,6 +390,7 @@ fn host(options: &Options, request: &GpuRequest) -> (HostFacts, Vec<String>) {
         resolv_conf: resolv_conf(options.network),
         open_sockets: options.network == NetworkMode::Host && landlock::interface() < landlock::SCOPES,
         pasta: private.then(|| probe::program("pasta")).flatten(),
+        thermal_cpus: discover::thermal_cpus(Path::new("/")),
         ..HostFacts::default()
     };
     if options.limits.any() {

@@ -49,7 +49,8 @@ pub(super) async fn open_cache(directory: &Path, upgrade: &Upgrade) -> Result<Ca
         }
     };
     let directory = std::path::absolute(directory).map_err(|error| refused(error.to_string()))?;
-    Cache::from_path(directory).with_refresh(refresh).init().await.map_err(|error| refused(error.to_string()))
+    let cache = Cache::from_path(directory).with_refresh(refresh);
+    cache.init().await.map_err(|error| refused(chain(&error)))
 }
 
 /// The indexes in uv's terms, without credentials, and for each of ours where it is.

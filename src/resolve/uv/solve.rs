@@ -4,7 +4,7 @@
 //! pages must not hold up the caller's runtime. When the caller gives up, so does the thread.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error as _;
+use std::error::Error;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -310,6 +310,9 @@ fn end_of_day(text: &str) -> Option<String> {
 
 fn explain(request: &Request, error: &UvError) -> ResolveError {
     let explanation = plain(&chain(error));
+    if let Some(cause) = of_the_cache(error) {
+        return ResolveError::Cache { path: request.cache_dir.clone(), reason: plain(&chain(cause)) };
+    }
     let hints = words::hints(error.hints().into_iter().map(|hint| plain(&hint)), &explanation);
     match error {
         UvError::NoSolution(_) => ResolveError::Unsatisfiable {
@@ -326,6 +329,15 @@ fn explain(request: &Request, error: &UvError) -> ResolveError {
         | UvError::InvalidVersion(_) => ResolveError::Request(explanation),
         _ if is_foul(error) => ResolveError::Foul { explanation, hints },
         _ => ResolveError::Index { explanation, hints },
+    }
+}
+
+/// What the disk with the cache of pages has to do with it, which is no fault of a network's.
+fn of_the_cache(error: &UvError) -> Option<&(dyn Error + 'static)> {
+    match client_error(error)?.kind() {
+        ErrorKind::CacheWrite(error) | ErrorKind::Io(error) => Some(error),
+        ErrorKind::CacheLock(error) => Some(error),
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Looks facts of the host up that GPUs need: in `/proc`, `/sys`, `/dev` and the usual directories, below a root that is
+//! Looks facts of the host up that GPUs and what is hidden need: in `/proc`, `/sys`, `/dev` and the usual directories, below a root that is
 //! `/` but in tests. No program is run, and what cannot be read is as if it were not there.
 
 mod cdi;
@@ -19,6 +19,17 @@ use crate::textfile;
 
 /// The largest file of the kernel or of a driver that is read, in bytes.
 const SMALL: usize = 256 * 1024;
+
+/// The processors of which the kernel tells when heat slows them down: those of most real machines, of no virtual one.
+pub fn thermal_cpus(root: &Path) -> Vec<u32> {
+    let directory = Path::new("/sys/devices/system/cpu");
+    let tells = |cpu: &u32| below(root, directory).join(format!("cpu{cpu}/thermal_throttle")).exists();
+    let names = names(root, directory);
+    let numbers = names.iter().filter_map(|name| name.strip_prefix("cpu")?.parse().ok());
+    let mut cpus: Vec<_> = numbers.filter(tells).collect();
+    cpus.sort_unstable();
+    cpus
+}
 
 /// `path` is absolute: where it is below the root.
 fn below(root: &Path, path: &Path) -> PathBuf {

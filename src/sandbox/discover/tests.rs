@@ -420,3 +420,15 @@ fn compatibility_libraries_of_an_image() {
     roots[0].file("usr/local/cuda-13.0/compat/libcuda.so.580.95.05", "");
     assert_eq!(cuda_compat(&paths), Vec::<String>::new(), "which of the two it is cannot be told");
 }
+
+#[test]
+fn processors_that_tell_of_heat() {
+    let root = Root::new();
+    assert!(thermal_cpus(root.path()).is_empty());
+    for cpu in ["cpu0", "cpu10", "cpu2"] {
+        root.file(&format!("sys/devices/system/cpu/{cpu}/thermal_throttle/core_throttle_count"), "0\n");
+    }
+    root.file("sys/devices/system/cpu/cpu1/topology/core_id", "0\n");
+    root.file("sys/devices/system/cpu/cpufreq/thermal_throttle", "");
+    assert_eq!(thermal_cpus(root.path()), [0, 2, 10]);
+}

@@ -9,15 +9,7 @@ use crate::oci::Reference;
 
 pub(super) fn base(base: wire::Base, place: &Place<'_>, found: &mut Vec<Diagnostic>) -> model::Base {
     exactly_one(&base, place, found);
-    let reference = base.oci.as_ref().and_then(|text| reference(text, &place.get("oci"), found));
-    if let Some(snapshot) = &base.snapshot {
-        check_snapshot(snapshot, &place.get("snapshot"), found);
-    }
-    let mirrors_place = place.get("mirrors");
-    for (at, mirror) in base.mirrors.iter().enumerate() {
-        words::check_url(mirror, "mirror", &mirrors_place.at(at), found);
-    }
-    let packages = words::debian_names(&base.packages, &place.get("packages"), found);
+    let Apart { reference, packages } = apart(&base, place, found);
     if base.debian.is_none() && (base.scratch.is_some() || base.oci.is_some()) {
         for key in ["snapshot", "packages", "mirrors"] {
             if place.has(key) {
@@ -48,6 +40,30 @@ pub(super) fn base(base: wire::Base, place: &Place<'_>, found: &mut Vec<Diagnost
     }
 }
 
+pub(super) struct Apart {
+    reference: Option<Reference>,
+    packages: Vec<String>,
+}
+
+/// What each key says by itself.
+pub(super) fn apart(base: &wire::Base, place: &Place<'_>, found: &mut Vec<Diagnostic>) -> Apart {
+    let reference = base.oci.as_ref().and_then(|text| reference(text, &place.get("oci"), found));
+    if base.scratch == Some(false) {
+        found.push(
+            Diagnostic::error("`scratch` in [base] can only be true", place.get("scratch").span())
+                .hint("leave it out, and say `debian = \"bookworm\"`"),
+        );
+    }
+    if let Some(snapshot) = &base.snapshot {
+        check_snapshot(snapshot, &place.get("snapshot"), found);
+    }
+    let mirrors = place.get("mirrors");
+    for (at, mirror) in base.mirrors.iter().enumerate() {
+        words::check_url(mirror, "mirror", &mirrors.at(at), found);
+    }
+    Apart { reference, packages: words::debian_names(&base.packages, &place.get("packages"), found) }
+}
+
 /// A reference names its registry: there is none that goes without saying.
 fn reference(text: &str, place: &Place<'_>, found: &mut Vec<Diagnostic>) -> Option<Reference> {
     let refuse = |rule: &str| Diagnostic::error(format!("base {} {rule}", quoted(text)), place.span());
@@ -72,12 +88,6 @@ fn reference(text: &str, place: &Place<'_>, found: &mut Vec<Diagnostic>) -> Opti
 }
 
 fn exactly_one(base: &wire::Base, place: &Place<'_>, found: &mut Vec<Diagnostic>) {
-    if base.scratch == Some(false) {
-        found.push(
-            Diagnostic::error("`scratch` in [base] can only be true", place.get("scratch").span())
-                .hint("leave it out, and say `debian = \"bookworm\"`"),
-        );
-    }
     let named: Vec<&str> =
         [("debian", base.debian.is_some()), ("oci", base.oci.is_some()), ("scratch", base.scratch.is_some())]
             .into_iter()

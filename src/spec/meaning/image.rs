@@ -12,9 +12,10 @@ use crate::oci::{Platform, Reference};
 /// Variables that would load foreign code into every process, the sandbox's and the scanner's included.
 const LOADER_VARIABLES: [&str; 2] = ["LD_PRELOAD", "LD_LIBRARY_PATH"];
 
+/// `base` is none where nobody knows what it is meant to be.
 pub(super) fn image(
     image: wire::Image,
-    base: &model::Base,
+    base: Option<&model::Base>,
     place: &Place<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> model::Image {
@@ -140,7 +141,7 @@ fn check_annotations(
 }
 
 /// `name`, `uid`, `name:group`, `uid:gid` and their mixtures.
-fn check_user(user: &str, base: &model::Base, place: &Place<'_>, found: &mut Vec<Diagnostic>) {
+fn check_user(user: &str, base: Option<&model::Base>, place: &Place<'_>, found: &mut Vec<Diagnostic>) {
     let parts: Vec<&str> = user.split(':').collect();
     let number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     // The highest two are "unchanged" and overflow in the kernel's and in tools' eyes.
@@ -157,7 +158,7 @@ fn check_user(user: &str, base: &model::Base, place: &Place<'_>, found: &mut Vec
             Diagnostic::error(format!("{} is not a user", quoted(user)), place.span())
                 .hint("expected `name`, `uid`, `name:group` or `uid:gid`"),
         );
-    } else if *base == model::Base::Scratch && !parts.iter().all(|part| number(part)) {
+    } else if base == Some(&model::Base::Scratch) && !parts.iter().all(|part| number(part)) {
         found.push(
             Diagnostic::warning(
                 format!("user {} is a name, and `scratch` has no /etc/passwd", quoted(user)),
@@ -326,10 +327,10 @@ mod tests {
                 packages: Vec::new(),
                 mirrors: Vec::new(),
             });
-            assert_eq!(messages(|p, f| check_user(user, &base, p, f)).is_empty(), good, "{user}");
+            assert_eq!(messages(|p, f| check_user(user, Some(&base), p, f)).is_empty(), good, "{user}");
         }
-        assert_eq!(messages(|p, f| check_user("app", &model::Base::Scratch, p, f)).len(), 1);
-        assert_eq!(messages(|p, f| check_user("1:1", &model::Base::Scratch, p, f)).len(), 0);
+        assert_eq!(messages(|p, f| check_user("app", Some(&model::Base::Scratch), p, f)).len(), 1);
+        assert_eq!(messages(|p, f| check_user("1:1", Some(&model::Base::Scratch), p, f)).len(), 0);
     }
 
     #[test]

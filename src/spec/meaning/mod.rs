@@ -4,6 +4,7 @@
 //! yields its meaning as well as it can, so that the next mistake is found too. A model is handed out only when
 //! nothing was found but warnings.
 
+mod apart;
 mod base;
 mod content;
 mod image;
@@ -30,7 +31,8 @@ pub struct Parsed {
 
 /// Understands the text of a spec, or says everything that is wrong with it, in the order of the text.
 pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
-    let (spec, warnings) = form::parse(text, "spec", schema::value(), spec)?;
+    let (spec, warnings) =
+        form::parse(text, "spec", schema::value(), spec, |table, found| apart::check(text, table, found))?;
     Ok(Parsed { spec, warnings })
 }
 
@@ -52,7 +54,7 @@ fn spec(wire: wire::Spec, table: &DeTable<'_>, found: &mut Vec<Diagnostic>) -> m
     let base = base::base(wire.base, &root.get("base"), found);
     let python = wire.python.map(|python| python::python(python, &base, &root.get("python"), found));
     model::Spec {
-        image: image::image(wire.image, &base, &root.get("image"), found),
+        image: image::image(wire.image, Some(&base), &root.get("image"), found),
         indexes: python::indexes(wire.index, &root.get("index"), found),
         wheels: wheel::exceptions(wire.wheel, &root.get("wheel"), found),
         copies: content::copies(wire.copy, &root.get("copy"), found),

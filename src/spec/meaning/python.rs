@@ -19,7 +19,7 @@ pub(super) fn python(
     place: &Place<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> model::Python {
-    let version = version(&python.version, &place.get("version"), found);
+    let Apart { version, files, extras, groups, prefer } = apart(&python, place, found);
     let provider = provider(python.provider, version, base, place, found);
     if provider != model::PythonProvider::Standalone {
         let who = if provider == model::PythonProvider::Base { "the base" } else { "Debian" };
@@ -35,29 +35,6 @@ pub(super) fn python(
             }
         }
     }
-    if let Some(build) = &python.build
-        && !super::base::is_date(build)
-    {
-        found.push(
-            Diagnostic::error(format!("{} is not a release tag", quoted(build)), place.get("build").span())
-                .hint("releases of python-build-standalone are named by their day: \"20261101\""),
-        );
-    }
-    if let Some(mirror) = &python.mirror {
-        words::check_url(mirror, "mirror", &place.get("mirror"), found);
-    }
-    check_requirements(&python.dependencies, &place.get("dependencies"), found);
-    check_requirements(&python.constraints, &place.get("constraints"), found);
-    if let Some(time) = python.exclude_newer.as_deref().filter(|time| !is_time(time)) {
-        found.push(
-            Diagnostic::error(
-                format!("{} is not a date or a time", quoted(time)),
-                place.get("exclude-newer").span(),
-            )
-            .hint("a day, \"2026-11-01\", or a time as in RFC 3339, \"2026-11-01T12:00:00Z\""),
-        );
-    }
-    let files = requirement_files(&python.requirements, &place.get("requirements"), found);
     check_lock_alone(&python, &files, place, found);
     let project = files.iter().any(|file| is_project_file(file));
     for (key, names) in [("extras", &python.extras), ("groups", &python.groups)] {
@@ -80,8 +57,8 @@ pub(super) fn python(
         dependencies: trimmed(python.dependencies),
         requirements: files,
         constraints: trimmed(python.constraints),
-        extras: words::python_names(python.extras, "an extra", &place.get("extras"), found),
-        groups: words::python_names(python.groups, "a dependency group", &place.get("groups"), found),
+        extras,
+        groups,
         exclude_newer: python.exclude_newer,
         prerelease: python.prerelease.map(|prerelease| {
             match prerelease {
@@ -93,8 +70,56 @@ pub(super) fn python(
             }
             .to_owned()
         }),
-        prefer: words::python_names(python.prefer, "a package", &place.get("prefer"), found),
+        prefer,
     }
+}
+
+/// What the keys mean, each by itself.
+pub(super) struct Apart {
+    version: Option<Version>,
+    files: Vec<String>,
+    extras: Vec<String>,
+    groups: Vec<String>,
+    prefer: Vec<String>,
+}
+
+/// What each key says by itself.
+pub(super) fn apart(python: &wire::Python, place: &Place<'_>, found: &mut Vec<Diagnostic>) -> Apart {
+    let version = match place.has("version") {
+        true => version(&python.version, &place.get("version"), found),
+        // It has another type.
+        false => None,
+    };
+    if let Some(build) = &python.build
+        && !super::base::is_date(build)
+    {
+        found.push(
+            Diagnostic::error(format!("{} is not a release tag", quoted(build)), place.get("build").span())
+                .hint("releases of python-build-standalone are named by their day: \"20261101\""),
+        );
+    }
+    if let Some(mirror) = &python.mirror {
+        words::check_url(mirror, "mirror", &place.get("mirror"), found);
+    }
+    check_requirements(&python.dependencies, &place.get("dependencies"), found);
+    check_requirements(&python.constraints, &place.get("constraints"), found);
+    if let Some(time) = python.exclude_newer.as_deref().filter(|time| !is_time(time)) {
+        found.push(
+            Diagnostic::error(
+                format!("{} is not a date or a time", quoted(time)),
+                place.get("exclude-newer").span(),
+            )
+            .hint("a day, \"2026-11-01\", or a time as in RFC 3339, \"2026-11-01T12:00:00Z\""),
+        );
+    }
+    let mut names = |names: &[String], what: &str, key: &str| {
+        words::python_names(names.to_vec(), what, &place.get(key), found)
+    };
+    let extras = names(&python.extras, "an extra", "extras");
+    let groups = names(&python.groups, "a dependency group", "groups");
+    let prefer = names(&python.prefer, "a package", "prefer");
+    let files = requirement_files(&python.requirements, &place.get("requirements"), found);
+    Apart { version, files, extras, groups, prefer }
 }
 
 fn trimmed(texts: Vec<String>) -> Vec<String> {

@@ -10,9 +10,9 @@ use super::{Place, Small, each, strace};
 use crate::support::mlbuild::Finished;
 use crate::support::skip::or_skip;
 
-const ENOSPC: (i32, &str) = (28, "No space left on device");
-const EIO: (i32, &str) = (5, "Input/output error");
-const EMFILE: (i32, &str) = (24, "Too many open files");
+pub const ENOSPC: (i32, &str) = (28, "No space left on device");
+pub const EIO: (i32, &str) = (5, "Input/output error");
+pub const EMFILE: (i32, &str) = (24, "Too many open files");
 
 /// The build has made the image in spite of the fault, or says which file was to blame and why.
 #[track_caller]

@@ -1,5 +1,10 @@
 //! One wrong byte in the store or in a layout: what is built from it is right, or the damage is told. It never reaches an
 //! image.
+//!
+//! No digest covers a layout's `index.json`. A wrong byte in what leads to an image there is found as the image is not; one
+//! in a name, as mlbuild has written beside each name what it is of (`export::entry`, whose tests have every bit that
+//! there is). What is not noticed: a wrong byte in a field that says nothing of an image of ours, which other tools may
+//! have put there (a key that nobody knows), and any in names that others gave.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,9 +63,14 @@ fn flip(directory: &Path, (name, at, by): &(PathBuf, usize, u8)) {
 /// What `inspect` says is about the image, or it says that something is wrong.
 #[track_caller]
 fn check_inspected(place: &Place<'_>, image: &str, what: &str) {
+    check_is(place, image, &place.small.digest, what);
+}
+
+#[track_caller]
+fn check_is(place: &Place<'_>, image: &str, digest: &str, what: &str) {
     let inspected = place.small.mlbuild(&place.store(), &["inspect", "--json", image]).run();
     match inspected.status() {
-        0 => assert!(inspected.stdout().contains(&place.small.digest), "{what}: {}", inspected.stdout()),
+        0 => assert!(inspected.stdout().contains(digest), "{what}: {}", inspected.stdout()),
         _ => assert!(inspected.stderr().starts_with("error: "), "{what}: {}", inspected.stderr()),
     }
 }
@@ -144,4 +154,62 @@ fn in_a_layout() {
             assert!(what.contains("index.json"), "{what}");
         }
     });
+}
+
+/// A layout of two images, each of which could be taken for the other by its name.
+#[test]
+fn in_the_index_of_a_layout() {
+    let small = Small::new();
+    let original = small.place();
+    let output = format!("oci:{}", original.layout().display());
+    small.tiny.project.write("app/main.py", "import beta\n");
+    let arguments = ["build", "-t", "registry.example/tiny:newest", "-o", &output];
+    let other = small.mlbuild(&original.store(), &arguments).ok().digest();
+    small.tiny.project.write("app/main.py", "import alpha\n");
+    assert_eq!(original.build().ok().digest(), small.digest);
+    assert_ne!(other, small.digest);
+    let (store, layout) = (read(&original.store()), read(&original.layout()));
+    let index: Files = layout
+        .iter()
+        .filter(|(name, _)| name.ends_with("index.json"))
+        .map(|(a, b)| (a.clone(), b.clone()))
+        .collect();
+    let meant = named(&index[Path::new("index.json")]);
+    assert_eq!(meant.len(), 4, "{meant:?}");
+    each(&flips(&index, times(200), 7), |place_of_flip| {
+        let what = format!("{place_of_flip:?}");
+        let place = small.place();
+        write(&place.store(), &store);
+        write(&place.layout(), &layout);
+        flip(&place.layout(), place_of_flip);
+        let check = |what: &str| {
+            for (tag, digest) in [("latest", &small.digest), ("newest", &other)] {
+                check_is(&place, &format!("oci:{}:{tag}", place.layout().display()), digest, what);
+            }
+        };
+        check(&what);
+        let built = place.build().run();
+        let said = built.stderr();
+        if built.status() != 0 {
+            assert!(said.contains("is not an OCI image layout"), "{what}: {said}");
+            return;
+        }
+        check(&format!("{what}, after a build"));
+        let after = named(&fs::read(place.layout().join("index.json")).unwrap());
+        assert!(after.contains(&("latest".to_owned(), small.digest.clone())), "{what}: {after:?}");
+        let wrong = after.iter().find(|name| !meant.contains(name));
+        assert!(wrong.is_none() || said.contains("warning: "), "{what}: {wrong:?} without a word: {said}");
+    });
+}
+
+/// The names in an index with their images.
+fn named(index: &[u8]) -> Vec<(String, String)> {
+    let index: serde_json::Value = serde_json::from_slice(index).unwrap();
+    let entries = index["manifests"].as_array().unwrap().iter();
+    let names = entries.flat_map(|entry| {
+        let digest = entry["digest"].as_str().unwrap_or_default();
+        ["org.opencontainers.image.ref.name", "io.containerd.image.name"]
+            .map(|key| Some((entry["annotations"][key].as_str()?.to_owned(), digest.to_owned())))
+    });
+    names.flatten().collect()
 }

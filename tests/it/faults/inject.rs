@@ -55,8 +55,13 @@ impl Injector {
 
     /// How many of `calls` a build makes on files of its place.
     pub fn count(&self, place: &Place<'_>, calls: &str) -> usize {
-        let _ = self.prepare(place.directory.path(), place.build(), calls, "0", 0).ok();
-        hits(place.directory.path()).len()
+        self.count_in(place.directory.path(), place.build(), calls)
+    }
+
+    /// The same for any run and files below any directory.
+    pub fn count_in(&self, under: &Path, run: Run, calls: &str) -> usize {
+        let _ = self.prepare(under, run, calls, "0", 0).ok();
+        hits(under).len()
     }
 
     fn prepare(&self, under: &Path, run: Run, calls: &str, fault: &str, at: usize) -> Run {

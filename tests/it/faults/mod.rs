@@ -11,6 +11,7 @@ mod crowd;
 mod errors;
 mod flips;
 mod inject;
+mod locks;
 mod moments;
 mod places;
 mod power;

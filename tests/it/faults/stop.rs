@@ -107,6 +107,27 @@ fn a_stalled_lock() {
     assert_eq!(names(&project.path()), ["mlbuild.toml"]);
 }
 
+/// As by nohup, or as a shell has it for a job in the background.
+#[test]
+fn what_the_caller_ignores_stays_ignored() {
+    let small = Small::new();
+    let place = small.place();
+    let project = large(&place);
+    let build = project.mlbuild(&["build"]).under(&["env", "--ignore-signal=HUP,INT"]);
+    let mut child = build.command().stderr(Stdio::null()).spawn().unwrap();
+    let process = child.id().to_string();
+    wait_until(&mut child, &|_| catches(&process, Signal::TERM));
+    assert!(!catches(&process, Signal::HUP) && !catches(&process, Signal::INT));
+    for signal in [Signal::HUP, Signal::INT] {
+        kill_process(Pid::from_child(&child), signal).unwrap();
+    }
+    // Longer than it takes to look at a signal.
+    wait_until(&mut child, &after(300));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    place.check("after ignored signals");
+}
+
 /// Two gigabytes of zeros that take no room.
 fn large(place: &Place<'_>) -> Project {
     let project = Project::new("[base]\nscratch = true\n[[copy]]\nfrom = \"large\"\nto = \"/large\"\n")

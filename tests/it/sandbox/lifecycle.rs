@@ -61,6 +61,34 @@ fn signals_are_passed_on_and_nothing_stays() {
     }
 }
 
+/// By nohup the run outlives its terminal; the program begins with nothing ignored, so that its image's stop signal stops it.
+#[test]
+fn what_the_caller_ignores_stays_ignored() {
+    let program = "import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+status = dict(line.split(':\\t', 1) for line in open('/proc/self/status') if line.startswith('Sig'))
+print(status['SigIgn'].strip(), flush=True)
+signal.pause()";
+    for host in or_skip!("ignored signals", Host::both("hello")) {
+        for init in [&["--init=false"][..], &[]] {
+            let run = host.run(init, &["python", "-I", "-c", program]);
+            let mut command = run.under(&["env", "--ignore-signal=HUP,INT,USR1"]).command();
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            let mut said = [0; 17];
+            child.stdout.take().unwrap().read_exact(&mut said).unwrap();
+            // Python itself ignores SIGPIPE and SIGXFSZ.
+            assert_eq!(str::from_utf8(&said).unwrap(), "0000000001001000\n");
+            for signal in [Signal::HUP, Signal::INT, Signal::USR1] {
+                kill_process(Pid::from_child(&child), signal).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(child.try_wait().unwrap().is_none(), "a signal that is ignored has an effect");
+            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(143));
+        }
+    }
+}
+
 /// While pasta sets the network up, which takes long here: the program never starts, and nothing stays.
 #[test]
 fn a_signal_before_the_start_is_not_lost() {
