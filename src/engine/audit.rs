@@ -62,7 +62,9 @@ impl Engine {
         if !is_known {
             return Ok(pruned);
         }
-        for missing in elf::audit(&elf, &links, &directories, work.plan.platform) {
+        let go_on = || !self.cancel.is_cancelled();
+        let missing = elf::audit(&elf, &links, &directories, work.plan.platform, &go_on);
+        for missing in missing.ok_or(EngineError::Cancelled)? {
             if missing.verdict == Verdict::Absent {
                 self.reporter.event(Event::Warning(text(&missing, work)));
             }
