@@ -89,7 +89,7 @@ fn text(missing: &Missing, work: &Work) -> String {
         // Debian 13 renamed libraries whose interface changed with 64-bit times.
         let renamed = work.plan.suite == Some(Suite::Trixie) && RENAMED_IN_TRIXIE.contains(&package);
         let package = format!("{package}{}", if renamed { "t64" } else { "" });
-        text += &format!("\n  hint: add \"{package}\" to packages in [base]");
+        text += &format!("\nhint: add \"{package}\" to packages in [base]");
     }
     text
 }
