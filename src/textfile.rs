@@ -1,7 +1,7 @@
 //! Texts that people write (spec, lock, requirements), read whole and only if they are what they should be.
 //!
 //! A project may be a stranger's: a FIFO in a file's place never gets one to wait, a device or a file that grows never
-//! fills the memory. Why a file is no text is an [`io::Error`] of kind `InvalidData`, as for bytes that are not UTF-8.
+//! fills the memory. Documents of image layouts are read likewise. Why a file is no text is an [`io::Error`] of kind `InvalidData`, as for bytes that are not UTF-8.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read as _};
@@ -13,9 +13,14 @@ pub fn read(path: &Path, max: usize) -> io::Result<String> {
     read_open(open(path)?, max)
 }
 
+/// The bytes of the file at `path`, at most `max`.
+pub fn read_bytes(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    bytes_of(open(path)?, max)
+}
+
 /// The text of a file that was opened without waiting.
 pub fn read_open(file: File, max: usize) -> io::Result<String> {
-    String::from_utf8(read_bytes(file, max)?).map_err(|_| refused("it is not UTF-8".to_owned()))
+    String::from_utf8(bytes_of(file, max)?).map_err(|_| refused("it is not UTF-8".to_owned()))
 }
 
 /// Whether a file of the user's that could not be read is none of theirs: it is not there, or in a directory that is closed
@@ -29,20 +34,26 @@ pub fn is_away(path: &Path, error: &io::Error) -> bool {
 }
 
 /// Opens a file for reading; what is none is refused by name, and never waited for.
-fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    refuse_others(&file)?;
+    Ok(file)
+}
+
+fn refuse_others(file: &File) -> io::Result<()> {
+    match file.metadata()?.file_type() {
+        file if file.is_file() => Ok(()),
+        other => Err(refused(format!("it is {}, not a file", kind(other)))),
+    }
 }
 
 /// The bytes of a regular file, at most `max`.
-fn read_bytes(file: File, max: usize) -> io::Result<Vec<u8>> {
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(refused(format!("it is {}, not a file", kind(metadata.file_type()))));
-    }
+fn bytes_of(file: File, max: usize) -> io::Result<Vec<u8>> {
+    refuse_others(&file)?;
     let too_long = || refused(format!("it is longer than {max} bytes"));
     // What is longer already need not be read; what grows meanwhile is cut below.
-    if metadata.len() > max as u64 {
+    if file.metadata()?.len() > max as u64 {
         return Err(too_long());
     }
     let mut bytes = Vec::new();
@@ -92,6 +103,9 @@ mod tests {
         let fifo = dir.path().join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert_eq!(said(&fifo), "it is a FIFO, not a file");
+        assert_eq!(open(&fifo).unwrap_err().to_string(), "it is a FIFO, not a file");
+        std::fs::write(&path, b"\xff").unwrap();
+        assert_eq!(read_bytes(&path, 4).unwrap(), b"\xff");
     }
 
     #[test]

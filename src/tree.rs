@@ -5,6 +5,7 @@
 //! made by inserting nodes; parents are added by the encoder. Owner is 0:0 and time is the epoch for all of them, so
 //! neither is said here, but for directories that somebody else has made and that are only named again.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -87,6 +88,13 @@ impl TreePath {
     }
 }
 
+/// A map of paths is asked by text: their order is that of their bytes.
+impl Borrow<str> for TreePath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -157,6 +165,32 @@ impl fmt::Debug for Content {
 
 /// A tree, sorted by path bytes..
 pub type Tree = BTreeMap<TreePath, Node>;
+
+/// Every directory above `paths`, each once, with the first path below it. `paths` are sorted, so that what lies below a
+/// directory stands together: this takes as long as the paths are, however deep and however many.
+pub fn directories<'a>(
+    paths: impl IntoIterator<Item = &'a TreePath>,
+) -> impl Iterator<Item = (TreePath, &'a TreePath)> {
+    let mut before = "";
+    paths.into_iter().flat_map(move |path| {
+        let new = new_slashes(std::mem::replace(&mut before, path.as_str()), path.as_str());
+        new.map(move |at| (TreePath(path.0[..at].into()), path))
+    })
+}
+
+/// [`directories`] of names that may be none of the image.
+pub fn directories_of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    let mut before = "";
+    names.into_iter().flat_map(move |name| {
+        new_slashes(std::mem::replace(&mut before, name), name).map(move |at| &name[..at])
+    })
+}
+
+/// Where the directories above `path` end that are not above `before`.
+fn new_slashes<'a>(before: &str, path: &'a str) -> impl Iterator<Item = usize> + use<'a> {
+    let shared = before.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();
+    path.bytes().enumerate().skip(shared).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at)
+}
 
 /// As many links on the way to a file as the kernel follows (`MAXSYMLINKS`).
 const LINKS_MAX: usize = 40;
@@ -236,6 +270,17 @@ mod tests {
         let parents: Vec<_> = path.parents().map(|p| p.as_str().to_owned()).collect();
         assert_eq!(parents, ["usr", "usr/lib"]);
         assert_eq!(path.name(), "python3");
+    }
+
+    #[test]
+    fn directories_come_once_with_the_first_below() {
+        let paths = ["a", "a-b", "a/b", "a/b/c", "a/b/d/e", "a/b/d/f", "b/c/d"]
+            .map(|path| TreePath::new(path).unwrap());
+        let found: Vec<_> =
+            directories(&paths).map(|(directory, path)| format!("{directory} {path}")).collect();
+        assert_eq!(found, ["a a/b", "a/b a/b/c", "a/b/d a/b/d/e", "b b/c/d", "b/c b/c/d"]);
+        let names: Vec<_> = directories_of_names(["", "/x", "a//b", "a/b/", "é/x", "ê/x"]).collect();
+        assert_eq!(names, ["", "a", "a/", "a/b", "é", "ê"]);
     }
 
     #[test]

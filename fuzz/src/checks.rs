@@ -30,7 +30,7 @@ pub fn waived_demo(archive: &[u8]) -> Result<Wheel, WheelError> {
 
 /// The rows of a RECORD.
 pub fn rows(text: &str) -> Result<Rows, RecordError> {
-    record::parse(text, &mut crate::waivers::Waivers::default())
+    record::parse(text, 1000, &mut crate::waivers::Waivers::default())
 }
 
 /// Where the wheels of the targets are installed.

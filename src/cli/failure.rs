@@ -379,7 +379,8 @@ pub(super) fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn indent(text: &str) -> String {
+/// What follows the first line, farther in: words of strangers do not begin a line of their own.
+pub(super) fn indent(text: &str) -> String {
     text.replace('\n', "\n    ")
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::failure::indent;
 use crate::cli::out;
 use crate::engine::{Event, Phase, Reporter};
 use crate::size::{counted, human as bytes};
@@ -86,6 +87,7 @@ impl Progress {
     }
 
     fn line(&self, state: &State, text: &str) {
+        let text = indent(text);
         match &state.bar {
             Some(bar) => bar.suspend(|| out::talk(format_args!("{text}\n"))),
             None => out::talk(format_args!("{text}\n")),

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use crate::blob::{RangeReader, ReadAt};
 use crate::spec::model::Copy;
-use crate::tree::{Content, Node, PathError, Tree, TreePath};
+use crate::tree::{self, Content, Node, PathError, Tree, TreePath};
 
 /// Why the project's files cannot go into the image. Paths are relative to the spec's directory.
 #[derive(Debug, thiserror::Error)]
@@ -120,15 +120,10 @@ impl Taken {
     }
 
     fn check_parents(&self) -> Result<(), ContextError> {
-        for (path, (_, source)) in &self.sources {
-            for parent in path.parents() {
-                if let Some((_, file)) = self.sources.get(&parent) {
-                    return Err(ContextError::FileAndDirectory {
-                        path: parent,
-                        file: file.clone(),
-                        directory: source.clone(),
-                    });
-                }
+        for (parent, path) in tree::directories(self.sources.keys()) {
+            if let Some((_, file)) = self.sources.get(&parent) {
+                let (file, directory) = (file.clone(), self.sources[path].1.clone());
+                return Err(ContextError::FileAndDirectory { path: parent, file, directory });
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::blob::BlobSource;
 use crate::lock::model::{DebLayer, DebLock};
 use crate::oci::Platform;
 use crate::spec::model::Suite;
-use crate::tree::{Node, Tree, TreePath};
+use crate::tree::{self, Node, Tree, TreePath};
 
 /// The layers' trees.
 #[derive(Debug)]
@@ -154,14 +154,12 @@ fn merge<'a>(debs: &[(&'a DebLock, &'a Deb)], owners: &mut Owners<'a>) -> Result
             }
         }
     }
-    for path in tree.keys() {
-        for parent in path.parents() {
-            if let Some((_, deb)) = owners.get(&parent)
-                && !matches!(deb.files[&parent], Node::Dir { .. })
-            {
-                let name = owners.get(path).map_or("?", |(name, _)| name).to_owned();
-                return Err(ComposeError::Parent { name, path: path.clone(), parent });
-            }
+    for (parent, path) in tree::directories(tree.keys()) {
+        if let Some((_, deb)) = owners.get(&parent)
+            && !matches!(deb.files[&parent], Node::Dir { .. })
+        {
+            let name = owners.get(path).map_or("?", |(name, _)| name).to_owned();
+            return Err(ComposeError::Parent { name, path: path.clone(), parent });
         }
     }
     Ok(tree)

@@ -12,7 +12,7 @@ use super::deb822::{self, Deb822Error, Paragraph};
 use super::spool::{Budget, Spool};
 use super::tarfile::{Kind, TarError, TarReader};
 use crate::blob::{RangeReader, ReadAt};
-use crate::tree::{Content, Node, PATH_MAX, PathError, TreePath};
+use crate::tree::{self, Content, Node, PATH_MAX, PathError, TreePath};
 
 /// Memory that unpacking may take; xz -9 needs 65 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
@@ -29,6 +29,10 @@ const CONTROL_FILE_MAX: u64 = 16 << 20;
 /// Entries of data.tar, and bytes of their names and links.
 const ENTRIES_MAX: usize = 1_000_000;
 const NAMES_MAX: usize = 256 << 20;
+/// Parts of a name. The deepest of the archive has some twenty.
+const PARTS_MAX: usize = 64;
+/// Directories that hold something and are no entries. dpkg-deb writes them all; left out here are a few.
+const UNNAMED_MAX: usize = 10_000;
 
 /// Directories that a merged /usr has as links into it.
 pub const MERGED: [&str; 7] = ["bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin"];
@@ -166,6 +170,10 @@ fn read_data(
                 let content = Content::Slice { from: std::sync::Arc::clone(&from), offset, size };
                 nodes.insert(path, Node::File { mode, content });
             }
+            let unnamed = tree::directories(nodes.keys()).filter(|(path, _)| !nodes.contains_key(path));
+            if unnamed.take(UNNAMED_MAX + 1).count() > UNNAMED_MAX {
+                return Err(fail(TarError::Form("more than 10,000 of its directories are no entries")));
+            }
             return Ok(nodes);
         };
         names += entry.name.len() + entry.target.len();
@@ -228,6 +236,9 @@ fn image_path(name: &str) -> Result<Option<TreePath>, PathError> {
     if name.is_empty() || name == "." {
         return Ok(None);
     }
+    if name.split('/').count() > PARTS_MAX {
+        return Err(PathError { path: name.to_owned(), rule: "has more than 64 parts" });
+    }
     Ok(Some(merge(TreePath::new(name)?)?))
 }
 
@@ -239,7 +250,7 @@ pub fn merge(path: TreePath) -> Result<TreePath, PathError> {
 
 /// Whether a link at `path` climbs above the root, going by its text.
 fn leaves(path: &TreePath, target: &str) -> bool {
-    let mut depth = if target.starts_with('/') { 0 } else { path.parents().count() };
+    let mut depth = if target.starts_with('/') { 0 } else { path.as_str().matches('/').count() };
     for part in target.split('/') {
         match part {
             "" | "." => {}

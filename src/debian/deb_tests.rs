@@ -684,3 +684,32 @@ fn all_compressions_of_the_archive_are_read() {
         assert!(read(&bytes[..bytes.len() / 2]).is_err(), "{suffix} cut");
     }
 }
+
+/// Parents are made of names and cost nothing to write: a name has few, and what is no entry of its own is seldom.
+#[test]
+fn directories_that_only_names_make_are_bounded() {
+    let deep = |parts: usize| {
+        let name = format!("./{}f", "d/".repeat(parts - 1));
+        read(&[entry("././@LongLink", b'L', 0, "", name.as_bytes()), file("./x", "1")])
+    };
+    assert_eq!(deep(64).unwrap().files.len(), 1);
+    let error = deep(65).err().unwrap();
+    assert!(error.contains("d/f\" has more than 64 parts"), "{error}");
+    let target = format!("./{}f", "d/".repeat(64));
+    let long = entry("././@LongLink", b'K', 0, "", target.as_bytes());
+    let error = read(&[file("./f", "1"), long, entry("./l", b'1', 0o644, "./f", b"")]).err().unwrap();
+    assert!(error.contains("has more than 64 parts"), "{error}");
+
+    let wide = |directories: usize, named: bool| {
+        let directory = |n: usize| format!("./{n}/");
+        let all = (0..directories).flat_map(|n| {
+            let itself = named.then(|| entry(&directory(n), b'5', 0o755, "", b""));
+            itself.into_iter().chain([file(&format!("{}f", directory(n)), "")])
+        });
+        read(&all.collect::<Vec<_>>())
+    };
+    assert_eq!(wide(10_000, false).unwrap().files.len(), 10_000);
+    assert_eq!(wide(10_001, true).unwrap().files.len(), 20_002);
+    let error = wide(10_001, false).err().unwrap();
+    assert_eq!(error, "data.tar: tar archive: more than 10,000 of its directories are no entries");
+}

@@ -20,7 +20,7 @@ pub mod version;
 
 mod ar;
 mod spool;
-mod tarfile;
+pub mod tarfile;
 #[cfg(test)]
 pub(crate) mod testing;
 

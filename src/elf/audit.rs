@@ -5,13 +5,16 @@
 //! in the image is a weaker finding ([`Verdict::OffPath`]): packages load such libraries themselves before the file
 //! that needs them. Within one package of `site-packages` that is the rule (torch does it), so it is not reported.
 //!
+//! An image may be hostile: files that need thousands of names, in hundreds of directories each. So a directory is
+//! followed once for each file that names it, and a name is looked for where files and links of that name stand.
+//!
 //! Deviations from `ld.so`, all on the lenient side: `DT_RPATH` of the files that load a file is not inherited (the
 //! result is `OffPath` at worst), `LD_LIBRARY_PATH` is not known, hardware-capability directories are not searched.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::{ElfFacts, machine};
-use super::search::{built_in, expanded, resolved};
+use super::search::{built_in, directory, expanded, resolved};
 use crate::oci::Platform;
 use crate::tree::TreePath;
 
@@ -44,23 +47,30 @@ pub enum Verdict {
 /// Names every library of the image's files for `platform` that their search does not find, by verdict, then name.
 ///
 /// `files` are all ELF files of the image by path (a hard link is a file of its own), `links` its symbolic links,
-/// `conf_dirs` the absolute directories that `ld.so.conf` names, in order.
+/// `conf_dirs` the absolute directories that `ld.so.conf` names, in order. None once `go_on`, which is asked before each
+/// file, says no.
 pub fn audit(
     files: &[(TreePath, ElfFacts)],
     links: &BTreeMap<TreePath, String>,
     conf_dirs: &[String],
     platform: Platform,
-) -> Vec<Missing> {
+    go_on: &dyn Fn() -> bool,
+) -> Option<Vec<Missing>> {
     let image = Image::new(files, links, conf_dirs, platform);
     let mut found: BTreeMap<(Verdict, String), BTreeSet<TreePath>> = BTreeMap::new();
     for (path, facts) in files.iter().filter(|(_, facts)| facts.machine == machine(platform)) {
-        for library in &facts.needed {
-            if let Some(verdict) = image.look(path, facts, library) {
+        if !go_on() {
+            return None;
+        }
+        let needed: BTreeSet<&String> = facts.needed.iter().collect();
+        let own = if needed.is_empty() { BTreeSet::new() } else { image.own_directories(path, facts) };
+        for library in needed {
+            if let Some(verdict) = image.look(path, facts.class64, &own, library) {
                 found.entry((verdict, library.clone())).or_default().insert(path.clone());
             }
         }
     }
-    found
+    let missing = found
         .into_iter()
         .map(|((verdict, library), needed_by)| Missing {
             hint: debian_package(&library),
@@ -68,7 +78,8 @@ pub fn audit(
             needed_by: needed_by.into_iter().collect(),
             verdict,
         })
-        .collect()
+        .collect();
+    Some(missing)
 }
 
 struct Image<'a> {
@@ -76,9 +87,11 @@ struct Image<'a> {
     loadable: BTreeMap<&'a TreePath, bool>,
     /// The same by SONAME and by file name.
     named: BTreeMap<&'a str, BTreeSet<&'a TreePath>>,
+    /// The directories in which such a file stands, or a link to one, and its class; by its name there.
+    places: BTreeMap<&'a str, BTreeSet<(&'a str, bool)>>,
     links: &'a BTreeMap<TreePath, String>,
-    /// Searched for every file, after its own directories.
-    common: Vec<String>,
+    /// Searched for every file, beside its own directories.
+    common: BTreeSet<String>,
     platform: Platform,
 }
 
@@ -98,25 +111,48 @@ impl<'a> Image<'a> {
                 named.entry(soname).or_default().insert(path);
             }
         }
-        let mut seen = BTreeSet::new();
+        let wanted = files.iter().flat_map(|(_, facts)| &facts.needed).map(|library| last(library));
+        let wanted: BTreeSet<&str> = wanted.collect();
+        let mut places: BTreeMap<&str, BTreeSet<(&str, bool)>> = BTreeMap::new();
+        let all = loadable.iter().map(|(path, class64)| (*path, *class64));
+        let linked = links.keys().filter_map(|link| {
+            let at = wanted.contains(link.name()).then(|| resolved(link.as_str(), links))??;
+            Some((link, *loadable.get(&at)?))
+        });
+        for (path, class64) in all.chain(linked) {
+            let above = path.as_str().rsplit_once('/').map_or("", |(above, _)| above);
+            places.entry(path.name()).or_default().insert((above, class64));
+        }
         let common = conf_dirs.iter().cloned().chain(built_in(platform));
-        let common = common.filter(|directory| seen.insert(directory.clone())).collect();
-        Self { loadable, named, links, common, platform }
+        let common = common.filter_map(|text| directory(&text, links)).collect();
+        Self { loadable, named, places, links, common, platform }
+    }
+
+    /// The real directories that the file itself names.
+    fn own_directories(&self, path: &TreePath, facts: &ElfFacts) -> BTreeSet<String> {
+        let own = facts.runpath.iter().take(RUNPATH_MAX);
+        let own = own.filter_map(|text| expanded(text, path, self.platform));
+        own.filter_map(|text| directory(&text, self.links)).collect()
     }
 
     /// `None` when `path`, which needs `library`, gets it.
-    fn look(&self, path: &TreePath, facts: &ElfFacts, library: &str) -> Option<Verdict> {
+    fn look(&self, path: &TreePath, class64: bool, own: &BTreeSet<String>, library: &str) -> Option<Verdict> {
+        let places = self.places.get(last(library));
         if library.contains('/') {
-            let found = library.starts_with('/') && self.loads(library, facts.class64);
+            let found = library.starts_with('/') && places.is_some() && self.loads(library, class64);
             return (!found).then_some(Verdict::Absent);
         }
-        let own = facts.runpath.iter().take(RUNPATH_MAX);
-        let own = own.filter_map(|dir| expanded(dir, path, self.platform));
-        if own
-            .chain(self.common.iter().cloned())
-            .any(|dir| self.loads(&format!("{dir}/{library}"), facts.class64))
-        {
-            return None;
+        if let Some(places) = places {
+            let is_place = |directory: &String| places.contains(&(directory.as_str(), class64));
+            // Through whichever is shorter.
+            let found = if places.len() < own.len() {
+                places.iter().any(|(above, class)| *class == class64 && own.contains(*above))
+            } else {
+                own.iter().any(is_place)
+            };
+            if found || self.common.iter().any(is_place) {
+                return None;
+            }
         }
         let elsewhere = || {
             self.named
@@ -124,7 +160,7 @@ impl<'a> Image<'a> {
                 .into_iter()
                 .flatten()
                 .copied()
-                .filter(|at| self.loadable.get(at) == Some(&facts.class64))
+                .filter(|at| self.loadable.get(at) == Some(&class64))
         };
         if elsewhere().any(|at| same_package(at, path)) {
             return None;
@@ -139,6 +175,11 @@ impl<'a> Image<'a> {
     fn loads(&self, path: &str, class64: bool) -> bool {
         resolved(path, self.links).is_some_and(|at| self.loadable.get(&at) == Some(&class64))
     }
+}
+
+/// A library's name without its directory, if it has one.
+fn last(library: &str) -> &str {
+    library.rsplit('/').next().unwrap_or(library)
 }
 
 /// Both lie below one top-level directory of `site-packages`; `numpy.libs` belongs to `numpy`.
@@ -295,7 +336,8 @@ mod tests {
             (path("usr/lib/x86_64-linux-gnu/libz.so.1"), "libz.so.1.2.13".to_owned()),
         ]);
         let conf_dirs: Vec<String> = conf_dirs.iter().map(|dir| (*dir).to_owned()).collect();
-        audit(files, &links, &conf_dirs, Platform::LinuxAmd64)
+        audit(files, &links, &conf_dirs, Platform::LinuxAmd64, &|| true)
+            .expect("it went on")
             .into_iter()
             .map(|missing| {
                 let by: Vec<_> = missing.needed_by.iter().map(|path| path.name().to_owned()).collect();
@@ -317,6 +359,38 @@ mod tests {
         assert_eq!(report(&[user(&["$ORIGIN/x"]), x.clone(), z.clone()], &[]), [""; 0]);
         assert_eq!(report(&[user(&[]), x.clone(), z.clone()], &["/opt/x"]), [""; 0]);
         assert_eq!(report(&[user(&["$ORIGIN/y"]), x, z], &[]), ["libx.so at libx.so by user.so hint None"]);
+    }
+
+    /// Every way to a library but by its own name in its own directory.
+    #[test]
+    fn links_lead_to_libraries() {
+        let z = library("usr/lib/x86_64-linux-gnu/libz.so.1.2.13", None, &[], &[]);
+        let user = |needed: &str, runpath: &str| library("opt/user.so", None, &[needed], &[runpath]);
+        for (needed, runpath, found) in [
+            // A link to the file, in a directory that is reached through another.
+            ("libz.so.1", "", true),
+            ("libz.so.1", "/opt", true),
+            ("libz.so.1.2.13", "$ORIGIN/../lib/x86_64-linux-gnu", true),
+            ("/lib/x86_64-linux-gnu/libz.so.1", "", true),
+            ("/opt/../lib/./x86_64-linux-gnu/libz.so.1", "", true),
+            ("/lib/libz.so.1", "", false),
+            ("lib/libz.so.1", "", false),
+            ("libz.so.2", "/lib/x86_64-linux-gnu", false),
+        ] {
+            let said = report(&[user(needed, runpath), z.clone()], &[]);
+            assert_eq!(said.is_empty(), found, "{needed} {runpath}: {said:?}");
+        }
+        let root = [user("libx.so", "/"), library("libx.so", None, &[], &[])];
+        assert_eq!(report(&root, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn nothing_is_said_once_it_is_to_stop() {
+        let files = [library("opt/a.so", None, &["libx.so"], &[])];
+        let links = BTreeMap::new();
+        let all = |go_on| audit(&files, &links, &[], Platform::LinuxAmd64, &|| go_on);
+        assert_eq!(all(true).map(|missing| missing.len()), Some(1));
+        assert_eq!(all(false), None);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::oci::Platform;
-use crate::tree::{Step, TreePath, follow};
+use crate::tree::{PATH_MAX, Step, TreePath, follow};
+
+/// Names like `$ORIGIN` in one directory. One is usual.
+const NAMES_MAX: usize = 8;
 
 /// Directories that glibc's loader searches without being told, in Debian's order, relative to the root.
 pub(super) fn built_in(platform: Platform) -> [String; 6] {
@@ -19,8 +22,11 @@ pub(super) fn built_in(platform: Platform) -> [String; 6] {
 }
 
 /// A directory of `DT_RUNPATH` as a path of the image; `None` when it is relative (the linker would take the working
-/// directory).
+/// directory) or longer than any path.
 pub(super) fn expanded(dir: &str, file: &TreePath, platform: Platform) -> Option<String> {
+    if dir.len() > PATH_MAX || dir.matches('$').count() > NAMES_MAX {
+        return None;
+    }
     let origin = match file.as_str().rsplit_once('/') {
         Some((parent, _)) => format!("/{parent}"),
         None => "/".to_owned(),
@@ -39,11 +45,12 @@ pub(super) fn expanded(dir: &str, file: &TreePath, platform: Platform) -> Option
 /// The place that `path` names once `.`, `..` and symbolic links are followed, and nothing else: whether a file
 /// stands there is the caller's question. `None` for a loop.
 pub(super) fn resolved(path: &str, links: &BTreeMap<TreePath, String>) -> Option<TreePath> {
-    let real = follow(path, |at| {
-        let target = links.get(&TreePath::new(at).ok()?);
-        Some(target.map_or(Step::Other, |target| Step::Link(target.clone())))
-    });
-    TreePath::new(&real?).ok()
+    TreePath::new(&directory(path, links)?).ok()
+}
+
+/// The same for a directory, which may be the root: it is empty then.
+pub(super) fn directory(path: &str, links: &BTreeMap<TreePath, String>) -> Option<String> {
+    follow(path, |at| Some(links.get(at).map_or(Step::Other, |target| Step::Link(target.clone()))))
 }
 
 #[cfg(test)]
@@ -62,6 +69,8 @@ mod tests {
             ("${ORIGIN}", Some("/usr/lib/python3/torch/lib")),
             ("/opt/$LIB", Some("/opt/lib/x86_64-linux-gnu")),
             ("relative", None),
+            (&"$ORIGIN".repeat(9), None),
+            (&format!("/{}", "x".repeat(PATH_MAX)), None),
         ] {
             assert_eq!(expanded(dir, &file, Platform::LinuxAmd64).as_deref(), expected, "{dir}");
         }

@@ -62,7 +62,9 @@ impl Engine {
         if !is_known {
             return Ok(pruned);
         }
-        for missing in elf::audit(&elf, &links, &directories, work.plan.platform) {
+        let go_on = || !self.cancel.is_cancelled();
+        let missing = elf::audit(&elf, &links, &directories, work.plan.platform, &go_on);
+        for missing in missing.ok_or(EngineError::Cancelled)? {
             if missing.verdict == Verdict::Absent {
                 self.reporter.event(Event::Warning(text(&missing, work)));
             }
@@ -87,7 +89,7 @@ fn text(missing: &Missing, work: &Work) -> String {
         // Debian 13 renamed libraries whose interface changed with 64-bit times.
         let renamed = work.plan.suite == Some(Suite::Trixie) && RENAMED_IN_TRIXIE.contains(&package);
         let package = format!("{package}{}", if renamed { "t64" } else { "" });
-        text += &format!("\n  hint: add \"{package}\" to packages in [base]");
+        text += &format!("\nhint: add \"{package}\" to packages in [base]");
     }
     text
 }

@@ -39,13 +39,14 @@ use crate::image::annotation;
 use crate::oci::reference::is_tag;
 use crate::oci::{Descriptor, MediaType, Reference, canonical};
 use crate::scratch;
+use crate::textfile;
 
 /// Content of the file `oci-layout`.
 pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// How often an export that waits for another looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The largest `index.json` that is extended, in bytes.
-const MAX_INDEX: u64 = 64 << 20;
+const MAX_INDEX: usize = 64 << 20;
 
 pub(super) fn write(
     directory: &Path,
@@ -209,15 +210,14 @@ fn refuse_other_directory(directory: &Path) -> Result<(), ExportError> {
 fn existing_index(directory: &Path) -> Result<Option<Map<String, Value>>, ExportError> {
     let path = directory.join("index.json");
     let no_layout = |problem: String| ExportError::NoLayout { path: directory.to_owned(), problem };
-    let len = match fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
+    let bytes = match textfile::read_bytes(&path, MAX_INDEX) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(no_layout(format!("its index.json cannot be read: {error}")));
+        }
         Err(error) => return Err(failed("read", &path)(error)),
     };
-    if len > MAX_INDEX {
-        return Err(no_layout(format!("its index.json has {len} bytes")));
-    }
-    let bytes = fs::read(&path).map_err(failed("read", &path))?;
     parse_index(&bytes).map(Some).map_err(no_layout)
 }
 
@@ -264,8 +264,8 @@ fn write_blob(
 }
 
 fn is_whole(path: &Path, digest: Digest, size: u64, go_on: &dyn Fn() -> io::Result<()>) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == size)
+    let Ok(file) = textfile::open(path) else { return false };
+    file.metadata().is_ok_and(|metadata| metadata.len() == size)
         && hash_reader(Stoppable { file, go_on }).is_ok_and(|found| found == (digest, size))
 }
 

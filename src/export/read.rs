@@ -1,11 +1,12 @@
 //! An OCI layout opened again: its images by tag, and the documents of one of them.
 //!
-//! The layout may be anybody's: documents are bounded and verified against their digest, blobs are only looked for
-//! under their hexadecimal digest, and depth is limited. A name stands for one image, and for the one that it was given to.
+//! The layout may be anybody's: only regular files are read, documents are bounded and verified against their digest,
+//! blobs are only looked for under their hexadecimal digest, depth, number and size of documents are limited, and one that
+//! is named again and again is read once. A name stands for one image, and for the one that it was given to.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::layout::failed;
@@ -13,6 +14,7 @@ use super::{ExportError, entry};
 use crate::digest::{Digest, Mismatch};
 use crate::image::annotation;
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, MAX_DOCUMENT, MediaType};
+use crate::textfile;
 
 /// A layout that exists.
 #[derive(Debug, Clone)]
@@ -33,6 +35,17 @@ pub struct OpenedImage {
 
 /// How deep indexes may point to indexes.
 const MAX_DEPTH: usize = 3;
+/// Documents that an image may have, and their bytes. One with attestations for ten platforms has some 60, of 10 KB each.
+const MAX_DOCUMENTS: usize = 1000;
+const MAX_BYTES: usize = 64 << 20;
+
+/// What has been collected.
+#[derive(Default)]
+struct Collected {
+    /// Indexes and manifests by digest and by what they were said to be.
+    seen: BTreeSet<(Digest, String)>,
+    bytes: usize,
+}
 
 impl Layout {
     pub fn open(directory: &Path) -> Result<Self, ExportError> {
@@ -116,7 +129,7 @@ impl Layout {
     /// All documents of the image `root`.
     pub fn image(&self, root: &Descriptor) -> Result<OpenedImage, ExportError> {
         let mut image = OpenedImage { root: root.clone(), documents: BTreeMap::new(), layers: Vec::new() };
-        self.collect(root, 0, &mut image)?;
+        self.collect(root, 0, &mut image, &mut Collected::default())?;
         image.layers.sort();
         image.layers.dedup();
         Ok(image)
@@ -124,15 +137,24 @@ impl Layout {
 
     /// A blob for reading; whoever reads it verifies it.
     pub fn open_blob(&self, digest: &Digest) -> io::Result<File> {
-        File::open(self.blob_path(digest))
+        textfile::open(&self.blob_path(digest))
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.directory.join("blobs/sha256").join(digest.hex())
     }
 
-    fn collect(&self, node: &Descriptor, depth: usize, image: &mut OpenedImage) -> Result<(), ExportError> {
-        let bytes = self.document(node)?;
+    fn collect(
+        &self,
+        node: &Descriptor,
+        depth: usize,
+        image: &mut OpenedImage,
+        collected: &mut Collected,
+    ) -> Result<(), ExportError> {
+        if !collected.seen.insert((node.digest, node.media_type.to_string())) {
+            return Ok(());
+        }
+        let bytes = self.document(node, collected)?;
         let source = |source| ExportError::Document { path: self.blob_path(&node.digest), source };
         if node.media_type.is_index() {
             if depth == MAX_DEPTH {
@@ -140,11 +162,11 @@ impl Layout {
                 return Err(ExportError::NoLayout { path: self.directory.clone(), problem });
             }
             for entry in &ImageIndex::parse(&bytes).map_err(source)?.manifests {
-                self.collect(entry, depth + 1, image)?;
+                self.collect(entry, depth + 1, image, collected)?;
             }
         } else if node.media_type.is_manifest() {
             let manifest = ImageManifest::parse(&bytes).map_err(source)?;
-            image.documents.insert(manifest.config.digest, self.document(&manifest.config)?);
+            image.documents.insert(manifest.config.digest, self.document(&manifest.config, collected)?);
             image.layers.extend(manifest.layers.iter().map(|layer| (layer.digest, layer.size)));
         } else if depth == 0 {
             let problem = format!("what it calls an image is `{}`", node.media_type.as_str().escape_debug());
@@ -154,8 +176,13 @@ impl Layout {
         Ok(())
     }
 
-    fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ExportError> {
+    fn document(&self, descriptor: &Descriptor, collected: &mut Collected) -> Result<Vec<u8>, ExportError> {
         let bytes = read_bounded(&self.blob_path(&descriptor.digest))?;
+        collected.bytes += bytes.len();
+        if collected.seen.len() > MAX_DOCUMENTS || collected.bytes > MAX_BYTES {
+            let problem = "its image has more than 1,000 documents, or 64 MiB of them".to_owned();
+            return Err(ExportError::NoLayout { path: self.directory.clone(), problem });
+        }
         let (actual, actual_size) = (Digest::of(&bytes), bytes.len() as u64);
         let (expected, expected_size) = (descriptor.digest, descriptor.size);
         match (actual, actual_size) == (expected, expected_size) {
@@ -168,11 +195,6 @@ impl Layout {
     }
 }
 
-/// At most one byte more than a document may have, so that a longer one is refused when it is parsed or verified.
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ExportError> {
-    let file = fs::File::open(path).map_err(failed("open", path))?;
-    // Most are smaller: one read.
-    let mut bytes = Vec::with_capacity(8 << 10);
-    file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
-    Ok(bytes)
+    textfile::read_bytes(path, MAX_DOCUMENT).map_err(failed("read", path))
 }

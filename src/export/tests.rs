@@ -396,3 +396,102 @@ fn layouts_of_others_are_checked() {
     }
     assert!(matches!(Layout::open(directory.path()), Err(ExportError::File { .. })));
 }
+
+/// A checkout of a stranger's may have anything in the place of a layout's files.
+#[test]
+fn what_is_no_file_is_neither_read_nor_waited_for() {
+    let fixture = Fixture::new(&[Platform::LinuxAmd64]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out");
+    let target = format!("oci:{}:a", path.display());
+    fixture.write(&target, None).unwrap();
+    let blob = path.join("blobs/sha256").join(fixture.root.digest.hex());
+    let fifo = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    };
+    let said = |error: ExportError| {
+        error.to_string()
+            + ": "
+            + &std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+    };
+    let layout = Layout::open(&path).unwrap();
+    fifo(&blob);
+    let error = said(layout.image(layout.find(None).unwrap()).unwrap_err());
+    assert!(error.ends_with("it is a FIFO, not a file"), "{error}");
+    assert!(layout.open_blob(&fixture.root.digest).is_err());
+    // An export puts the blob in its place.
+    fixture.write(&target, None).unwrap();
+    assert_eq!(validate_layout(&path, Some("a")).root.digest, fixture.root.digest);
+    let others: [(&dyn Fn(&Path), &str); 3] = [
+        (&fifo, "it is a FIFO, not a file"),
+        (
+            &|path: &Path| {
+                fs::remove_file(path).unwrap();
+                std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+            },
+            "it is a device, not a file",
+        ),
+        (
+            &|path: &Path| {
+                fs::remove_file(path).unwrap();
+                fs::File::create(path).unwrap().set_len((64 << 20) + 1).unwrap();
+            },
+            "bytes",
+        ),
+    ];
+    for (make, told) in others {
+        let index = path.join("index.json");
+        let good = fs::read(&index).unwrap();
+        make(&index);
+        let error = said(fixture.write(&target, None).unwrap_err());
+        assert!(error.contains("index.json cannot be read") && error.contains(told), "{error}");
+        let error = said(Layout::open(&path).unwrap_err());
+        assert!(error.contains("index.json") && error.contains(told), "{error}");
+        fs::remove_file(&index).unwrap();
+        fs::write(&index, good).unwrap();
+        fixture.write(&target, None).unwrap();
+    }
+}
+
+/// Each document is read once, however often and in however many ways an index leads to it.
+#[test]
+fn indexes_that_repeat_themselves_end() {
+    let fixture = Fixture::new(&[Platform::LinuxAmd64]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out");
+    fixture.write(&format!("oci:{}:a", path.display()), None).unwrap();
+    let put = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        fs::write(path.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+        digest
+    };
+    let index = |entries: &[Descriptor]| {
+        let entries = serde_json::to_value(entries).unwrap();
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::Index.as_str(), "manifests": entries});
+        let bytes = serde_json::to_vec(&index).unwrap();
+        Descriptor::new(MediaType::Index, put(&bytes), bytes.len() as u64)
+    };
+    let layout = Layout::open(&path).unwrap();
+    let mut root = fixture.root.clone();
+    for _ in 0..3 {
+        root = index(&vec![root; 2000]);
+    }
+    let image = layout.image(&root).unwrap();
+    assert_eq!((image.documents.len(), image.layers.len()), (fixture.documents.len() + 3, 2));
+    // Others, each small: a thousand are enough.
+    let many = |count: usize| {
+        let entry = |n: usize| {
+            let bytes = format!("{{\"n\":{n}}}");
+            Descriptor::new(
+                MediaType::Other("application/x".into()),
+                put(bytes.as_bytes()),
+                bytes.len() as u64,
+            )
+        };
+        layout.image(&index(&(0..count).map(entry).collect::<Vec<_>>()))
+    };
+    assert_eq!(many(999).unwrap().documents.len(), 1000);
+    let error = many(1000).unwrap_err().to_string();
+    assert!(error.ends_with("its image has more than 1,000 documents, or 64 MiB of them"), "{error}");
+}

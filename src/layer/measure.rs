@@ -45,7 +45,7 @@ pub fn measure(
     unproven: &[Digest],
     threads: Threads,
 ) -> Result<LayerFacts, LayerError> {
-    if let Some(path) = record.keys().find(|path| !matches!(tree.get(path), Some(Node::File { .. }))) {
+    if let Some(path) = record.keys().find(|path| !matches!(tree.get(*path), Some(Node::File { .. }))) {
         return Err(LayerError::RecordWithoutFile(path.clone()));
     }
     let entries = tar::entries(tree)?;

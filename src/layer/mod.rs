@@ -67,6 +67,10 @@ pub enum LayerError {
     Empty,
     #[error("{below} lies below {path}, which is not a directory")]
     NotADirectory { path: TreePath, below: TreePath },
+    #[error(
+        "the layer needs more than {most} directories that nothing in it names, or {most_bytes} bytes of their paths"
+    )]
+    Directories { most: usize, most_bytes: usize },
     #[error("hard link {path} points to {target}, which is no file of its layer")]
     HardlinkTarget { path: TreePath, target: TreePath },
     #[error("symbolic link {path} has an empty target or one with a NUL")]

@@ -4,11 +4,11 @@
 //! directories of a foreign base, [`Node::Below`]) without names, time is the epoch, device numbers are left empty, and the archive ends in two zero blocks with no
 //! further padding. Of a group of hard-linked paths the first is the file, so that a link never precedes its target.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::LayerError;
 use crate::epoch::Epoch;
-use crate::tree::{Content, Node, Tree, TreePath};
+use crate::tree::{self, Content, Node, Tree, TreePath};
 
 /// tar's unit: headers are one block, content is padded to whole ones.
 pub const BLOCK: u64 = 512;
@@ -18,6 +18,10 @@ pub const END: [u8; 1024] = [0; 1024];
 const MAX_OCTAL: u64 = 0o777_7777_7777;
 /// The largest value of a 7-digit one.
 const MAX_SHORT_OCTAL: u64 = 0o777_7777;
+/// Directories that are made because something lies below them, and bytes of their paths: a wheel of torch needs 1,500,
+/// and short names may stand for many.
+const PARENTS_MAX: usize = 1_000_000;
+const PARENT_BYTES_MAX: usize = 128 << 20;
 /// Name of the pseudo-entry that holds pax records, as Python's tarfile writes it.
 const PAX_NAME: &str = "././@PaxHeader";
 
@@ -56,16 +60,23 @@ pub const fn padding(size: u64) -> usize {
 
 /// The entries of a tree: parents added (mode 0755), hard links put in order, contradictions refused.
 pub fn entries(tree: &Tree) -> Result<Vec<Entry<'_>>, LayerError> {
-    let mut parents: BTreeSet<TreePath> = BTreeSet::new();
-    for path in tree.keys() {
-        for parent in path.parents() {
-            match tree.get(&parent) {
-                None => {
-                    parents.insert(parent);
+    entries_within(tree, PARENTS_MAX, PARENT_BYTES_MAX)
+}
+
+fn entries_within(tree: &Tree, most: usize, most_bytes: usize) -> Result<Vec<Entry<'_>>, LayerError> {
+    let mut parents: Vec<TreePath> = Vec::new();
+    let mut bytes = 0;
+    for (parent, path) in tree::directories(tree.keys()) {
+        match tree.get(&parent) {
+            None => {
+                bytes += parent.as_str().len();
+                if parents.len() == most || bytes > most_bytes {
+                    return Err(LayerError::Directories { most, most_bytes });
                 }
-                Some(Node::Dir { .. } | Node::Below { .. }) => {}
-                Some(_) => return Err(LayerError::NotADirectory { path: parent, below: path.clone() }),
+                parents.push(parent);
             }
+            Some(Node::Dir { .. } | Node::Below { .. }) => {}
+            Some(_) => return Err(LayerError::NotADirectory { path: parent, below: path.clone() }),
         }
     }
     let links = hard_links(tree)?;
@@ -332,6 +343,19 @@ mod tests {
             let error = entries(&tree).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    /// What a few names may make is bounded, whoever brings them; directories that the tree has do not count.
+    #[test]
+    fn directories_are_bounded_in_number_and_length() {
+        let mut tree = Tree::from([(path("a/b/c/d"), bytes("")), (path("a/b/e/f"), bytes(""))]);
+        assert_eq!(entries_within(&tree, 4, 14).unwrap().len(), 6);
+        for (most, most_bytes) in [(3, 14), (4, 13)] {
+            let error = entries_within(&tree, most, most_bytes).unwrap_err().to_string();
+            assert!(error.contains(&format!("{most} directories")), "{error}");
+        }
+        tree.insert(path("a/b"), Node::Dir { mode: 0o755 });
+        assert_eq!(entries_within(&tree, 3, 11).unwrap().len(), 6);
     }
 
     #[test]

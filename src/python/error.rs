@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::debian::tarfile::TarError;
 use crate::tree::PathError;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,8 @@ pub enum PythonError {
     Read(#[source] io::Error),
     #[error("cannot keep the archive's files")]
     Spill(#[source] io::Error),
+    #[error(transparent)]
+    Tar(TarError),
     #[error("entry {path:?} {rule}")]
     Entry { path: String, rule: &'static str },
     #[error("the archive")]

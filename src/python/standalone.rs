@@ -2,11 +2,11 @@
 //!
 //! The format owned: a gzip or zstd compressed tar in which everything lies below `python/`. Refused are entries that
 //! leave it, links to outside, devices, a path that comes twice or runs through a link, and anything past the limits
-//! below. Modes become 0644 or 0755; owners and times are dropped; hash-based bytecode stays. What is left out and what
+//! below, as is what [`TarReader`] refuses. Modes become 0644 or 0755; owners and times are dropped; hash-based bytecode stays. What is left out and what
 //! is rewritten is decided by `select` and `relocate`.
 //!
-//! Small files are kept in memory, larger ones in a file that the caller brings, so memory is bounded by the number of
-//! entries and not by their size.
+//! Small files are kept in memory up to a bound, all others in a file that the caller brings. Whoever wants to stop makes
+//! `archive` fail: little of it is read at a time, and what that may unpack to is bounded by the codecs.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -17,16 +17,23 @@ use super::scheme::{Probe, SOURCE_MAX, probe};
 use super::select::{is_hash_based, left_out};
 use super::{PREFIX, PythonError, relocate};
 use crate::blob::{FileBlob, ReadAt, Slice};
+use crate::debian::tarfile::{Entry, Kind, TarError, TarReader};
 use crate::elf;
 use crate::oci::Platform;
-use crate::tree::{Content, Node, Tree, TreePath};
+use crate::tree::{self, Content, Node, Tree, TreePath};
 
 /// Bytes an archive may unpack to. The largest real one has about 400 MB.
 const UNPACKED_MAX: u64 = 4 << 30;
 /// Entries an archive may have. Real ones have up to 10,000.
 const ENTRIES_MAX: usize = 100_000;
+/// Parts of a name below `python/`. Real ones have up to ten.
+const PARTS_MAX: usize = 64;
 /// Files up to this size are kept in memory.
 const SMALL: u64 = 64 * 1024;
+/// Bytes of all files that are kept in memory; real archives have some 50 MB of small ones.
+const HELD_MAX: u64 = 256 << 20;
+/// Packed bytes read at a time: zstd may make 2 MiB of each 64, hence half a gigabyte of these.
+const CHUNK: usize = 16 << 10;
 
 /// An interpreter as it will stand in the image.
 #[derive(Debug)]
@@ -38,7 +45,7 @@ pub struct Standalone {
 /// Reads the archive named `name`. `spill` is an empty file opened for reading and writing that nobody else uses.
 pub fn tree(name: &str, archive: impl Read, spill: File) -> Result<Standalone, PythonError> {
     let (version, _, platform) = parse_name(name)?;
-    let mut reader = Reader { files: Vec::new(), spill, spilled: 0, unpacked: 0 };
+    let mut reader = Reader { files: Vec::new(), spill, spilled: 0, held: 0, unpacked: 0 };
     reader.read(archive)?;
     let mut tree = reader.finish()?;
     aliases(&mut tree, version)?;
@@ -60,34 +67,59 @@ struct Reader {
     files: Vec<(TreePath, Held)>,
     spill: File,
     spilled: u64,
+    /// Bytes of files in memory.
+    held: u64,
     unpacked: u64,
+}
+
+/// The archive's tar.
+type Archive<'a> = TarReader<Unpacked<Box<dyn Read + 'a>>>;
+
+/// An archive's unpacked bytes, up to [`UNPACKED_MAX`], whatever they are.
+struct Unpacked<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        let Some(left) = self.left.checked_sub(read as u64) else {
+            let text = format!("it unpacks to more than {UNPACKED_MAX} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        };
+        self.left = left;
+        Ok(read)
+    }
+}
+
+fn unread(error: TarError) -> PythonError {
+    match error {
+        TarError::Io(error) => PythonError::Read(error),
+        error => PythonError::Tar(error),
+    }
 }
 
 impl Reader {
     fn read(&mut self, archive: impl Read) -> Result<(), PythonError> {
-        let mut archive = tar::Archive::new(decoder(archive)?);
-        for (index, entry) in archive.entries().map_err(PythonError::Read)?.enumerate() {
-            if index == ENTRIES_MAX {
+        let mut archive = TarReader::new(Unpacked { reader: decoder(archive)?, left: UNPACKED_MAX });
+        let mut entries = 0;
+        // At the end everything has been read, and so has the codec's own check.
+        while let Some(entry) = archive.next().map_err(unread)? {
+            if entries == ENTRIES_MAX {
                 return Err(PythonError::TooMany { limit: ENTRIES_MAX });
             }
-            self.entry(entry.map_err(PythonError::Read)?)?;
+            entries += 1;
+            self.entry(entry, &mut archive)?;
         }
-        // The codec's own check comes last, behind what a tar reader needs.
-        let mut rest = archive.into_inner().take(UNPACKED_MAX);
-        io::copy(&mut rest, &mut io::sink()).map_err(PythonError::Read)?;
         Ok(())
     }
 
-    fn entry<R: Read>(&mut self, mut entry: tar::Entry<'_, R>) -> Result<(), PythonError> {
-        use tar::EntryType;
-        let name = utf8(&entry.path_bytes())?;
+    fn entry(&mut self, entry: Entry, archive: &mut Archive<'_>) -> Result<(), PythonError> {
+        let name = entry.name;
         let refuse = |rule| Err(PythonError::Entry { path: name.clone(), rule });
-        let kind = entry.header().entry_type();
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
-        }
         let Some(inside) = inside(&name)? else {
-            return if kind == EntryType::Directory { Ok(()) } else { refuse("lies outside `python/`") };
+            return if entry.kind == Kind::Directory { Ok(()) } else { refuse("lies outside `python/`") };
         };
         if inside == "PYTHON.json" {
             return Err(PythonError::Full);
@@ -95,46 +127,45 @@ impl Reader {
         if left_out(&inside) {
             return Ok(());
         }
-        let held = match kind {
-            EntryType::Directory => Held::Dir,
-            EntryType::Regular | EntryType::Continuous => match self.file(&mut entry, &inside)? {
+        let held = match entry.kind {
+            Kind::Directory => Held::Dir,
+            Kind::File => match self.file(archive, entry.mode, entry.size, &inside)? {
                 Some(held) => held,
                 None => return Ok(()),
             },
-            EntryType::Symlink => {
-                let target = utf8(&entry.link_name_bytes().unwrap_or_default())?;
-                if !stays_inside(&inside, &target) {
-                    return refuse("is a symbolic link that leaves `python/`");
-                }
-                Held::Symlink { target }
+            Kind::Symlink if !stays_inside(&inside, &entry.target) => {
+                return refuse("is a symbolic link that leaves `python/`");
             }
-            EntryType::Link => match self::inside(&utf8(&entry.link_name_bytes().unwrap_or_default())?)? {
+            Kind::Symlink => Held::Symlink { target: entry.target },
+            Kind::Hardlink => match self::inside(&entry.target)? {
                 Some(target) => Held::Hardlink { target: placed(&target)? },
                 None => return refuse("is a hard link that leaves `python/`"),
             },
-            _ => return refuse("is neither file, directory nor link"),
         };
         self.files.push((placed(&inside)?, held));
         Ok(())
     }
 
     /// `None` for a file that its content leaves out.
-    fn file<R: Read>(
+    fn file(
         &mut self,
-        entry: &mut tar::Entry<'_, R>,
+        archive: &mut Archive<'_>,
+        mode: u32,
+        size: u64,
         inside: &str,
     ) -> Result<Option<Held>, PythonError> {
-        let size = entry.size();
         self.unpacked = self.unpacked.saturating_add(size);
         if self.unpacked > UNPACKED_MAX {
             return Err(PythonError::TooLarge { limit: UNPACKED_MAX });
         }
-        let mode = if entry.header().mode().map_err(PythonError::Read)? & 0o111 == 0 { 0o644 } else { 0o755 };
+        let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
         let rewritten = relocate::holds_prefix(inside);
         let source = inside.ends_with(".py") || inside.ends_with(".h");
-        if size <= SMALL || ((rewritten || source) && size <= SOURCE_MAX) {
-            let mut bytes = Vec::with_capacity(size as usize);
-            entry.read_to_end(&mut bytes).map_err(PythonError::Read)?;
+        let small = size <= SMALL || ((rewritten || source) && size <= SOURCE_MAX);
+        if small && self.held + size <= HELD_MAX {
+            self.held += size;
+            let mut bytes = vec![0; size as usize];
+            archive.read_exact(&mut bytes).map_err(PythonError::Read)?;
             if inside.ends_with(".pyc") && !is_hash_based(&bytes) {
                 return Ok(None);
             }
@@ -148,13 +179,14 @@ impl Reader {
         }
         if inside.ends_with(".pyc") {
             let mut header = [0; 16];
-            entry.read_exact(&mut header).map_err(PythonError::Read)?;
-            if !is_hash_based(&header) {
+            let header = &mut header[..size.min(16) as usize];
+            archive.read_exact(header).map_err(PythonError::Read)?;
+            if !is_hash_based(header) {
                 return Ok(None);
             }
-            return self.keep(mode, size, (&header[..]).chain(entry)).map(Some);
+            return self.keep(mode, size, (&*header).chain(archive)).map(Some);
         }
-        self.keep(mode, size, entry).map(Some)
+        self.keep(mode, size, archive).map(Some)
     }
 
     fn keep(&mut self, mode: u32, size: u64, mut bytes: impl Read) -> Result<Held, PythonError> {
@@ -200,8 +232,8 @@ impl Reader {
                 _ => return Err(PythonError::Entry { path: path.to_string(), rule: "comes twice" }),
             };
         }
-        for path in tree.keys() {
-            if path.parents().any(|parent| !matches!(tree.get(&parent), None | Some(Node::Dir { .. }))) {
+        for (parent, path) in tree::directories(tree.keys()) {
+            if !matches!(tree.get(&parent), None | Some(Node::Dir { .. })) {
                 return Err(PythonError::Entry {
                     path: path.to_string(),
                     rule: "lies below what is no directory",
@@ -234,7 +266,7 @@ fn is_empty(tree: &Tree, dir: &TreePath) -> bool {
 }
 
 fn decoder<'a>(archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>, PythonError> {
-    let mut archive = BufReader::with_capacity(256 * 1024, archive);
+    let mut archive = BufReader::with_capacity(CHUNK, archive);
     let mut magic = [0; 4];
     let mut have = 0;
     while have < magic.len() {
@@ -259,6 +291,9 @@ fn decoder<'a>(archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>, PythonErro
 fn inside(name: &str) -> Result<Option<String>, PythonError> {
     let name = name.strip_prefix("./").unwrap_or(name).trim_end_matches('/');
     match name.strip_prefix("python/") {
+        Some(inside) if inside.split('/').count() > PARTS_MAX => {
+            Err(PythonError::Entry { path: name.to_owned(), rule: "has more than 64 parts" })
+        }
         Some(inside) => Ok(Some(TreePath::new(inside)?.as_str().to_owned())),
         None => Ok(None),
     }
@@ -315,11 +350,4 @@ fn fits(tree: &Tree, probe: &Probe, platform: Platform) -> Result<(), PythonErro
         None => format!("`{}` is no ELF program", probe.executable),
     };
     Err(PythonError::Unfit { wanted: platform.to_string(), what })
-}
-
-fn utf8(bytes: &[u8]) -> Result<String, PythonError> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| PythonError::Entry {
-        path: String::from_utf8_lossy(bytes).into_owned(),
-        rule: "is not UTF-8",
-    })
 }

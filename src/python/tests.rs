@@ -246,7 +246,7 @@ fn hostile_entries_are_refused() {
         (("python/lib/x", Symlink, 0o777, b"../../x"), "leaves `python/`"),
         (("python/lib/x", Link, 0o644, b"/etc/passwd"), "leaves `python/`"),
         (("python/lib/x", Link, 0o644, b"python/lib/none"), "no file before it"),
-        (("python/lib/x", Fifo, 0o644, b""), "neither file"),
+        (("python/lib/x", Fifo, 0o644, b""), "device or a FIFO"),
         (("python/bin/python3.12", Regular, 0o755, b""), "comes twice"),
         (("python/bin/python3.12/x", Regular, 0o755, b""), "no directory"),
         (("python/PYTHON.json", Regular, 0o644, b"{}"), "`full` one"),
@@ -301,4 +301,58 @@ fn zstd_archives_are_read_in_all_their_frames() {
     frames.write_all(&zstd::encode_all(second, 1).unwrap()).unwrap();
     let standalone = tree(NAME, &frames[..], tempfile::tempfile().unwrap()).unwrap();
     assert_eq!(standalone.tree.len(), 4);
+}
+
+/// What stands before an entry is bounded as well, and so is all that is unpacked, read or passed over.
+#[test]
+fn names_take_no_memory() {
+    use crate::debian::testing::{entry, pax, seal, tar};
+    let minimal = |more: Vec<Vec<u8>>| {
+        let entries = [
+            vec![
+                entry("python/bin/python3.12", b'0', 0o755, "", &program()),
+                entry("python/lib/python3.12/sysconfig.py", b'0', 0o644, "", SYSCONFIG.as_bytes()),
+            ],
+            more,
+        ];
+        let mut packed = zstd::encode_all(&tar(&entries.concat())[..], 1).unwrap();
+        // A frame of its own, which is never come to.
+        packed.extend(zstd::encode_all(&[][..], 1).unwrap());
+        tree(NAME, &packed[..], tempfile::tempfile().unwrap()).map_err(|error| {
+            let causes =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        })
+    };
+    let long = |length: usize| {
+        let name = format!("python/{}/f", "d".repeat(length));
+        vec![entry("././@LongLink", b'L', 0, "", name.as_bytes()), entry("x", b'0', 0o644, "", b"")]
+    };
+    let endless = |kind: u8| {
+        let mut header = entry("python/x", kind, 0o644, "", b"");
+        header[124..136].copy_from_slice(b"77777777777\0");
+        seal(&mut header);
+        vec![header]
+    };
+    let comment = |length: usize| {
+        vec![
+            entry("p", b'x', 0, "", &pax("comment", &vec![b'c'; length])),
+            entry("python/f", b'0', 0o644, "", b""),
+        ]
+    };
+    let deep = |parts: usize| {
+        let name = format!("python/{}f", "d/".repeat(parts - 1));
+        vec![entry("././@LongLink", b'L', 0, "", name.as_bytes()), entry("x", b'0', 0o644, "", b"")]
+    };
+    for (name, hostile, said, twin) in [
+        ("a long name", long(65 << 10), "extended header is larger than 64 KiB", long(200)),
+        ("a pax header", comment(65 << 10), "extended header is larger than 64 KiB", comment(60 << 10)),
+        ("a long name of 8 GiB", endless(b'L'), "extended header is larger than 64 KiB", long(100)),
+        ("a file of 8 GiB", endless(b'0'), "unpacks to more than 4294967296 bytes", long(100)),
+        ("a deep name", deep(65), "has more than 64 parts", deep(64)),
+    ] {
+        let error = minimal(hostile).map(drop).expect_err(name);
+        assert!(error.contains(said), "{name}: {error}");
+        assert_eq!(minimal(twin).map(drop), Ok(()), "{name}");
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::install::Installed;
 use crate::digest::Digest;
-use crate::tree::{Content, Node, TreePath};
+use crate::tree::{self, Content, Node, TreePath};
 
 /// Two wheels that cannot be in one image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,15 +58,13 @@ pub fn merge(
         owners.clear();
         owners.push(winner);
     }
-    for (path, directory) in &owners {
-        for parent in path.parents() {
-            if let Some(file) = owners.get(&parent) {
-                return Err(Collision::Kind {
-                    path: parent,
-                    file: installed[file[0]].0.clone(),
-                    directory: installed[directory[0]].0.clone(),
-                });
-            }
+    for (parent, path) in tree::directories(owners.keys().copied()) {
+        if let Some(file) = owners.get(&parent) {
+            return Err(Collision::Kind {
+                path: parent,
+                file: installed[file[0]].0.clone(),
+                directory: installed[owners[path][0]].0.clone(),
+            });
         }
     }
     drop(owners);

@@ -11,7 +11,7 @@ use crate::blob::ReadAt;
 use crate::digest::Digest;
 use crate::lock::model::PythonLock;
 use crate::spec::model::{Prune, WheelRule};
-use crate::tree::{Content, Node, Tree, TreePath};
+use crate::tree::{self, Content, Node, Tree, TreePath};
 
 /// Content of `INSTALLER`.
 const INSTALLER: &str = "mlbuild\n";
@@ -154,12 +154,12 @@ pub fn install(
     }
     installed.add(dist_info.join("INSTALLER")?, 0o644, INSTALLER.as_bytes().to_vec())?;
     installed.write_record();
-    for path in installed.tree.keys() {
-        if let Some(file) = path.parents().find(|parent| installed.tree.contains_key(parent)) {
-            return Err(WheelError::Twice(file));
-        }
+    let is_file = |(directory, _): &(TreePath, &TreePath)| installed.tree.contains_key(directory);
+    let file = tree::directories(installed.tree.keys()).find(is_file).map(|(file, _)| file);
+    match file {
+        Some(file) => Err(WheelError::Twice(file)),
+        None => Ok(installed),
     }
-    Ok(installed)
 }
 
 impl Installed {

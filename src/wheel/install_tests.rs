@@ -76,6 +76,7 @@ fn every_file_finds_its_place() {
     let site = "usr/local/lib/python3.11/dist-packages";
     let rows = record::parse(
         &text(&installed, &format!("{site}/demo-1.0.dist-info/RECORD")),
+        99,
         &mut Waivers::default(),
     )
     .unwrap();
@@ -140,10 +141,10 @@ fn installing_what_uv_installs() {
     // Two known differences: uv leaves the row of a script that an entry point replaces, and it writes REQUESTED.
     let record_path = "usr/local/lib/python3.11/dist-packages/demo-1.0.dist-info/RECORD";
     let theirs = std::fs::read_to_string(root.path().join(record_path)).unwrap();
-    let mut theirs = record::parse(&theirs, &mut Waivers::default()).unwrap();
+    let mut theirs = record::parse(&theirs, 9, &mut Waivers::default()).unwrap();
     assert!(theirs.remove("demo-1.0.data/scripts/launch").is_some());
     assert!(theirs.remove("demo-1.0.dist-info/REQUESTED").is_some());
-    assert_eq!(record::parse(&text(&ours, record_path), &mut Waivers::default()).unwrap(), theirs);
+    assert_eq!(record::parse(&text(&ours, record_path), 9, &mut Waivers::default()).unwrap(), theirs);
     for path in ours.tree.keys() {
         let on_disk = std::fs::read(at(path)).unwrap();
         if path.as_str() != record_path {

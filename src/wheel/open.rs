@@ -73,7 +73,7 @@ pub fn open(
         (metadata.name.as_deref().unwrap_or_default(), metadata.version.as_deref().unwrap_or_default());
     agree("METADATA", said, &expected, &mut waivers)?;
     let version = said.1.to_owned();
-    let rows = record::parse(&needed("RECORD")?, &mut waivers)?;
+    let rows = record::parse(&needed("RECORD")?, members.len(), &mut waivers)?;
     let entry_points = text("entry_points.txt")?.unwrap_or_default();
     // Only to refuse early what installing would refuse.
     entry_points::parse(&entry_points, (3, 0)).map_err(WheelError::EntryPoints)?;

@@ -24,6 +24,8 @@ impl Row {
 /// Why a `RECORD` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
+    #[error("RECORD has more than {0} rows, one for each member and 10,000 more")]
+    Rows(usize),
     #[error("line {0} of RECORD is not `path,hash,size`")]
     Shape(usize),
     #[error("RECORD gives {path:?} the hash {hash:?}: only `sha256=` is accepted")]
@@ -32,10 +34,17 @@ pub enum RecordError {
     Twice(String),
 }
 
-/// Reads a wheel's `RECORD`.
-pub fn parse(text: &str, waivers: &mut Waivers) -> Result<Rows, RecordError> {
+/// Rows that a `RECORD` may have beside those of the archive's members: directories, which some tools list.
+const ROWS_BESIDE: usize = 10_000;
+
+/// Reads the `RECORD` of a wheel that has so many members.
+pub fn parse(text: &str, members: usize, waivers: &mut Waivers) -> Result<Rows, RecordError> {
+    let most = members + ROWS_BESIDE;
     let mut rows = Rows::new();
     for (line, fields) in csv(text) {
+        if line > most {
+            return Err(RecordError::Rows(most));
+        }
         let fields = fields.ok_or(RecordError::Shape(line))?;
         let (path, hash, size) = match fields.as_slice() {
             [path, hash, size] => (path, hash.as_str(), size.as_str()),
@@ -94,7 +103,10 @@ pub fn write(rows: &Rows) -> String {
     text
 }
 
-/// Rows of a CSV text with their line numbers; `None` for a row whose quotes do not match.
+/// Path, hash and size.
+const FIELDS: usize = 3;
+
+/// Rows of a CSV text with their line numbers; `None` for a row whose quotes do not match or that has too many fields.
 fn csv(text: &str) -> impl Iterator<Item = (usize, Option<Vec<String>>)> {
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut line = 0;
@@ -109,6 +121,10 @@ fn csv(text: &str) -> impl Iterator<Item = (usize, Option<Vec<String>>)> {
                 rest = "";
                 return Some((line, None));
             };
+            if fields.len() == FIELDS {
+                rest = "";
+                return Some((line, None));
+            }
             fields.push(field);
             rest = after;
             if let Some(after) = rest.strip_prefix(',') {
@@ -186,7 +202,16 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Rows, RecordError> {
-        super::parse(text, &mut Waivers::default())
+        super::parse(text, 3, &mut Waivers::default())
+    }
+
+    /// Rows are counted before they are kept.
+    #[test]
+    fn rows_are_bounded_by_the_members() {
+        let rows = |count: usize| (0..count).fold(String::new(), |text, n| text + &format!("d{n}/,,\n"));
+        assert_eq!(parse(&rows(10_003)).unwrap().len(), 10_003);
+        assert_eq!(parse(&rows(10_004)), Err(RecordError::Rows(10_003)));
+        assert_eq!(parse(&"\n".repeat(10_004)), Err(RecordError::Rows(10_003)));
     }
 
     #[test]
@@ -224,6 +249,7 @@ mod tests {
     fn refusals() {
         let good = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU";
         for (text, message) in [
+            ("a,,,", "line 1 of RECORD is not `path,hash,size`"),
             ("a,b", "line 1 of RECORD is not `path,hash,size`"),
             ("a,,\n\"b,,\n", "line 2 of RECORD is not `path,hash,size`"),
             ("\"a\"b,,\n", "line 1 of RECORD is not `path,hash,size`"),

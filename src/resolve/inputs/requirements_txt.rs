@@ -92,8 +92,8 @@ impl Reader<'_> {
                 let url = url::Url::parse(value)
                     .ok()
                     .filter(|url| matches!(url.scheme(), "http" | "https") && !value.contains("${"));
-                if url.is_none() {
-                    return refused("needs an http or https URL");
+                if url.as_ref().is_none_or(|url| url.query().is_some()) {
+                    return refused("needs an http or https URL without a query");
                 }
                 let index = Index {
                     name: None,
@@ -301,6 +301,7 @@ mod tests {
             ("--find-links https://u:secret@files.example", "[[index]]"),
             ("--index-url ${INDEX}", "needs an http"),
             ("--index-url file:///srv", "needs an http"),
+            ("-i https://pkg.example/simple?token=secret", "without a query"),
             ("-r https://u:secret@files.example/r.txt", "path of a file"),
             ("--pre", "prerelease"),
             ("--no-binary :all:", "wheels only"),

@@ -119,7 +119,8 @@ pub(super) fn check_index_url(text: &str, place: &Place<'_>, found: &mut Vec<Dia
     }
 }
 
-/// Says what is wrong with a URL that is not `https`, `http` or `file`, or names no host where it must.
+/// Says what is wrong with a URL that is not `https`, `http` or `file`, names no host where it must, or has more than a
+/// place.
 pub(super) fn check_url(text: &str, what: &str, place: &Place<'_>, found: &mut Vec<Diagnostic>) {
     let refuse = |rule: &str| {
         Diagnostic::error(format!("{what} {} {rule}", quoted(&without_credentials(text))), place.span())
@@ -136,6 +137,10 @@ pub(super) fn check_url(text: &str, what: &str, place: &Place<'_>, found: &mut V
         Err(error) => found.push(refuse(&format!("is not a URL: {error}"))),
         Ok(url) => match url.scheme() {
             "https" | "http" if url.fragment().is_some() => found.push(refuse("has a fragment")),
+            "https" | "http" if url.query().is_some() => found
+                .push(refuse("has a query, which may be a secret and would stand in the lock").hint(
+                    "leave out the `?` and what follows it; an index takes a user name and a password",
+                )),
             "https" | "http" => {}
             "file" if url.host().is_none() => {}
             "file" => found.push(
@@ -152,9 +157,13 @@ pub(super) fn check_url(text: &str, what: &str, place: &Place<'_>, found: &mut V
 
 /// A message must not repeat a secret, even of a URL that does not parse.
 fn without_credentials(text: &str) -> String {
+    let (text, query) = match text.split_once('?') {
+        Some((text, _)) => (text, "?…"),
+        None => (text, ""),
+    };
     match (text.find("://"), text.find('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}…{}", &text[..scheme + 3], &text[at..]),
-        _ => text.to_owned(),
+        (Some(scheme), Some(at)) if at > scheme => format!("{}…{}{query}", &text[..scheme + 3], &text[at..]),
+        _ => format!("{text}{query}"),
     }
 }
 

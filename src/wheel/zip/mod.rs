@@ -9,7 +9,8 @@
 //!
 //! Limits: [`MAX_MEMBERS`] members, in a directory of [`MAX_DIRECTORY`] bytes that is held in memory at once; both are
 //! known from the end record, before anything is read. Together the members may claim [`MAX_RATIO`] times the size of
-//! the archive, or [`SMALL`] bytes.
+//! the archive, or [`SMALL`] bytes; their names may make
+//! [`DIRECTORIES`] directories and [`DIRECTORIES_EACH`] for each member.
 
 mod cursor;
 mod end;
@@ -28,7 +29,7 @@ use record::Record;
 use super::waivers::Waivers;
 use crate::blob::ReadAt;
 use crate::spec::model::WheelRule;
-use crate::tree::{PathError, TreePath};
+use crate::tree::{self, PathError, TreePath};
 
 /// The largest central directory read, in bytes. torch's is 1.5 MB.
 pub const MAX_DIRECTORY: u64 = 64 << 20;
@@ -36,6 +37,10 @@ pub const MAX_DIRECTORY: u64 = 64 << 20;
 pub const MAX_MEMBERS: u64 = 250_000;
 /// How many times its own size an archive may claim to unpack to. Wheels do 4 times, of 1,268 one does 11 times.
 pub const MAX_RATIO: u64 = 100;
+/// The most directories that the names of an archive's members may make, for each member and beside: parents cost
+/// memory and no bytes. Wheels have fewer than one for each member, and a few more.
+const DIRECTORIES_EACH: usize = 4;
+const DIRECTORIES: usize = 10_000;
 /// What is no bomb whatever its ratio, in bytes.
 pub const SMALL: u64 = 16 << 20;
 
@@ -153,6 +158,7 @@ fn directory(blob: &dyn ReadAt, waivers: &mut Waivers) -> Result<(Vec<Record>, u
     if records.len() as u64 != end.entries {
         return Err(ZipError::Archive("has another number of members than its end record says"));
     }
+    check_directories(&records)?;
     Ok((records, end.directory_offset))
 }
 
@@ -160,6 +166,16 @@ fn directory(blob: &dyn ReadAt, waivers: &mut Waivers) -> Result<(Vec<Record>, u
 fn limits(records: &mut [Record], directory_offset: u64) -> Vec<u64> {
     records.sort_by_key(|record| record.local);
     records.iter().skip(1).map(|record| record.local).chain([directory_offset]).collect()
+}
+
+/// Refuses names whose parents would be many, before anything is made of them.
+fn check_directories(records: &[Record]) -> Result<(), ZipError> {
+    let mut names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
+    names.sort_unstable();
+    match tree::directories_of_names(names).count() > DIRECTORIES + DIRECTORIES_EACH * records.len() {
+        true => Err(ZipError::Archive("has more than 10,000 directories and four for each member")),
+        false => Ok(()),
+    }
 }
 
 /// Proves that the members, in the order of their places, fill the file from its first byte to the directory.
@@ -193,11 +209,14 @@ fn tile(
         }
         members.push(member);
     }
-    // A directory that is a file as well shows up as a file with something below it.
+    // A directory that is a file as well, or lies below one; files below files are found when they are sorted.
     let files: BTreeSet<&str> = members.iter().flatten().map(|member| member.path.as_str()).collect();
-    for name in &directories {
-        if files.contains(&name[..name.len() - 1]) {
-            return Err(ZipError::Member { name: name.clone(), rule: "is both a file and a directory" });
+    for directory in tree::directories_of_names(directories.iter().map(String::as_str)) {
+        if files.contains(directory) {
+            return Err(ZipError::Member {
+                name: format!("{directory}/"),
+                rule: "is both a file and a directory",
+            });
         }
     }
     Ok(members)
@@ -242,12 +261,12 @@ fn without_collisions(
             Some(_) => return Err(ZipError::Copied(member.path.to_string())),
         }
     }
-    for path in by_path.keys() {
-        if let Some(file) = path.parents().find(|parent| by_path.contains_key(parent)) {
-            return Err(ZipError::Member { name: file.to_string(), rule: "is both a file and a directory" });
-        }
+    let is_file = |(directory, _): &(TreePath, &TreePath)| by_path.contains_key(directory);
+    let file = tree::directories(by_path.keys()).find(is_file).map(|(file, _)| file.to_string());
+    match file {
+        Some(name) => Err(ZipError::Member { name, rule: "is both a file and a directory" }),
+        None => Ok(by_path.into_values().collect()),
     }
-    Ok(by_path.into_values().collect())
 }
 
 /// Whether two members are packed alike, byte for byte.

@@ -1,10 +1,14 @@
 //! Texts that are long, deep or repetitive: answered in time and memory that their length bounds.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
 use mlbuild::cli::report;
+use mlbuild::elf::{self, ElfFacts};
+use mlbuild::oci::Platform;
+use mlbuild::tree::TreePath;
 use mlbuild::{lock, spec};
 
 /// Far above what any of them takes, far below what a quadratic answer to a text of this length would.
@@ -136,4 +140,38 @@ fn long_lists_are_compared_in_bounded_time() {
     assert_eq!(lock::drift(&inputs(0), &inputs(50_000)).len(), 300_000);
     let took = cpu_time() - began;
     assert!(took < PATIENCE, "{took:?}");
+}
+
+/// As many files, names and directories as a wheel of a megabyte may have: a look at each name in each directory of each
+/// file would take minutes.
+#[test]
+fn needs_of_libraries_are_followed_in_bounded_time() {
+    let path = |text: &str| TreePath::new(text).unwrap();
+    let facts = |needed: Vec<String>, runpath: Vec<String>| ElfFacts {
+        class64: true,
+        machine: 62,
+        soname: None,
+        needed,
+        runpath,
+        interp: None,
+    };
+    let names = |kind: &str| (0..2048).map(|n| format!("lib{kind}{n}.so")).collect::<Vec<_>>();
+    let runpath = |file: usize| (0..256).map(|n| format!("$ORIGIN/../{file}/./{n}")).collect::<Vec<_>>();
+    for kind in ["absent", "elsewhere", "linked"] {
+        let users = (0..100).map(|n| (path(&format!("opt/a{n}/user.so")), facts(names(kind), runpath(n))));
+        let others = names("elsewhere").into_iter();
+        let others = others.map(|name| (path(&format!("srv/{name}")), facts(Vec::new(), Vec::new())));
+        let files: Vec<_> = users.chain(others).collect();
+        let link =
+            |(n, name): (usize, String)| (path(&format!("lnk/{name}")), format!("../srv/libelsewhere{n}.so"));
+        let links: BTreeMap<_, _> = names("linked").into_iter().enumerate().map(link).collect();
+        let began = cpu_time();
+        let missing = elf::audit(&files, &links, &[], Platform::LinuxAmd64, &|| true).unwrap();
+        let took = cpu_time() - began;
+        assert!(
+            missing.len() == 2048 && missing.iter().all(|library| library.needed_by.len() == 100),
+            "{kind}"
+        );
+        assert!(took < PATIENCE, "{kind}: {took:?}");
+    }
 }

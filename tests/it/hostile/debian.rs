@@ -40,6 +40,10 @@ fn entries(directory: &Path) -> Vec<String> {
 fn hostile_packages_are_refused_and_leave_nothing() {
     let good = || base(&[file("./etc/a", "1")]);
     let link = |target: &str| entry("./usr/a", b'2', 0o777, target, b"");
+    let deep = |parts: usize| {
+        let name = format!("./{}f", "d/".repeat(parts - 1));
+        base(&[entry("././@LongLink", b'L', 0, "", name.as_bytes()), file("./x", "1")])
+    };
     let zeros = |mib: usize| zstd(&tar(&[entry("./zeros", b'0', 0o644, "", &vec![0; mib << 20])]));
     for (name, hostile, wanted, twin) in [
         ("an escape", base(&[file("./../etc/a", "1")]), "path \"../etc/a\" has a `.` or `..` part", good()),
@@ -76,6 +80,7 @@ fn hostile_packages_are_refused_and_leave_nothing() {
             "control file says Package `other`, the lock `tiny-base`",
             good(),
         ),
+        ("a deep name", deep(65), "d/f\" has more than 64 parts", deep(64)),
         ("a bomb", zeros(70), "content of `zeros`", zeros(60)),
         ("no package", b"<html>Please log in</html>".to_vec(), "it does not begin with `!<arch>`", good()),
     ] {

@@ -205,3 +205,131 @@ fn mistakes_in_a_spec_are_shown_without_its_passwords() {
         assert!(refused.stderr().contains(told), "{name}: {}", refused.stderr());
     }
 }
+
+/// A query goes with a URL wherever the URL goes, and so into the lock: it is refused, and not shown.
+#[test]
+fn a_token_in_a_query_is_refused_by_name() {
+    for (name, lines, told) in [
+        ("an index", "[[index]]\nurl = \"https://pkg.example/simple?QUERY\"", "index"),
+        ("a mirror", "[base]\nmirrors = [\"https://deb.example/debian?QUERY\"]", "mirror"),
+        ("a mirror of Python", "[python]\nmirror = \"https://py.example/pbs?QUERY\"", "mirror"),
+    ] {
+        let spec = |query: &str| {
+            let text = "[image]\nname = \"registry.example/x\"\n[base]\ndebian = \"bookworm\"\n\
+                        [python]\nversion = \"3.11\"\nprovider = \"standalone\"\n";
+            let lines = lines.replace("?QUERY", query);
+            // A table comes once.
+            match lines.split_once('\n').filter(|(table, _)| text.contains(&format!("{table}\n"))) {
+                Some((table, line)) => text.replace(&format!("{table}\n"), &format!("{table}\n{line}\n")),
+                None => format!("{text}{lines}\n"),
+            }
+        };
+        let project = Project::new(&spec("?token=s3cr3t/p@ss-word"));
+        let refused = project.mlbuild(&["lock", "--offline"]).run().expect(2);
+        said(name, &refused);
+        let text = refused.stderr();
+        assert!(text.contains(told) && text.contains("has a query, which may be a secret"), "{name}: {text}");
+        assert!(text.contains("hint") || text.contains("help"), "{name}: {text}");
+        // The twin is good as far as it can be judged: nobody is asked.
+        let project = Project::new(&spec(""));
+        let twin = project.mlbuild(&["lock", "--offline"]).run();
+        assert!(!twin.stderr().contains("query") && twin.status() != 2, "{name}: {}", twin.stderr());
+    }
+    let project = Project::new(
+        "[base]\ndebian = \"bookworm\"\n[python]\nversion = \"3.11\"\nrequirements = [\"requirements.txt\"]\n",
+    );
+    project.write("requirements.txt", "-i https://pkg.example/simple?token=s3cr3t/p@ss-word\n");
+    let refused = project.mlbuild(&["lock", "--offline"]).run().expect(2);
+    said("requirements", &refused);
+    assert!(refused.stderr().contains("without a query"), "{}", refused.stderr());
+}
+
+/// What a run is given, and how it ends: `URL` stands for the server's, with the password.
+struct Place {
+    name: &'static str,
+    /// What is replaced in the spec, and by what.
+    spec: (&'static str, &'static str),
+    file: (&'static str, &'static str),
+    variable: (&'static str, &'static str),
+    arguments: &'static [&'static str],
+    succeeds: bool,
+}
+
+/// The other places of a password: mirrors, a proxy, a file of requirements.
+#[test]
+fn other_passwords_are_found_nowhere() {
+    const PLACES: [Place; 5] = [
+        Place {
+            name: "a mirror in the spec",
+            spec: ("mirrors = [\"http://", "mirrors = [\"http://USER@"),
+            file: ("unused", ""),
+            variable: ("UNUSED", ""),
+            arguments: &["build", "-o", "oci:out"],
+            succeeds: true,
+        },
+        Place {
+            name: "a mirror in a variable",
+            spec: ("mirrors = [", "mirrors = []\n# ["),
+            file: ("unused", ""),
+            variable: ("MLBUILD_DEBIAN_MIRROR", "TINY/debian"),
+            arguments: &["build", "-o", "oci:out"],
+            succeeds: true,
+        },
+        Place {
+            name: "a mirror of Python",
+            spec: (
+                "version = \"3.11\"",
+                "version = \"3.11\"\nprovider = \"standalone\"\nmirror = \"URL/pbs\"",
+            ),
+            file: ("unused", ""),
+            variable: ("UNUSED", ""),
+            arguments: &["lock"],
+            succeeds: false,
+        },
+        Place {
+            name: "a proxy",
+            spec: (
+                "dependencies = []",
+                "dependencies = [\"demo\"]\n[[index]]\nurl = \"https://pkg.example/simple\"\ndefault = true",
+            ),
+            file: ("unused", ""),
+            variable: ("HTTPS_PROXY", "URL"),
+            arguments: &["lock"],
+            succeeds: false,
+        },
+        Place {
+            name: "a file of requirements",
+            spec: ("dependencies = []", "requirements = [\"requirements.txt\"]"),
+            file: ("requirements.txt", "-i URL/simple\ndemo\n"),
+            variable: ("UNUSED", ""),
+            arguments: &["lock"],
+            succeeds: true,
+        },
+    ];
+    for Place { name, spec: (old, new), file, variable, arguments, succeeds } in PLACES {
+        let server = private();
+        let tiny = Tiny::new().locked();
+        let told = |text: &str| {
+            let user = format!("{USER}:s3cr3t%2Fp%40ss-word");
+            let with_user = |url: &str| url.replace("http://", &format!("http://{user}@"));
+            let url = server.url("/").to_string();
+            let text = text.replace("TINY", &with_user(&tiny.server.url)).replace("USER", &user);
+            text.replace("URL", with_user(&url).trim_end_matches('/'))
+        };
+        let spec = tiny.project.read("mlbuild.toml");
+        assert!(spec.contains(old), "{name}: {spec}");
+        tiny.project.write("mlbuild.toml", spec.replace(old, &told(new)));
+        tiny.project.write(file.0, told(file.1));
+        if arguments[0] == "build" {
+            tiny.relock(|_| ());
+        }
+        let run = loud(tiny.mlbuild(arguments)).env(variable.0, told(variable.1)).run();
+        said(name, &run);
+        assert_eq!(run.status() == 0, succeeds, "{name}: {}", run.stderr());
+        no_secret(name, "the lock", tiny.project.read("mlbuild.lock").as_bytes());
+        files(name, &tiny.project.store());
+        if tiny.project.path().join("out").exists() {
+            files(name, &tiny.project.path().join("out"));
+        }
+    }
+}

@@ -5,8 +5,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use mlbuild::cli::text::is_hostile;
+use mlbuild::digest::Digest;
 
+use crate::support::libraries;
 use crate::support::mlbuild::{Finished, Project};
+use crate::support::testserver::{Reply, Request, TestServer};
+use crate::support::tiny::Tiny;
+use crate::support::wheels::{file, wheel_files, zip};
 
 /// Escape, title, C1, carriage return, backspace, delete, direction, nothing to see, tags; and a line of its own.
 const NAME: &str =
@@ -255,4 +260,49 @@ fn of_other_tools_files() {
         );
         assert_ne!(run(file, &stranger, &["lock", "--offline"]).status(), 0);
     }
+}
+
+/// Warnings are lines of the program's own too, whoever's name is in them.
+#[test]
+fn of_a_wheel_in_a_warning() {
+    let member = "nl/x\nerror: all is well\nwarning: y.so";
+    let library = libraries::needing(62, "libgone\nerror: all is well");
+    let tiny = Tiny::new().wheel("m", "1.0", &[file(member, library)]).locked();
+    let built = run("a library", &tiny.project, &["build"]);
+    assert_eq!(built.status(), 0, "{}", built.stderr());
+    let said = built.stderr();
+    assert!(said.contains("nothing in the image provides libgone\n    error: all is well, which"), "{said}");
+    assert!(!said.lines().any(|line| line.starts_with("warning: y.so")), "{said}");
+}
+
+/// An index says why a version was withdrawn, in words of its own.
+#[test]
+fn of_an_index_in_a_warning() {
+    let wheel = zip(&wheel_files("demo", "1.0", &[file("demo/__init__.py", "x = 1\n")]));
+    let server = TestServer::start(move |request: &Request| match request.path.as_str() {
+        "/simple/demo/" => {
+            let page = serde_json::json!({
+                "meta": {"api-version": "1.1"},
+                "name": "demo",
+                "files": [{
+                    "filename": "demo-1.0-py3-none-any.whl",
+                    "url": "/files/demo-1.0-py3-none-any.whl",
+                    "hashes": {"sha256": Digest::of(&wheel).hex()},
+                    "yanked": format!("broken{NAME}"),
+                }],
+            });
+            Reply::ok(page.to_string().into_bytes())
+                .header("Content-Type", "application/vnd.pypi.simple.v1+json")
+        }
+        "/files/demo-1.0-py3-none-any.whl" => Reply::file(request, wheel.clone()),
+        _ => Reply::status(404),
+    });
+    let url = server.url("/simple");
+    let tiny = Tiny::new().spec(&format!("[[index]]\nurl = \"{url}\"\ndefault = true\n")).locked();
+    let spec = tiny.project.read("mlbuild.toml");
+    tiny.project.write("mlbuild.toml", spec.replace("dependencies = []", "dependencies = [\"demo==1.0\"]"));
+    assert_eq!(run("a reason", &tiny.project, &["lock"]).status(), 0);
+    let locked = run("a reason again", &tiny.project, &["lock", "--upgrade-package", "demo"]);
+    assert_eq!(locked.status(), 0, "{}", locked.stderr());
+    assert!(locked.stderr().contains("broken"), "{}", locked.stderr());
 }

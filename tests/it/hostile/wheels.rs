@@ -114,7 +114,7 @@ fn names_do_not_steer_the_terminal() {
 #[test]
 fn bombs_take_no_memory() {
     let time = or_skip!("peak memory", tool("time"));
-    for name in ["bomb", "bomb that claims little", "METADATA of 33 MiB"] {
+    for name in ["bomb", "bomb that claims little", "METADATA of 33 MiB", "RECORD of a million rows"] {
         let case = find(name);
         let tiny = project(&case.hostile());
         let peak = tiny.project.home().join("peak");

@@ -5,6 +5,7 @@ pub mod debs;
 #[path = "../../../src/elf/samples.rs"]
 pub mod elfs;
 pub mod gpu;
+pub mod libraries;
 pub mod loopback;
 pub mod machine;
 pub mod mlbuild;

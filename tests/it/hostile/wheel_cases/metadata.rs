@@ -7,6 +7,11 @@ use crate::support::wheels::{file, row};
 
 fn nothing(_: &mut Parts) {}
 
+/// Rows of directories, which need not be there.
+fn directories(count: usize) -> String {
+    (0..count).fold(String::new(), |text, n| text + &format!("{n}/,,\n"))
+}
+
 pub fn record() -> Vec<Case> {
     vec![
         case(
@@ -29,6 +34,18 @@ pub fn record() -> Vec<Case> {
             &["RECORD lists pkg/ghost.py, which is not there"],
         )
         .waived_by(WheelRule::RecordAbsent),
+        case(
+            "RECORD of a million rows",
+            |p| p.record = |text| Some(text + &directories(1_000_000)),
+            |p| p.record = |text| Some(text + &directories(9_000)),
+            &["RECORD has more than 10006 rows, one for each member and 10,000 more"],
+        ),
+        case(
+            "RECORD of one row of a million fields",
+            |p| p.record = |text| Some(text + &",".repeat(1_000_000) + "\n"),
+            |p| p.record = |text| Some(text + "pkg/,,\n"),
+            &["line 7 of RECORD is not `path,hash,size`"],
+        ),
         case(
             "wrong hash",
             |p| {

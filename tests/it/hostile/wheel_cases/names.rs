@@ -144,5 +144,23 @@ pub fn cases() -> Vec<Case> {
             |p| p.add("pkg/odd/", ""),
             &["\"pkg/odd.py/\"", "is both a file and a directory"],
         ),
+        case(
+            "file with a directory below",
+            |p| p.add("pkg/odd.py/d/e/", ""),
+            |p| p.add("pkg/odd/d/e/", ""),
+            &["\"pkg/odd.py/\"", "is both a file and a directory"],
+        ),
+        case(
+            "many directories of few members",
+            |p| p.files.extend((0..200).map(|n| file(&format!("{n}/{}f", "d/".repeat(62)), "x"))),
+            |p| p.files.extend((0..100).map(|n| file(&format!("{n}/{}f", "d/".repeat(62)), "x"))),
+            &["the archive has more than 10,000 directories and four for each member"],
+        ),
+        case(
+            "many directories of directories",
+            |p| p.files.extend((0..200).map(|n| file(&format!("{n}/{}", "d/".repeat(62)), ""))),
+            |p| p.files.extend((0..100).map(|n| file(&format!("{n}/{}", "d/".repeat(62)), ""))),
+            &["the archive has more than 10,000 directories and four for each member"],
+        ),
     ]
 }
