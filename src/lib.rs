@@ -15,7 +15,7 @@
 //! | shell | `cli` |
 //! | engine | `engine` |
 //! | edges | `scratch` `unpack` `http` `registry` `context` `archive` `store` `fetch` `export` `sandbox` |
-//! | stages | `spec` `resolve` `elf` `debian` `python` `base` `wheel` `layer` `lock` `plan` `image` `launch` |
+//! | stages | `spec` `wheel` `resolve` `elf` `debian` `python` `base` `layer` `lock` `plan` `image` `launch` |
 //! | vocabulary | `digest` `blob` `diagnostic` `epoch` `size` `tarblocks` `textfile` `tree` `oci` |
 //!
 //! `spec::model` and `lock::model` are plain values that every stage may use. `resolve` is a stage by its types (plain

@@ -1,5 +1,5 @@
 //! A wheel as raw bytes. What is accepted tiles the file: a walk from front to back over the local headers, which knows
-//! nothing of the directory, meets the same members at the same places.
+//! nothing of the directory, meets the same members at the same places; and who peeks sees the METADATA that is installed.
 
 #![no_main]
 
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use libfuzzer_sys::fuzz_target;
 use mlbuild_fuzz::checks;
 use mlbuild_fuzz::spec::model::Prune;
-use mlbuild_fuzz::wheel::install;
 use mlbuild_fuzz::wheel::zip::Member;
+use mlbuild_fuzz::wheel::{install, peek};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(members) = checks::directory(&bytes) else {
@@ -28,6 +28,8 @@ fuzz_target!(|bytes: &[u8]| {
     );
     let Ok(wheel) = checks::demo(bytes) else { return };
     assert_eq!(wheel.members, members);
+    let peeked = peek(&bytes, u64::MAX).expect("what is installed can be read").expect("it has METADATA");
+    assert_eq!(peeked.path.as_str(), format!("{}/METADATA", wheel.dist_info));
     let prune = Prune { tests: true, headers: true, static_libraries: true, stubs: true };
     for prune in [Prune::default(), prune] {
         if let Ok(installed) = install(&wheel, &bytes, &checks::scheme(), prune) {

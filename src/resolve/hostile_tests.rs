@@ -1,5 +1,6 @@
 //! Indexes at their worst: lies and bombs, which are refused, and faults, which are survived; each with a twin that has
-//! one thing repaired. `fetch::hostile_tests` does the same to downloads.
+//! one thing repaired. `inside_tests` has those of wheels without metadata beside them, `fetch::hostile_tests` does the same
+//! to downloads.
 
 #![expect(clippy::disallowed_methods, reason = "the pauses are part of what is tested")]
 
@@ -18,30 +19,25 @@ use crate::spec::model::Index;
 #[expect(dead_code, reason = "the tests of downloads use all of it")]
 mod testserver;
 
-#[allow(clippy::duplicate_mod, reason = "a stage may not use `wheel`, only its generator")]
-#[path = "../wheel/testing.rs"]
-#[expect(dead_code, reason = "the tests of wheels use all of it")]
-mod wheels;
+pub(super) use testserver::{Reply, Request as Asked, TestServer};
 
-use testserver::{Reply, Request as Asked, TestServer};
-
-const WHEEL: &str = "a-1.0-py3-none-any.whl";
-const JSON: &str = "application/vnd.pypi.simple.v1+json";
+pub(super) const WHEEL: &str = "a-1.0-py3-none-any.whl";
+pub(super) const JSON: &str = "application/vnd.pypi.simple.v1+json";
 const METADATA: &str = "Metadata-Version: 2.1\nName: a\nVersion: 1.0\n";
 
 type Script = fn(&Asked) -> Reply;
 
-fn typed(kind: &str, body: impl Into<Vec<u8>>) -> Reply {
+pub(super) fn typed(kind: &str, body: impl Into<Vec<u8>>) -> Reply {
     Reply::ok(body.into()).header("Content-Type", kind)
 }
 
 /// A page with one wheel, which is at `url`.
-fn page_of(file: &str, url: &str, sha256: &str) -> String {
+pub(super) fn page_of(file: &str, url: &str, sha256: &str) -> String {
     let files = serde_json::json!([{ "filename": file, "url": url, "hashes": { "sha256": sha256 }, "size": 5, "core-metadata": true }]);
     serde_json::json!({ "meta": { "api-version": "1.1" }, "name": "a", "files": files }).to_string()
 }
 
-fn page() -> String {
+pub(super) fn page() -> String {
     page_of(WHEEL, &format!("/files/{WHEEL}"), &Digest::of(WHEEL).hex())
 }
 
@@ -74,17 +70,17 @@ fn index(server: &TestServer) -> Index {
     }
 }
 
-fn asked(cache: &tempfile::TempDir, servers: &[&TestServer]) -> Request {
+pub(super) fn asked(cache: &tempfile::TempDir, servers: &[&TestServer]) -> Request {
     request(cache, servers.iter().map(|server| index(server)).collect(), &["a"])
 }
 
-fn told(error: &ResolveError) -> String {
+pub(super) fn told(error: &ResolveError) -> String {
     format!("{error}\n{}", error.hints().join("\n"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lies_of_an_index_are_refused() {
-    let cases: [(&str, Script, &str, Script); 19] = [
+    let cases: [(&str, Script, &str, Script); 20] = [
         (
             "a redirect to a file",
             |asked| paged(asked, || Reply::redirect(302, "file:///etc/passwd")),
@@ -195,6 +191,20 @@ async fn lies_of_an_index_are_refused() {
                 } else {
                     honest(asked)
                 }
+            },
+        ),
+        (
+            "metadata that is a wheel elsewhere",
+            |asked| match asked.path.as_str() {
+                "/files/a.whl" => typed("text/plain", METADATA.to_owned() + &" ".repeat(5 << 20)),
+                path if path.starts_with("/files") => Reply::redirect(302, "/files/a.whl"),
+                _ => honest(asked),
+            },
+            "/files/a.whl has more than the 4194304 bytes allowed",
+            |asked| match asked.path.as_str() {
+                "/files/a.whl" => typed("text/plain", METADATA),
+                path if path.starts_with("/files") => Reply::redirect(302, "/files/a.whl"),
+                _ => honest(asked),
             },
         ),
         (
@@ -397,48 +407,4 @@ async fn credentials_stay_with_their_host() {
     assert_eq!(pins(&resolve(&request).await.unwrap())["a"], "1.0");
     assert!(!elsewhere.log().is_empty());
     assert!(elsewhere.log().iter().all(|request| request.header("authorization").is_none()));
-}
-
-/// A wheel whose METADATA is longer by so many digits that do not pack.
-fn wheel(more: usize) -> Vec<u8> {
-    let mut files = wheels::wheel_files("a", "1.0", &[]);
-    let metadata = files.iter_mut().find(|file| file.name.ends_with("/METADATA")).unwrap();
-    let digits = (0..more / 64).map(|at| Digest::of(at.to_string()).hex());
-    metadata.bytes.extend(b"\n".iter().chain(digits.collect::<String>().as_bytes()));
-    wheels::zip(&files)
-}
-
-/// An index that publishes no metadata: it is read from the wheel, by ranges where the server has them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metadata_inside_wheels_is_read_within_bounds() {
-    let unpublished = |asked: &Asked| match asked.path.as_str() {
-        "/simple/a/" => {
-            Some(typed(JSON, page().replace("\"core-metadata\":true", "\"core-metadata\":false")))
-        }
-        _ => None,
-    };
-    for (name, more, ranges, wanted) in [
-        ("ranges", 1_000_000, true, None),
-        ("no ranges", 1_000_000, false, None),
-        ("too much by ranges", 4_000_000, true, Some("has more than the 1048576 bytes allowed")),
-    ] {
-        let wheel: std::sync::Arc<[u8]> = wheel(more).into();
-        let server = TestServer::start(move |asked| match unpublished(asked) {
-            Some(page) => page,
-            None if ranges => {
-                Reply::file(asked, std::sync::Arc::clone(&wheel)).header("Accept-Ranges", "bytes")
-            }
-            None => Reply::ok(std::sync::Arc::clone(&wheel)),
-        });
-        let cache = tempfile::tempdir().unwrap();
-        match (resolve(&asked(&cache, &[&server])).await, wanted) {
-            (Ok(resolution), None) => assert_eq!(pins(&resolution)["a"], "1.0", "{name}"),
-            (Err(error @ ResolveError::Foul { .. }), Some(wanted)) => {
-                assert!(told(&error).contains(wanted), "{name}: {error}");
-            }
-            (answer, _) => panic!("{name}: {answer:?}"),
-        }
-        let partial = server.log().iter().any(|asked| asked.header("range").is_some());
-        assert_eq!(partial, ranges, "{name}");
-    }
 }

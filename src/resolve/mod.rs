@@ -31,6 +31,8 @@ mod error;
 #[cfg(test)]
 mod hostile_tests;
 mod inputs;
+#[cfg(test)]
+mod inside_tests;
 mod request;
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,8 @@
 //! [`open`] reads a wheel's directory and metadata and refuses whatever can be read in two ways; [`install`] says
 //! where each member goes (PyPA "Binary distribution format", "Recording installed projects", "Entry points
 //! specification") as a [`Tree`](crate::tree::Tree) whose contents still point into the wheel; [`merge`] settles what
-//! happens when two wheels bring one path. Only what must be read or changed is inflated: `METADATA`, `WHEEL`,
-//! `RECORD`, `entry_points.txt` and scripts that begin with `#!python`.
+//! happens when two wheels bring one path; [`peek`] reads `METADATA` alone, for a resolver. Only what must be read or
+//! changed is inflated: `METADATA`, `WHEEL`, `RECORD`, `entry_points.txt` and scripts that begin with `#!python`.
 //!
 //! Deviations from the specifications, all towards refusing: symbolic links, other hashes than SHA-256 in `RECORD`,
 //! files that `RECORD` does not list and rows without a file, script names that stand for the interpreter, `.data`
@@ -20,6 +20,7 @@ mod filename;
 mod install;
 mod metadata;
 mod open;
+mod peek;
 mod record;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -34,6 +35,7 @@ pub use collide::{Collision, merge};
 pub use filename::{FileName, normal_name, same_version};
 pub use install::{Installed, Pruned, Scheme, install};
 pub use open::{Wheel, open};
+pub use peek::{Peeked, peek};
 pub use waivers::Waivers;
 
 use crate::digest::Digest;

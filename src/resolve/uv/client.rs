@@ -116,7 +116,7 @@ pub(super) fn registry(
         .build()
         .map_err(|error| failed(&error))?;
     let credentials = Credentials::of(&request.indexes, &Sources::from_environment());
-    let guard = Guard::new(client.clone(), credentials);
+    let guard = Guard::new(client.clone(), credentials, cache.root().to_owned());
     let connectivity = if request.offline { Connectivity::Offline } else { Connectivity::Online };
     let base = BaseClientBuilder::default()
         .connectivity(connectivity)

@@ -4,22 +4,22 @@
 //! a server says how long. Here:
 //! - a request gets the credentials that its URL is entitled to, also each hop of a redirect by the URL of that hop; uv
 //!   drops the header when a redirect leaves host and port;
-//! - an answer has at most [`PAGE_MAX`] bytes after decompression, a metadata file [`METADATA_MAX`], a range of a wheel
-//!   [`RANGE_MAX`]. A whole wheel, read for its metadata where an index publishes none and its server has no ranges, is
-//!   streamed and not bounded; and it takes at most [`LONGEST_ANSWER`];
+//! - an answer has at most [`PAGE_MAX`] bytes after decompression, a metadata file [`METADATA_MAX`], and takes at most
+//!   [`LONGEST_ANSWER`];
 //! - a redirect stays on the web and does not give up encryption;
-//! - `Retry-After` is waited for, up to [`LONGEST_WAIT`], before uv's own retries.
-//!
-//! Not bounded is what the METADATA of a wheel inflates to where uv reads it from the wheel itself: up to 1032 times
-//! [`RANGE_MAX`], or without end for a server that has no ranges. An index that publishes metadata never comes to that.
+//! - `Retry-After` is waited for, up to [`LONGEST_WAIT`], before uv's own retries;
+//! - no wheel reaches uv: where an index publishes no metadata, `METADATA` is read from the wheel here, and uv gets that
+//!   alone ([`inside`](super::inside) says how, and what bounds it).
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt as _;
-use reqwest::{Method, Request, Response, ResponseBuilderExt as _, StatusCode, header};
+use reqwest::{Request, Response, ResponseBuilderExt as _, StatusCode, header};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use url::Url;
 
+use super::inside::{self, Wheels};
 use crate::epoch::http_date;
 use crate::resolve::Credentials;
 use crate::resolve::credentials::strip;
@@ -28,10 +28,8 @@ use crate::resolve::credentials::strip;
 pub(super) const PAGE_MAX: u64 = if cfg!(test) { 4 << 20 } else { 64 << 20 };
 /// The largest METADATA.
 pub(super) const METADATA_MAX: u64 = 16 << 20;
-/// The largest part of a wheel asked for at once: its directory (torch's has 1.5 MB), or its METADATA, packed.
-pub(super) const RANGE_MAX: u64 = if cfg!(test) { 1 << 20 } else { 32 << 20 };
 /// The longest time that one answer may take; the network client's own limit is on the time without a byte.
-const LONGEST_ANSWER: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 300 });
+pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 300 });
 /// The longest `Retry-After` that is obeyed.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
@@ -40,8 +38,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(120);
 pub(super) enum Refusal {
     #[error("{url} has more than the {limit} bytes allowed for it")]
     TooLarge { url: Url, limit: u64 },
-    #[error("{url} has not sent all of an answer after {} s", LONGEST_ANSWER.as_secs())]
-    Slow { url: Url },
+    #[error("{url} has not sent all of an answer after {} s", after.as_secs())]
+    Slow { url: Url, after: Duration },
+    #[error("{url} is no wheel that can be used: {reason}")]
+    Wheel { url: Url, reason: String },
     #[error("cannot follow the redirect of {url} to {to}: {rule}")]
     Redirect { url: Url, to: Url, rule: &'static str },
 }
@@ -49,11 +49,13 @@ pub(super) enum Refusal {
 pub(super) struct Guard {
     client: reqwest::Client,
     credentials: Credentials,
+    wheels: Wheels,
 }
 
 impl Guard {
-    pub(super) fn new(client: reqwest::Client, credentials: Credentials) -> Self {
-        Self { client, credentials }
+    /// Files without a name are made in the directory `spill`.
+    pub(super) fn new(client: reqwest::Client, credentials: Credentials, spill: PathBuf) -> Self {
+        Self { client, credentials, wheels: Wheels::new(spill) }
     }
 
     fn authorised(&self, request: Request) -> Result<Request> {
@@ -76,17 +78,32 @@ impl Middleware for Guard {
         extensions: &mut http::Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        let request = self.authorised(request)?;
-        let head = request.method() == Method::HEAD;
-        let response = next.run(request, extensions).await?;
+        let mut line = Line { guard: self, extensions, next };
+        if inside::is_asked_for(&request) {
+            return self.wheels.answer(&mut line, request).await;
+        }
+        let response = line.send(request).await?;
+        let limit = limit(&response);
+        Ok(bounded(response, limit, LONGEST_ANSWER))
+    }
+}
+
+/// What sends a request, and others that it takes to answer it.
+pub(super) struct Line<'a> {
+    guard: &'a Guard,
+    extensions: &'a mut http::Extensions,
+    next: Next<'a>,
+}
+
+impl Line<'_> {
+    pub(super) async fn send(&mut self, request: Request) -> Result<Response> {
+        let request = self.guard.authorised(request)?;
+        let response = self.next.clone().run(request, self.extensions).await?;
         check_redirect(&response).map_err(Error::middleware)?;
         if let Some(wait) = retry_after(&response) {
             tokio::time::sleep(wait).await;
         }
-        Ok(match limit(&response) {
-            Some(limit) if !head => bounded(response, limit),
-            _ => response,
-        })
+        Ok(response)
     }
 }
 
@@ -121,18 +138,12 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn limit(response: &Response) -> Option<u64> {
-    let path = response.url().path();
-    match (path.ends_with(".whl"), response.status()) {
-        (true, StatusCode::PARTIAL_CONTENT) => Some(RANGE_MAX),
-        (true, StatusCode::OK) => None,
-        _ if path.ends_with(".metadata") => Some(METADATA_MAX),
-        _ => Some(PAGE_MAX),
-    }
+fn limit(response: &Response) -> u64 {
+    if response.url().path().ends_with(".metadata") { METADATA_MAX } else { PAGE_MAX }
 }
 
-/// `response`, whose body ends in an error after `limit` bytes.
-fn bounded(mut response: Response, limit: u64) -> Response {
+/// `response`, whose body ends in an error after `limit` bytes, or when it takes longer than `longest`.
+pub(super) fn bounded(mut response: Response, limit: u64, longest: Duration) -> Response {
     let url = response.url().clone();
     let (status, version) = (response.status(), response.version());
     let headers = std::mem::take(response.headers_mut());
@@ -141,10 +152,9 @@ fn bounded(mut response: Response, limit: u64) -> Response {
     let begun = tokio::time::Instant::now();
     let refused = shown(&url);
     let body = response.bytes_stream().map(move |piece| {
-        if begun.elapsed() > LONGEST_ANSWER {
-            return Err(Box::<dyn std::error::Error + Send + Sync>::from(Refusal::Slow {
-                url: refused.clone(),
-            }));
+        if begun.elapsed() > longest {
+            let slow = Refusal::Slow { url: refused.clone(), after: longest };
+            return Err(Box::<dyn std::error::Error + Send + Sync>::from(slow));
         }
         let piece = piece.map_err(Box::<dyn std::error::Error + Send + Sync>::from)?;
         match left.checked_sub(piece.len() as u64) {
@@ -165,7 +175,7 @@ fn bounded(mut response: Response, limit: u64) -> Response {
 }
 
 /// Without what may be a secret.
-fn shown(url: &Url) -> Url {
+pub(super) fn shown(url: &Url) -> Url {
     let mut shown = url.clone();
     strip(&mut shown);
     shown.set_query(None);

@@ -112,6 +112,37 @@ impl ZipError {
 
 /// Reads and proves the directory; members come in the order of their names' bytes.
 pub fn read(blob: &dyn ReadAt, waivers: &mut Waivers) -> Result<Vec<Member>, ZipError> {
+    let (records, directory_offset) = directory(blob, waivers)?;
+    let members = tile(blob, records, directory_offset, waivers)?;
+    let members = without_collisions(members, blob, waivers)?;
+    check_ratio(&members, blob.size(), waivers)?;
+    Ok(members)
+}
+
+/// The members whose names are `wanted`, in the order of their places, each proved by its local header. Of the others only
+/// the directory is looked at, so that a few reads will do where reading is dear; nothing may be installed on its word.
+pub fn find(
+    blob: &dyn ReadAt,
+    wanted: impl Fn(&str) -> bool,
+    waivers: &mut Waivers,
+) -> Result<Vec<Member>, ZipError> {
+    let (mut records, directory_offset) = directory(blob, waivers)?;
+    let limits = limits(&mut records, directory_offset);
+    let mut found = Vec::new();
+    for (record, limit) in records.into_iter().zip(limits) {
+        if !wanted(&record.name) {
+            continue;
+        }
+        if record.local >= limit {
+            return Err(record.refuse("overlaps what follows it"));
+        }
+        found.extend(record.member(blob, limit, waivers)?);
+    }
+    Ok(found)
+}
+
+/// The records of the directory, and where it begins.
+fn directory(blob: &dyn ReadAt, waivers: &mut Waivers) -> Result<(Vec<Record>, u64), ZipError> {
     let end = End::find(blob, waivers)?;
     let directory = blob.read_vec_at(end.directory_offset, to_usize(end.directory_size)?)?;
     let mut records = Vec::new();
@@ -122,10 +153,13 @@ pub fn read(blob: &dyn ReadAt, waivers: &mut Waivers) -> Result<Vec<Member>, Zip
     if records.len() as u64 != end.entries {
         return Err(ZipError::Archive("has another number of members than its end record says"));
     }
-    let members = tile(blob, records, end.directory_offset, waivers)?;
-    let members = without_collisions(members, blob, waivers)?;
-    check_ratio(&members, blob.size(), waivers)?;
-    Ok(members)
+    Ok((records, end.directory_offset))
+}
+
+/// Sorts `records` by their places and says of each where the next thing of the archive begins.
+fn limits(records: &mut [Record], directory_offset: u64) -> Vec<u64> {
+    records.sort_by_key(|record| record.local);
+    records.iter().skip(1).map(|record| record.local).chain([directory_offset]).collect()
 }
 
 /// Proves that the members, in the order of their places, fill the file from its first byte to the directory.
@@ -135,7 +169,7 @@ fn tile(
     directory_offset: u64,
     waivers: &mut Waivers,
 ) -> Result<Vec<Option<Member>>, ZipError> {
-    records.sort_by_key(|record| record.local);
+    let limits = limits(&mut records, directory_offset);
     match records.first() {
         Some(first) if first.local != 0 && !may_stray(blob, 0..first.local, waivers)? => {
             return Err(ZipError::Stray("has data in front of its first member"));
@@ -145,8 +179,6 @@ fn tile(
         }
         _ => {}
     }
-    let mut limits: Vec<u64> = records.iter().skip(1).map(|record| record.local).collect();
-    limits.push(directory_offset);
     let mut members = Vec::with_capacity(records.len());
     let mut directories = BTreeSet::new();
     for (record, limit) in records.into_iter().zip(limits) {

@@ -1,15 +1,23 @@
 //! Indexes and their files through the real program: what is asked of them, what changes behind a lock's back, and which
 //! exit status a lie has. `resolve::hostile_tests` and `fetch::hostile_tests` have all cases.
 
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mlbuild::digest::Digest;
 
+use crate::support::skip::or_skip;
 use crate::support::testserver::{Reply, Request, TestServer};
 use crate::support::tiny::Tiny;
+use crate::support::tool::tool;
 use crate::support::wheels::{file, wheel_files, zip};
 
 const WHEEL: &str = "demo-1.0-py3-none-any.whl";
+/// What METADATA of a bomb inflates to.
+const BOMB: usize = 384 << 20;
+/// Peak memory of a lock that meets it, in KiB; of one that takes METADATA of 15 MiB it is some 88 MiB.
+const PEAK_KIB: u64 = 128 << 10;
 
 fn wheel(content: &str) -> Vec<u8> {
     zip(&wheel_files("demo", "1.0", &[file("demo/__init__.py", content)]))
@@ -19,12 +27,14 @@ fn wheel(content: &str) -> Vec<u8> {
 struct Index {
     server: TestServer,
     wheel: Arc<Mutex<Vec<u8>>>,
+    ranges: Arc<AtomicBool>,
 }
 
 impl Index {
     fn start(page: fn(&Request, String) -> Reply) -> Self {
         let wheel = Arc::new(Mutex::new(wheel("x = 1\n")));
-        let served = Arc::clone(&wheel);
+        let ranges = Arc::new(AtomicBool::new(true));
+        let (served, with_ranges) = (Arc::clone(&wheel), Arc::clone(&ranges));
         let server = TestServer::start(move |request| {
             let wheel = served.lock().unwrap().clone();
             match request.path.as_str() {
@@ -46,11 +56,14 @@ impl Index {
                 "/files/demo-1.0-py3-none-any.whl.metadata" => {
                     Reply::ok(*b"Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
                 }
-                path if path == format!("/files/{WHEEL}") => Reply::file(request, wheel),
+                path if path == format!("/files/{WHEEL}") => match with_ranges.load(Ordering::SeqCst) {
+                    true => Reply::file(request, wheel).header("Accept-Ranges", "bytes"),
+                    false => Reply::ok(wheel),
+                },
                 _ => Reply::status(404),
             }
         });
-        Self { server, wheel }
+        Self { server, wheel, ranges }
     }
 
     /// A project that asks this index for the wheel, with the Debian part of its lock made.
@@ -69,6 +82,11 @@ impl Index {
 
 fn json(_: &Request, page: String) -> Reply {
     Reply::ok(page.into_bytes()).header("Content-Type", "application/vnd.pypi.simple.v1+json")
+}
+
+/// A page of an index that publishes no metadata.
+fn bare(request: &Request, page: String) -> Reply {
+    json(request, page.replace("\"core-metadata\":true", "\"core-metadata\":false"))
 }
 
 #[test]
@@ -156,6 +174,39 @@ fn lies_have_exit_status_4_and_faults_5() {
         let changed = tiny.project.read("mlbuild.lock") != before;
         assert_eq!(changed, status == 0, "{name}");
         assert!(status == 0 || finished.stderr().contains("demo"), "{name}: {}", finished.stderr());
+    }
+}
+
+/// METADATA that is read from the wheel itself costs memory by what it may have, not by what it inflates to.
+#[test]
+fn metadata_bombs_inside_wheels_take_no_memory() {
+    let time = or_skip!("peak memory", tool("time"));
+    let wheel = |spaces: usize| {
+        let text = format!("Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n\n{}", " ".repeat(spaces));
+        zip(&wheel_files("demo", "1.0", &[file("demo-1.0.dist-info/METADATA", text)]))
+    };
+    let (bomb, twin) = (wheel(BOMB), wheel(15 << 20));
+    assert!(bomb.len() < BOMB / 900, "{} bytes", bomb.len());
+    for ranges in [true, false] {
+        for (wheel, status) in [(&bomb, 4), (&twin, 0)] {
+            let index = Index::start(bare);
+            index.ranges.store(ranges, Ordering::SeqCst);
+            *index.wheel.lock().unwrap() = wheel.clone();
+            let tiny = index.project();
+            let peak = tiny.project.home().join("peak");
+            let under = [time.to_str().unwrap(), "-f", "%M", "-q", "-o", peak.to_str().unwrap()];
+            let finished = tiny.mlbuild(&["lock"]).under(&under).run();
+            let said = finished.stderr();
+            assert_eq!(finished.status(), status, "{said}");
+            let told = said.contains(WHEEL)
+                && said.contains("member demo-1.0.dist-info/METADATA is too large to be read into memory");
+            assert!(told == (status == 4), "{said}");
+            let by_range = index.server.log().iter().any(|request| request.header("range").is_some());
+            assert_eq!(by_range, ranges);
+            let peak: u64 = fs::read_to_string(&peak).unwrap().trim().parse().unwrap();
+            println!("ranges: {ranges}, exit status {status}: {peak} KiB");
+            assert!(peak < PEAK_KIB, "{peak} KiB");
+        }
     }
 }
 
