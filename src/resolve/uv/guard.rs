@@ -42,6 +42,8 @@ pub(super) enum Refusal {
     Slow { url: Url, after: Duration },
     #[error("{url} is no wheel that can be used: {reason}")]
     Wheel { url: Url, reason: String },
+    #[error("{0}")]
+    Place(String),
     #[error("cannot follow the redirect of {url} to {to}: {rule}")]
     Redirect { url: Url, to: Url, rule: &'static str },
 }

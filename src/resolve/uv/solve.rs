@@ -25,16 +25,17 @@ use uv_pep508::MarkerTree;
 use uv_pypi_types::{Conflicts, ResolverMarkerEnvironment, VerbatimParsedUrl};
 use uv_requirements_txt::{RequirementEntry, RequirementsTxtRequirement};
 use uv_resolver::{
-    ExcludeNewer, Exclusions, FlatIndex, InMemoryIndex, Manifest, OptionsBuilder, Preference, Preferences,
-    Prerelease, PrereleaseMode, PythonRequirement, ResolutionMode, ResolveError as UvError, Resolver,
-    ResolverEnvironment,
+    AllowedYanks, DefaultResolverProvider, ExcludeNewer, Exclusions, FlatIndex, InMemoryIndex, Manifest,
+    OptionsBuilder, Preference, Preferences, Prerelease, PrereleaseMode, PythonRequirement, ResolutionMode,
+    ResolveError as UvError, Resolver, ResolverEnvironment,
 };
-use uv_types::{EmptyInstalledPackages, HashStrategy, RequestedRequirements};
+use uv_types::{BuildContext as _, EmptyInstalledPackages, HashStrategy, RequestedRequirements};
 
 use super::answer::{self, plain};
 use super::client;
 use super::context::WheelsOnly;
 use super::guard::Refusal;
+use super::provider::OnTheWeb;
 use super::target::Target;
 use super::words;
 use crate::diagnostic::chain;
@@ -95,10 +96,8 @@ async fn solve(request: &Request) -> Result<Resolution, ResolveError> {
         .collect::<BTreeSet<_>>();
     let marker_env = ResolverMarkerEnvironment::from(target.markers.clone());
     let env = ResolverEnvironment::specific(marker_env.clone());
-    let python = PythonRequirement::from_marker_environment(
-        &target.markers,
-        RequiresPython::greater_than_equal_version(&target.version),
-    );
+    let requires = RequiresPython::greater_than_equal_version(&target.version);
+    let python = PythonRequirement::from_marker_environment(&target.markers, requires.clone());
     let hasher = hash_strategy(request, &requirements, &constraints, &marker_env)?;
 
     let (locations, urls) = client::locations(request)?;
@@ -130,22 +129,34 @@ async fn solve(request: &Request) -> Result<Resolution, ResolveError> {
     let flat_index = FlatIndex::default();
     // Holds version lists filtered by tags: never shared between targets.
     let index = InMemoryIndex::default();
-    let resolver = Resolver::new(
+    let provider = OnTheWeb(DefaultResolverProvider::new(
+        database,
+        &flat_index,
+        Some(&target.tags),
+        &requires,
+        AllowedYanks::from_manifest(&manifest, &env, options.dependency_mode),
+        &hasher,
+        options.exclude_newer.clone(),
+        context.locations(),
+        context.build_options(),
+        context.capabilities(),
+    ));
+    let resolver = Resolver::new_custom_io(
         manifest,
         options,
-        &python,
+        &hasher,
         env,
         &target.markers,
+        Some(target.tags.clone()),
+        &python,
         Conflicts::empty(),
-        Some(&target.tags),
-        &flat_index,
         &index,
-        &hasher,
-        &context,
+        context.git(),
+        context.capabilities(),
+        context.locations(),
+        provider,
         EmptyInstalledPackages,
-        database,
-    )
-    .map_err(|error| explain(request, &error))?;
+    );
     let output = resolver.resolve().await.map_err(|error| explain(request, &error))?;
     let resolution = answer::read(&UvResolution::from(output), &requested)?;
     check_hashes(&resolution, request, &target)?;

@@ -2,10 +2,12 @@
 //! exit status a lie has. `resolve::hostile_tests` and `fetch::hostile_tests` have all cases.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mlbuild::digest::Digest;
+use rustix::fs::{CWD, FileType, mknodat};
 
 use crate::support::skip::or_skip;
 use crate::support::testserver::{Reply, Request, TestServer};
@@ -32,6 +34,10 @@ struct Index {
 
 impl Index {
     fn start(page: fn(&Request, String) -> Reply) -> Self {
+        Self::start_with(page)
+    }
+
+    fn start_with(page: impl Fn(&Request, String) -> Reply + Send + Sync + 'static) -> Self {
         let wheel = Arc::new(Mutex::new(wheel("x = 1\n")));
         let ranges = Arc::new(AtomicBool::new(true));
         let (served, with_ranges) = (Arc::clone(&wheel), Arc::clone(&ranges));
@@ -82,6 +88,14 @@ impl Index {
 
 fn json(_: &Request, page: String) -> Reply {
     Reply::ok(page.into_bytes()).header("Content-Type", "application/vnd.pypi.simple.v1+json")
+}
+
+/// The page in HTML, of the wheel as it is at first.
+fn html(head: &str, directory: &str) -> Vec<u8> {
+    let sha256 = Digest::of(wheel("x = 1\n")).hex();
+    let link =
+        format!("<a href=\"{directory}{WHEEL}#sha256={sha256}\" data-core-metadata=\"true\">{WHEEL}</a>");
+    format!("<!DOCTYPE html><html><head>{head}</head><body>{link}</body></html>").into_bytes()
 }
 
 /// A page of an index that publishes no metadata.
@@ -159,8 +173,14 @@ fn lies_have_exit_status_4_and_faults_5() {
         (
             "a file of this machine",
             |request, page| json(request, page.replace("/files/", "file:///files/")),
-            5,
+            4,
         ),
+        (
+            "a base on this machine",
+            |_, _| Reply::ok(html("<base href=\"file:///\">", "files/")).header("Content-Type", "text/html"),
+            4,
+        ),
+        ("a base on the web", |_, _| Reply::ok(html("", "/files/")).header("Content-Type", "text/html"), 0),
         ("a refusal", |_, _| Reply::status(403), 2),
         ("no such package", |_, _| Reply::status(404), 2),
         ("a cut", |request, page| json(request, page).cut(10), 5),
@@ -175,6 +195,30 @@ fn lies_have_exit_status_4_and_faults_5() {
         assert_eq!(changed, status == 0, "{name}");
         assert!(status == 0 || finished.stderr().contains("demo"), "{name}: {}", finished.stderr());
     }
+}
+
+/// What is at a `file:` URL makes no difference: a FIFO is not waited for, a good wheel is not taken, what is not there is not
+/// missed.
+#[test]
+fn an_index_cannot_ask_for_files_of_this_machine() {
+    let there = tempfile::tempdir().unwrap();
+    let fifo = there.path().join("fifo");
+    fs::create_dir(&fifo).unwrap();
+    mknodat(CWD, fifo.join(WHEEL), FileType::Fifo, 0o644.into(), 0).unwrap();
+    fs::write(there.path().join(WHEEL), wheel("x = 1\n")).unwrap();
+    let said = [fifo.as_path(), there.path(), Path::new("/nonexistent")].map(|directory| {
+        let at = format!("file://{}/", directory.display());
+        let index = Index::start_with(move |request, page| bare(request, page.replace("/files/", &at)));
+        let refused = index.project().mlbuild(&["lock"]).run().expect(4).stderr();
+        refused.replace(&index.server.url("/").to_string(), "INDEX/")
+    });
+    assert!(
+        said[0].contains(&format!("`{WHEEL}` is at a `file:` URL: only http and https are")),
+        "{}",
+        said[0]
+    );
+    assert_eq!(said[0], said[1]);
+    assert_eq!(said[0], said[2]);
 }
 
 /// METADATA that is read from the wheel itself costs memory by what it may have, not by what it inflates to.
