@@ -20,6 +20,8 @@ const WHEEL: &str = "demo-1.0-py3-none-any.whl";
 const BOMB: usize = 384 << 20;
 /// Peak memory of a lock that meets it, in KiB; of one that takes METADATA of 15 MiB it is some 88 MiB.
 const PEAK_KIB: u64 = 128 << 10;
+/// Peak memory of a lock that meets the largest page of an index, with half a million files, in KiB; it is some 1000 MiB.
+const PEAK_OF_A_PAGE_KIB: u64 = 1280 << 10;
 
 fn wheel(content: &str) -> Vec<u8> {
     zip(&wheel_files("demo", "1.0", &[file("demo/__init__.py", content)]))
@@ -168,7 +170,7 @@ fn lies_have_exit_status_4_and_faults_5() {
             (|_, _| Reply::redirect(302, "file:///etc/passwd")) as fn(&Request, String) -> Reply,
             4,
         ),
-        ("a page of 65 MiB", |request, _| json(request, " ".repeat(65 << 20)), 4),
+        ("a page of 33 MiB", |request, _| json(request, " ".repeat(33 << 20)), 4),
         ("nonsense", |request, _| json(request, "{".to_owned()), 4),
         (
             "a file of this machine",
@@ -219,6 +221,37 @@ fn an_index_cannot_ask_for_files_of_this_machine() {
     );
     assert_eq!(said[0], said[1]);
     assert_eq!(said[0], said[2]);
+}
+
+/// A page takes memory by its size, also one that has as many files as a page may have.
+#[test]
+fn the_largest_page_takes_bounded_memory() {
+    let time = or_skip!("peak memory", tool("time"));
+    // Older versions, hardly more than a name each.
+    fn filled(page: &str, size: usize) -> String {
+        let (head, tail) = page.split_once("\"files\":[").unwrap();
+        let mut filled = format!("{head}\"files\":[");
+        filled.reserve(size + page.len());
+        let mut number = 0;
+        while filled.len() + tail.len() + 70 < size {
+            filled += &format!(
+                "{{\"filename\":\"demo-0.{number}-py3-none-any.whl\",\"url\":\"a\",\"hashes\":{{}}}},"
+            );
+            number += 1;
+        }
+        filled + tail
+    }
+    for (size, status, most) in [(33 << 20, 4, 256 << 10), (32 << 20, 0, PEAK_OF_A_PAGE_KIB)] {
+        let index = Index::start_with(move |request, page| json(request, filled(&page, size)));
+        let tiny = index.project();
+        let peak = tiny.project.home().join("peak");
+        let under = [time.to_str().unwrap(), "-f", "%M", "-q", "-o", peak.to_str().unwrap()];
+        let finished = tiny.mlbuild(&["lock"]).under(&under).run().expect(status);
+        assert_eq!(finished.stderr().contains("/simple/demo/ has more than the 33554432 bytes"), status == 4);
+        let peak: u64 = fs::read_to_string(&peak).unwrap().trim().parse().unwrap();
+        println!("{} MiB, exit status {status}: {peak} KiB", size >> 20);
+        assert!(peak < most, "{peak} KiB");
+    }
 }
 
 /// METADATA that is read from the wheel itself costs memory by what it may have, not by what it inflates to.
