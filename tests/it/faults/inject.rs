@@ -55,8 +55,13 @@ impl Injector {
 
     /// How many of `calls` a build makes on files of its place.
     pub fn count(&self, place: &Place<'_>, calls: &str) -> usize {
-        let _ = self.prepare(place.directory.path(), place.build(), calls, "0", 0).ok();
-        hits(place.directory.path()).len()
+        self.calls(place.directory.path(), place.build(), calls).len()
+    }
+
+    /// Those of `calls` that a run makes on files below a directory, each with the file.
+    pub fn calls(&self, under: &Path, run: Run, calls: &str) -> Vec<String> {
+        let _ = self.prepare(under, run, calls, "0", 0).ok();
+        hits(under)
     }
 
     fn prepare(&self, under: &Path, run: Run, calls: &str, fault: &str, at: usize) -> Run {
