@@ -141,7 +141,8 @@ async fn download(
     let mut failures = Vec::new();
     for root in &fetched.roots {
         let Some(url) = mirror::join(root, &format!("dists/{}/{path}", fetched.suite)) else { continue };
-        match client.get(&url, size).await {
+        let is_right = |bytes: &[u8]| Digest::of(bytes) == digest;
+        match client.get_promised(&url, size, &is_right).await {
             Ok(bytes) => {
                 let actual = Digest::of(&bytes);
                 if actual == digest {

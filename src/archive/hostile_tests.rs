@@ -82,6 +82,8 @@ struct Hostile {
     after: fn(String) -> Vec<u8>,
     /// Another answer to the request for InRelease.
     answer: Option<Reply>,
+    /// The index is sent by ranges, and each answer reset at 1 MiB.
+    resets: bool,
 }
 
 impl Default for Hostile {
@@ -97,6 +99,7 @@ impl Default for Hostile {
             signed_at: JANUARY_10,
             after: String::into_bytes,
             answer: None,
+            resets: false,
         }
     }
 }
@@ -107,6 +110,7 @@ impl Hostile {
         let empty = Self { index: gzip(b""), ..Self::default() };
         let security = Self { index: gzip(b""), label: "Debian-Security", ..Self::default() };
         let answer = self.answer.clone();
+        let reset = self.resets.then(|| (Digest::of(&self.index).hex(), self.index.clone()));
         for (root, suite, of) in [
             ("debian", "bookworm", &self),
             ("debian", "bookworm-updates", &empty),
@@ -137,6 +141,10 @@ impl Hostile {
             files.insert("/debian/dists/bookworm/InRelease".to_owned(), answer);
         }
         TestServer::start(move |request| {
+            if let Some((_, index)) = reset.as_ref().filter(|(hash, _)| request.path.ends_with(hash.as_str()))
+            {
+                return Reply::file(request, index.clone()).reset(1 << 20);
+            }
             files.get(&request.path).cloned().unwrap_or_else(|| Reply::status(404))
         })
     }
@@ -469,4 +477,20 @@ async fn an_honest_mirror_makes_up_for_a_lying_one() {
     let gone = TestServer::start(|_| Reply::status(404));
     let error = resolved(&request(&[&gone])).await.unwrap_err();
     assert!(error.is_network() && !error.is_integrity(), "{error}");
+}
+
+#[tokio::test]
+async fn an_index_that_is_reset_at_every_mebibyte_arrives() {
+    let mut stored = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    stored.write_all(packages().as_bytes()).unwrap();
+    stored
+        .write_all(format!("Package: x\nDescription: {}\n\n", "x".repeat(60_000)).repeat(160).as_bytes())
+        .unwrap();
+    let server = Hostile { index: stored.finish().unwrap(), resets: true, ..Hostile::default() }.serve();
+    // As many failures in a row are allowed as by default, which are less than there are resets.
+    let client = Client::new(&ClientOptions { read_timeout: Duration::from_secs(20), ..quick() }).unwrap();
+    let resolution = resolve_with(&client, &Nothing, &request(&[&server]), &keyring()).await.unwrap();
+    assert_eq!(resolution.debs.len(), closure::base_packages().len());
+    let ranges = server.log().iter().filter(|request| request.header("range").is_some()).count();
+    assert!(ranges >= 9, "{ranges}");
 }

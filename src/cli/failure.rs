@@ -12,6 +12,7 @@ use crate::cli::out;
 use crate::cli::report;
 use crate::cli::signals;
 use crate::cli::text::printable;
+use crate::context::file::Changed;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{EngineError, ErrorKind, OtherOrigin, Witness};
 use crate::fetch::FetchError;
@@ -165,6 +166,9 @@ impl Failure {
     fn hints(&self) -> Vec<String> {
         let hint = |text: &str| vec![text.to_owned()];
         match self {
+            Self::Engine(error) if Changed::behind(error).is_some() => {
+                hint("build again once nothing writes to it, or name it in `exclude` of the [[copy]]")
+            }
             Self::Engine(error) => match error {
                 EngineError::NoSpec { .. } => hint("`mlbuild init` writes a starter spec"),
                 EngineError::Resolve { source, .. } => source.hints().to_vec(),

@@ -4,6 +4,7 @@
 //! compares it with what the walk saw (device, inode, size, times of change), reads, and compares again. A file that
 //! is written to while the image is made would otherwise give a digest that nobody can reproduce.
 
+use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -40,6 +41,25 @@ impl Budget {
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} changed while it was read")]
 pub struct Changed(pub PathBuf);
+
+impl Changed {
+    /// The change that is behind `error`, whoever was reading.
+    pub fn behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref::<Self>() {
+                return Some(found);
+            }
+            // `io::Error::source` skips the error inside.
+            let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            next = match inside {
+                Some(inside) => Some(inside as &(dyn Error + 'static)),
+                None => error.source(),
+            };
+        }
+        None
+    }
+}
 
 /// A file's content: its bytes when it is small, else a [`LateFile`].
 pub(super) fn content(path: &Path, seen: &Stat, budget: &mut Budget) -> io::Result<Content> {
@@ -85,9 +105,9 @@ impl LateFile {
     fn open(&self) -> io::Result<File> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(&self.path).map_err(
-            |error| match error.kind() {
-                io::ErrorKind::NotFound => self.changed(),
-                kind => io::Error::new(kind, format!("cannot open {:?}: {error}", self.path)),
+            |error| match is_swapped(&error) {
+                true => self.changed(),
+                false => io::Error::new(error.kind(), format!("cannot open {:?}: {error}", self.path)),
             },
         )?;
         self.compare(&file)?;
@@ -114,4 +134,11 @@ impl ReadAt for LateFile {
         self.compare(&file)?;
         read
     }
+}
+
+/// What opening says where a symlink, a socket, nothing, or a file above stands by now.
+pub(super) fn is_swapped(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::LOOP | Errno::NOTDIR | Errno::NOENT | Errno::NXIO))
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::file::Changed;
+use super::file::{Changed, is_swapped};
 
 /// What tells a directory from another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,10 +93,4 @@ impl Place {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::empty())?))
     }
-}
-
-/// What opening a directory says where a symlink, or anything else, stands by now.
-fn is_swapped(error: &io::Error) -> bool {
-    let errno = rustix::io::Errno::from_io_error(error);
-    matches!(errno, Some(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR | rustix::io::Errno::NOENT))
 }

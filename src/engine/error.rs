@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::origin::OtherOrigin;
 use super::seal::Breach;
+use crate::context::file::Changed;
 use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::export::ExportError;
@@ -155,6 +156,10 @@ fn served(digest: Option<Digest>) -> String {
 
 impl EngineError {
     pub fn kind(&self) -> ErrorKind {
+        // Whoever was reading: an image of a file in two states is of no use, and the file is the user's.
+        if Changed::behind(self).is_some() {
+            return ErrorKind::Request;
+        }
         match self {
             Self::Spec { .. }
             | Self::NoSpec { .. }

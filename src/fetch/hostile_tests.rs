@@ -200,7 +200,26 @@ async fn faults_of_a_network_are_survived() {
 
 #[tokio::test]
 async fn faults_without_end_are_given_up() {
-    let cases: [(&str, Script, &str, usize); 8] = [
+    // As far as 1 MiB, and never a range.
+    fn cut(bytes: Arc<[u8]>) -> Reply {
+        Reply::ok(bytes).cut(1 << 20)
+    }
+    let cases: [(&str, Script, &str, usize); 10] = [
+        (
+            "a cut, and then no such range",
+            |request, bytes| if request.offset() > 0 { Reply::status(416) } else { cut(bytes) },
+            "was cut",
+            7,
+        ),
+        (
+            "a cut, and then another range",
+            |request, bytes| match request.offset() {
+                0 => cut(bytes),
+                _ => Reply::status(206).header("Content-Range", "bytes 5-2999999/3000000"),
+            },
+            "was cut",
+            7,
+        ),
         (
             "stalls before the answer",
             |_, bytes| Reply::ok(bytes).stall(0, Duration::from_secs(2)),

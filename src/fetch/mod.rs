@@ -15,6 +15,9 @@
 //! that ties two answers together but a strong ETag, so a download goes on after a cut if there is one and starts
 //! anew otherwise, and nothing is left behind.
 //!
+//! **It ends.** A source that has refused a range, or sent another, is asked for the whole file from then on. Headway is what
+//! lies beyond the furthest byte that this source has led to, so that bytes that come again and again do not count.
+//!
 //! **Concurrency.** One process at a time writes an unfinished file; others that want the same wait and then find it
 //! in the store. Dropping the future stops a download; what is left can be resumed.
 
@@ -27,7 +30,8 @@ use std::time::Duration;
 use url::Url;
 
 use crate::digest::{Digest, Mismatch};
-use crate::http::{Client, Credential, HttpError, redact, retry};
+use crate::http::retry::{Attempts, HEADWAY};
+use crate::http::{Client, Credential, HttpError, redact};
 use crate::store::{Partial, Store};
 
 pub use error::FetchError;
@@ -36,9 +40,6 @@ use sink::Sink;
 
 /// Bytes handed to the writing thread at a time.
 const CHUNK: usize = 512 * 1024;
-/// An answer that brought so many bytes counts as a success, so that a long download may be cut any number of times, also
-/// by something on the way that resets a connection at every MiB.
-const HEADWAY: u64 = 128 << 10;
 /// How often a download waiting for another process looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -206,9 +207,9 @@ impl Download<'_> {
 
     /// The whole file from one source, verified.
     async fn source(&mut self, url: &Url, auth: Option<&Credential>) -> Result<Digest, FetchError> {
-        let mut again = false;
+        let (mut again, mut ranges) = (false, true);
         loop {
-            self.complete(url, auth).await?;
+            self.complete(url, auth, &mut ranges).await?;
             let actual = self.digest().await?;
             let Some(expected) = self.want.sha256.filter(|expected| *expected != actual) else {
                 return Ok(actual);
@@ -230,13 +231,17 @@ impl Download<'_> {
         }
     }
 
-    /// All bytes from one source, with as many requests as it takes.
-    async fn complete(&mut self, url: &Url, auth: Option<&Credential>) -> Result<(), FetchError> {
-        let options = self.client.options();
-        let mut failures = 0;
+    /// All bytes from one source, with as many requests as it takes; without `ranges`, which it may lose, each for the whole.
+    async fn complete(
+        &mut self,
+        url: &Url,
+        auth: Option<&Credential>,
+        ranges: &mut bool,
+    ) -> Result<(), FetchError> {
+        let mut attempts = Attempts::default();
+        let mut furthest = self.sink.written();
         loop {
-            let before = self.sink.written();
-            let error = match self.answer(url, auth).await {
+            let error = match self.answer(url, auth, *ranges).await {
                 Ok(()) => return Ok(()),
                 Err(FetchError::Http { source, .. }) => source,
                 Err(error) => {
@@ -246,34 +251,34 @@ impl Download<'_> {
                     return Err(error);
                 }
             };
-            if self.sink.written().saturating_sub(before) >= HEADWAY {
-                failures = 0;
+            if self.sink.written() >= furthest + HEADWAY {
+                attempts.headway();
             }
-            let no_such_range = matches!(error, HttpError::Range { .. }) && self.sink.written() > 0;
-            if no_such_range && failures < options.retries {
+            furthest = furthest.max(self.sink.written());
+            if matches!(error, HttpError::Range { .. }) && std::mem::take(ranges) {
                 self.rewind().await?;
-            } else if failures < error.retries(options) {
-                (self.progress)(FetchEvent::Retried { why: error.to_string() });
-                tokio::time::sleep(retry::delay(failures, &error, options)).await;
-            } else {
-                return Err(FetchError::Http { name: self.want.name.clone(), source: error });
+                continue;
             }
-            failures += 1;
+            let Some(wait) = attempts.wait(&error, self.client.options()) else {
+                return Err(FetchError::Http { name: self.want.name.clone(), source: error });
+            };
+            (self.progress)(FetchEvent::Retried { why: error.to_string() });
+            tokio::time::sleep(wait).await;
         }
     }
 
-    /// One request, for what is missing.
-    async fn answer(&mut self, url: &Url, auth: Option<&Credential>) -> Result<(), FetchError> {
+    /// One request: with `ranges` for what is missing, else for the whole, of which what is there already is passed over.
+    async fn answer(&mut self, url: &Url, auth: Option<&Credential>, ranges: bool) -> Result<(), FetchError> {
         let http = |source| FetchError::Http { name: self.want.name.clone(), source };
         let unproven = self.want.sha256.is_none();
         if unproven && self.etag.is_none() {
             self.rewind().await?;
         }
-        let offset = self.sink.written();
+        let offset = if ranges { self.sink.written() } else { 0 };
         let etag = self.etag.take().filter(|_| unproven);
         let mut body = self.client.send(url, auth, offset, etag.as_deref()).await.map_err(http)?;
         self.announced(url, body.total())?;
-        if unproven && body.offset() < offset {
+        if unproven && body.offset() < self.sink.written() {
             // Another version of the file.
             self.rewind().await?;
         }

@@ -12,7 +12,7 @@
 //! - **HTTP/1.1.** A download has its own connection: at eight in parallel that is faster than streams that share one
 //!   flow-control window, and a cut ends one download instead of all.
 //!
-//! Downloads are [`Client::get`] and [`Client::send`]; requests of other kinds, such as registries want, are in [`request`].
+//! Downloads are [`Client::get`], [`Client::get_promised`] (see `whole`) and [`Client::send`]; requests of other kinds, such as registries want, are in [`request`].
 //!
 //! Trust is the system's, and that of [`Tls`]: certificates as the platform keeps them, `SSL_CERT_FILE` and `SSL_CERT_DIR` included; proxies
 //! as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. `file:` URLs are read when a person gives them as a mirror.
@@ -25,6 +25,7 @@ pub mod request;
 pub mod retry;
 #[cfg(test)]
 pub mod testserver;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,45 +126,6 @@ impl Client {
 
     pub fn options(&self) -> &ClientOptions {
         &self.options
-    }
-
-    /// The whole body of `url`, at most `limit` bytes. A name and password in the URL are used.
-    pub async fn get(&self, url: &Url, limit: u64) -> Result<Vec<u8>, HttpError> {
-        self.get_with(url, None, limit).await
-    }
-
-    /// As [`Client::get`], with a credential for the URL's own origin.
-    pub async fn get_with(
-        &self,
-        url: &Url,
-        auth: Option<&Credential>,
-        limit: u64,
-    ) -> Result<Vec<u8>, HttpError> {
-        let mut failures = 0;
-        loop {
-            match self.get_once(url, auth, limit).await {
-                Err(error) if failures < error.retries(&self.options) => {
-                    tokio::time::sleep(retry::delay(failures, &error, &self.options)).await;
-                    failures += 1;
-                }
-                answer => return answer,
-            }
-        }
-    }
-
-    async fn get_once(&self, url: &Url, auth: Option<&Credential>, limit: u64) -> Result<Vec<u8>, HttpError> {
-        let mut body = self.send(url, auth, 0, None).await?;
-        let too_large = || HttpError::TooLarge { url: redact(url), limit };
-        if body.total().is_some_and(|total| total > limit) {
-            return Err(too_large());
-        }
-        let mut bytes = Vec::new();
-        while body.chunk(&mut bytes).await? > 0 {
-            if bytes.len() as u64 > limit {
-                return Err(too_large());
-            }
-        }
-        Ok(bytes)
     }
 
     /// One attempt for the bytes from `offset` on: redirects are followed, nothing is tried again. A server may ignore

@@ -27,6 +27,9 @@ pub fn delay(failures: u32, error: &HttpError, options: &ClientOptions) -> Durat
     }
 }
 
+/// An answer that brought so many bytes further than any before it counts as a success: a long download may be cut any number
+/// of times, also by something on the way that resets a connection at every MiB.
+pub const HEADWAY: u64 = 128 << 10;
 /// How long all waits of one operation may be in sum while it makes no headway.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 

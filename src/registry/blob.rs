@@ -4,11 +4,8 @@ use super::client::Call;
 use super::error::At;
 use super::{RegistryError, Repository};
 use crate::digest::{Digest, Hasher, Mismatch};
-use crate::http::retry::Attempts;
+use crate::http::retry::{Attempts, HEADWAY};
 use crate::http::{Body, HttpError, Method, Payload};
-
-/// An answer that brought so many bytes counts as a success: a long blob may be cut any number of times.
-const HEADWAY: u64 = 128 << 10;
 
 /// A blob that is being read. What it has yielded counts only once [`BlobReader::chunk`] has said that the end is reached.
 ///

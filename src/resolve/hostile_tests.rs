@@ -250,7 +250,7 @@ async fn lies_of_an_index_are_refused() {
                     )
                 })
             },
-            "a-1.0-py3-none-any.whl",
+            "its index says that `a-1.0-py3-none-any.whl` is at a `ftp:` URL",
             honest,
         ),
         (

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use url::Url;
 use uv_distribution_types::{
-    BuiltDist, Diagnostic as _, Dist, FileLocation, IndexUrl, Name as _, Node, Resolution as UvResolution,
-    ResolvedDist,
+    BuiltDist, Diagnostic as _, Dist, File, FileLocation, IndexUrl, Name as _, Node,
+    Resolution as UvResolution, ResolvedDist,
 };
 use uv_pypi_types::HashAlgorithm;
 
@@ -79,13 +79,7 @@ fn wheel_of(
     match &**dist {
         Dist::Built(BuiltDist::Registry(built)) => {
             let best = built.best_wheel();
-            // Before it is joined: what a base of another scheme leads to is not for the parser of URLs to find out.
-            if let FileLocation::RelativeUrl(base, _) = &best.file.url
-                && let Ok(base) = Url::parse(base)
-            {
-                check_scheme(best.file.filename.as_ref(), &base).map_err(refused)?;
-            }
-            let url = best.file.url.to_url().map_err(|error| refused(error.to_string()))?;
+            let url = place(&best.file).map_err(refused)?;
             let sha256 = best
                 .file
                 .hashes
@@ -95,12 +89,8 @@ fn wheel_of(
                 .transpose()
                 .map_err(|error| refused(error.to_string()))?;
             let name = best.file.filename.to_string();
-            let wheel = WheelFile {
-                url: public(&name, url.into()).map_err(refused)?,
-                name,
-                size: best.file.size,
-                sha256,
-            };
+            let wheel =
+                WheelFile { url: public(&name, url).map_err(refused)?, name, size: best.file.size, sha256 };
             Ok((wheel, Some(index_text(&best.index))))
         }
         Dist::Built(BuiltDist::DirectUrl(built)) => {
@@ -112,6 +102,19 @@ fn wheel_of(
         }
         _ => Err(refused("only wheels from an index or a URL can be installed".to_owned())),
     }
+}
+
+/// Where its index says that `file` is: on the web, or it is refused before anybody looks there.
+pub(super) fn place(file: &File) -> Result<Url, String> {
+    // Before it is joined: what a base of another scheme leads to is not for the parser of URLs to find out.
+    if let FileLocation::RelativeUrl(base, _) = &file.url
+        && let Ok(base) = Url::parse(base)
+    {
+        check_scheme(file.filename.as_ref(), &base)?;
+    }
+    let url = Url::from(file.url.to_url().map_err(|error| error.to_string())?);
+    check_scheme(file.filename.as_ref(), &url)?;
+    Ok(url)
 }
 
 /// The URL of `wheel` as a lock keeps it: on the web, whatever the index says; no credentials, no fragment, no signature.

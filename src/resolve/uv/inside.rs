@@ -60,6 +60,14 @@ const OF_THE_BODY: [HeaderName; 5] = [
 /// Headers of a question whose answer may be that nothing has changed.
 const CONDITIONS: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
 
+/// A file for a whole wheel.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write a file in {}", directory.display())]
+pub(super) struct Unwritten {
+    directory: PathBuf,
+    source: io::Error,
+}
+
 /// Whether `request` is for a wheel. uv asks for nothing else by HEAD or as it is ("identity"), and a redirect keeps both,
 /// whatever its path looks like.
 pub(super) fn is_asked_for(request: &Request) -> bool {
@@ -168,10 +176,8 @@ impl Wheels {
             return Err(Error::middleware(Refusal::TooLarge { url: shown(&url), limit: WHEEL_MAX }));
         }
         // A file without a name cannot say which disk is full.
-        let blame = |error: io::Error| {
-            let text = format!("cannot write a file in {}: {error}", self.spill.display());
-            Error::middleware(io::Error::new(error.kind(), text))
-        };
+        let blame =
+            |error: io::Error| Error::middleware(Unwritten { directory: self.spill.clone(), source: error });
         let mut file = tokio::fs::File::from_std(tempfile::tempfile_in(&self.spill).map_err(blame)?);
         let mut response = bounded(response, WHEEL_MAX, LONGEST_WHEEL);
         while let Some(bytes) = response.chunk().await? {

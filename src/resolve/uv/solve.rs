@@ -25,16 +25,18 @@ use uv_pep508::MarkerTree;
 use uv_pypi_types::{Conflicts, ResolverMarkerEnvironment, VerbatimParsedUrl};
 use uv_requirements_txt::{RequirementEntry, RequirementsTxtRequirement};
 use uv_resolver::{
-    ExcludeNewer, Exclusions, FlatIndex, InMemoryIndex, Manifest, OptionsBuilder, Preference, Preferences,
-    Prerelease, PrereleaseMode, PythonRequirement, ResolutionMode, ResolveError as UvError, Resolver,
-    ResolverEnvironment,
+    AllowedYanks, DefaultResolverProvider, ExcludeNewer, Exclusions, FlatIndex, InMemoryIndex, Manifest,
+    OptionsBuilder, Preference, Preferences, Prerelease, PrereleaseMode, PythonRequirement, ResolutionMode,
+    ResolveError as UvError, Resolver, ResolverEnvironment,
 };
-use uv_types::{EmptyInstalledPackages, HashStrategy, RequestedRequirements};
+use uv_types::{BuildContext as _, EmptyInstalledPackages, HashStrategy, RequestedRequirements};
 
 use super::answer::{self, plain};
 use super::client;
 use super::context::WheelsOnly;
 use super::guard::Refusal;
+use super::inside::Unwritten;
+use super::provider::OnTheWeb;
 use super::target::Target;
 use super::words;
 use crate::diagnostic::chain;
@@ -95,10 +97,8 @@ async fn solve(request: &Request) -> Result<Resolution, ResolveError> {
         .collect::<BTreeSet<_>>();
     let marker_env = ResolverMarkerEnvironment::from(target.markers.clone());
     let env = ResolverEnvironment::specific(marker_env.clone());
-    let python = PythonRequirement::from_marker_environment(
-        &target.markers,
-        RequiresPython::greater_than_equal_version(&target.version),
-    );
+    let requires = RequiresPython::greater_than_equal_version(&target.version);
+    let python = PythonRequirement::from_marker_environment(&target.markers, requires.clone());
     let hasher = hash_strategy(request, &requirements, &constraints, &marker_env)?;
 
     let (locations, urls) = client::locations(request)?;
@@ -130,22 +130,34 @@ async fn solve(request: &Request) -> Result<Resolution, ResolveError> {
     let flat_index = FlatIndex::default();
     // Holds version lists filtered by tags: never shared between targets.
     let index = InMemoryIndex::default();
-    let resolver = Resolver::new(
+    let provider = OnTheWeb(DefaultResolverProvider::new(
+        database,
+        &flat_index,
+        Some(&target.tags),
+        &requires,
+        AllowedYanks::from_manifest(&manifest, &env, options.dependency_mode),
+        &hasher,
+        options.exclude_newer.clone(),
+        context.locations(),
+        context.build_options(),
+        context.capabilities(),
+    ));
+    let resolver = Resolver::new_custom_io(
         manifest,
         options,
-        &python,
+        &hasher,
         env,
         &target.markers,
+        Some(target.tags.clone()),
+        &python,
         Conflicts::empty(),
-        Some(&target.tags),
-        &flat_index,
         &index,
-        &hasher,
-        &context,
+        context.git(),
+        context.capabilities(),
+        context.locations(),
+        provider,
         EmptyInstalledPackages,
-        database,
-    )
-    .map_err(|error| explain(request, &error))?;
+    );
     let output = resolver.resolve().await.map_err(|error| explain(request, &error))?;
     let resolution = answer::read(&UvResolution::from(output), &requested)?;
     check_hashes(&resolution, request, &target)?;
@@ -337,6 +349,13 @@ fn of_the_cache(error: &UvError) -> Option<&(dyn Error + 'static)> {
     match client_error(error)?.kind() {
         ErrorKind::CacheWrite(error) | ErrorKind::Io(error) => Some(error),
         ErrorKind::CacheLock(error) => Some(error),
+        // Of a wheel that is read here (`inside`), in a file there.
+        ErrorKind::WrappedReqwestError(_, wrapped) => match &**wrapped {
+            reqwest_middleware::Error::Middleware(error) => {
+                error.downcast_ref::<Unwritten>().map(|error| error as &(dyn Error + 'static))
+            }
+            reqwest_middleware::Error::Reqwest(_) => None,
+        },
         _ => None,
     }
 }

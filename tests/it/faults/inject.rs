@@ -55,13 +55,18 @@ impl Injector {
 
     /// How many of `calls` a build makes on files of its place.
     pub fn count(&self, place: &Place<'_>, calls: &str) -> usize {
-        self.count_in(place.directory.path(), place.build(), calls)
+        self.calls(place.directory.path(), place.build(), calls).len()
     }
 
     /// The same for any run and files below any directory.
     pub fn count_in(&self, under: &Path, run: Run, calls: &str) -> usize {
+        self.calls(under, run, calls).len()
+    }
+
+    /// Those of `calls` that a run makes on files below a directory, each with the file.
+    pub fn calls(&self, under: &Path, run: Run, calls: &str) -> Vec<String> {
         let _ = self.prepare(under, run, calls, "0", 0).ok();
-        hits(under).len()
+        hits(under)
     }
 
     fn prepare(&self, under: &Path, run: Run, calls: &str, fault: &str, at: usize) -> Run {

@@ -7,6 +7,7 @@
 //!
 //! `MLBUILD_TEST_FAULTS=N` makes the random parts N times as long.
 
+mod archives;
 mod crowd;
 mod errors;
 mod flips;

@@ -157,14 +157,22 @@ fn before_every_rename_link_sync_and_unlink() {
     let place = small.place();
     let most = strace::most(place.build(), &place.path("log"), calls);
     assert!(most > 5, "{most}");
-    let items: Vec<_> = SIGNALS.iter().flat_map(|&signal| (1..=most).map(move |at| (signal, at))).collect();
-    each(&items, |&(signal, at)| {
+    let names = SIGNALS.into_iter().zip(["KILL", "INT", "TERM"]);
+    let items: Vec<_> =
+        names.flat_map(|(signal, name)| (1..=most).map(move |at| (signal, name, at))).collect();
+    let signalled = AtomicUsize::new(0);
+    each(&items, |&(signal, name, at)| {
         let place = small.place();
-        let fault = format!("signal={}", signal.as_raw());
+        let fault = format!("signal={name}");
         let injected = strace::inject(place.build(), &place.path("log"), calls, &fault, &at.to_string());
         let what = format!("{signal:?} at call {at} of a thread");
+        signalled.fetch_add(usize::from(injected.signalled), Ordering::Relaxed);
         let code = Some(injected.finished.status()).filter(|code| *code >= 0);
         check_stopped(&place, signal, code, &what);
         place.check(&what);
     });
+    let signalled = signalled.into_inner();
+    println!("{signalled} of {} signals came", items.len());
+    // Which thread makes which call is another in each run.
+    assert!(signalled > items.len() / 4, "only {signalled} of {} signals came", items.len());
 }

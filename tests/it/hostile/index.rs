@@ -2,10 +2,12 @@
 //! exit status a lie has. `resolve::hostile_tests` and `fetch::hostile_tests` have all cases.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mlbuild::digest::Digest;
+use rustix::fs::{CWD, FileType, mknodat};
 
 use crate::support::skip::or_skip;
 use crate::support::testserver::{Reply, Request, TestServer};
@@ -18,6 +20,8 @@ const WHEEL: &str = "demo-1.0-py3-none-any.whl";
 const BOMB: usize = 384 << 20;
 /// Peak memory of a lock that meets it, in KiB; of one that takes METADATA of 15 MiB it is some 88 MiB.
 const PEAK_KIB: u64 = 128 << 10;
+/// Peak memory of a lock that meets the largest page of an index, with half a million files, in KiB; it is some 1000 MiB.
+const PEAK_OF_A_PAGE_KIB: u64 = 1280 << 10;
 
 fn wheel(content: &str) -> Vec<u8> {
     zip(&wheel_files("demo", "1.0", &[file("demo/__init__.py", content)]))
@@ -32,6 +36,10 @@ struct Index {
 
 impl Index {
     fn start(page: fn(&Request, String) -> Reply) -> Self {
+        Self::start_with(page)
+    }
+
+    fn start_with(page: impl Fn(&Request, String) -> Reply + Send + Sync + 'static) -> Self {
         let wheel = Arc::new(Mutex::new(wheel("x = 1\n")));
         let ranges = Arc::new(AtomicBool::new(true));
         let (served, with_ranges) = (Arc::clone(&wheel), Arc::clone(&ranges));
@@ -82,6 +90,14 @@ impl Index {
 
 fn json(_: &Request, page: String) -> Reply {
     Reply::ok(page.into_bytes()).header("Content-Type", "application/vnd.pypi.simple.v1+json")
+}
+
+/// The page in HTML, of the wheel as it is at first.
+fn html(head: &str, directory: &str) -> Vec<u8> {
+    let sha256 = Digest::of(wheel("x = 1\n")).hex();
+    let link =
+        format!("<a href=\"{directory}{WHEEL}#sha256={sha256}\" data-core-metadata=\"true\">{WHEEL}</a>");
+    format!("<!DOCTYPE html><html><head>{head}</head><body>{link}</body></html>").into_bytes()
 }
 
 /// A page of an index that publishes no metadata.
@@ -154,13 +170,19 @@ fn lies_have_exit_status_4_and_faults_5() {
             (|_, _| Reply::redirect(302, "file:///etc/passwd")) as fn(&Request, String) -> Reply,
             4,
         ),
-        ("a page of 65 MiB", |request, _| json(request, " ".repeat(65 << 20)), 4),
+        ("a page of 33 MiB", |request, _| json(request, " ".repeat(33 << 20)), 4),
         ("nonsense", |request, _| json(request, "{".to_owned()), 4),
         (
             "a file of this machine",
             |request, page| json(request, page.replace("/files/", "file:///files/")),
-            5,
+            4,
         ),
+        (
+            "a base on this machine",
+            |_, _| Reply::ok(html("<base href=\"file:///\">", "files/")).header("Content-Type", "text/html"),
+            4,
+        ),
+        ("a base on the web", |_, _| Reply::ok(html("", "/files/")).header("Content-Type", "text/html"), 0),
         ("a refusal", |_, _| Reply::status(403), 2),
         ("no such package", |_, _| Reply::status(404), 2),
         ("a cut", |request, page| json(request, page).cut(10), 5),
@@ -174,6 +196,61 @@ fn lies_have_exit_status_4_and_faults_5() {
         let changed = tiny.project.read("mlbuild.lock") != before;
         assert_eq!(changed, status == 0, "{name}");
         assert!(status == 0 || finished.stderr().contains("demo"), "{name}: {}", finished.stderr());
+    }
+}
+
+/// What is at a `file:` URL makes no difference: a FIFO is not waited for, a good wheel is not taken, what is not there is not
+/// missed.
+#[test]
+fn an_index_cannot_ask_for_files_of_this_machine() {
+    let there = tempfile::tempdir().unwrap();
+    let fifo = there.path().join("fifo");
+    fs::create_dir(&fifo).unwrap();
+    mknodat(CWD, fifo.join(WHEEL), FileType::Fifo, 0o644.into(), 0).unwrap();
+    fs::write(there.path().join(WHEEL), wheel("x = 1\n")).unwrap();
+    let said = [fifo.as_path(), there.path(), Path::new("/nonexistent")].map(|directory| {
+        let at = format!("file://{}/", directory.display());
+        let index = Index::start_with(move |request, page| bare(request, page.replace("/files/", &at)));
+        let refused = index.project().mlbuild(&["lock"]).run().expect(4).stderr();
+        refused.replace(&index.server.url("/").to_string(), "INDEX/")
+    });
+    assert!(
+        said[0].contains(&format!("`{WHEEL}` is at a `file:` URL: only http and https are")),
+        "{}",
+        said[0]
+    );
+    assert_eq!(said[0], said[1]);
+    assert_eq!(said[0], said[2]);
+}
+
+/// A page takes memory by its size, also one that has as many files as a page may have.
+#[test]
+fn the_largest_page_takes_bounded_memory() {
+    let time = or_skip!("peak memory", tool("time"));
+    // Older versions, hardly more than a name each.
+    fn filled(page: &str, size: usize) -> String {
+        let (head, tail) = page.split_once("\"files\":[").unwrap();
+        let mut filled = format!("{head}\"files\":[");
+        filled.reserve(size + page.len());
+        let mut number = 0;
+        while filled.len() + tail.len() + 70 < size {
+            filled += &format!(
+                "{{\"filename\":\"demo-0.{number}-py3-none-any.whl\",\"url\":\"a\",\"hashes\":{{}}}},"
+            );
+            number += 1;
+        }
+        filled + tail
+    }
+    for (size, status, most) in [(33 << 20, 4, 256 << 10), (32 << 20, 0, PEAK_OF_A_PAGE_KIB)] {
+        let index = Index::start_with(move |request, page| json(request, filled(&page, size)));
+        let tiny = index.project();
+        let peak = tiny.project.home().join("peak");
+        let under = [time.to_str().unwrap(), "-f", "%M", "-q", "-o", peak.to_str().unwrap()];
+        let finished = tiny.mlbuild(&["lock"]).under(&under).run().expect(status);
+        assert_eq!(finished.stderr().contains("/simple/demo/ has more than the 33554432 bytes"), status == 4);
+        let peak: u64 = fs::read_to_string(&peak).unwrap().trim().parse().unwrap();
+        println!("{} MiB, exit status {status}: {peak} KiB", size >> 20);
+        assert!(peak < most, "{peak} KiB");
     }
 }
 

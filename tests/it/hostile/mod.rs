@@ -2,6 +2,7 @@
 //! nothing left behind; and for each case a benign twin that is accepted.
 
 mod bounds;
+mod context;
 mod debian;
 mod index;
 mod lock;

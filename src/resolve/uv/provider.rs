@@ -1,0 +1,64 @@
+//! What uv's resolver asks for, and what it is not told.
+//!
+//! A page of an index may say that a file is at a `file:` URL, and uv would open it: of this machine, whatever it is, so that
+//! an index could find out what is there, and have uv wait for a FIFO. Here each file is looked at before uv is: its URL, and
+//! the base that a page gives its relative ones, must be on the web.
+
+use std::sync::Arc;
+
+use reqwest_middleware::Error as MiddlewareError;
+use uv_client::{ErrorKind, WrappedReqwestError};
+use uv_distribution::Reporter;
+use uv_distribution_types::{BuiltDist, Dist, File, IndexMetadata, InstalledDist, SourceDist};
+use uv_normalize::PackageName;
+use uv_redacted::DisplaySafeUrl;
+use uv_resolver::{DefaultResolverProvider, PackageVersionsResult, ResolverProvider, WheelMetadataResult};
+
+use super::answer::place;
+use super::context::WheelsOnly;
+use super::guard::Refusal;
+
+/// uv's own provider, which is only asked for files on the web.
+pub(super) struct OnTheWeb<'a>(pub(super) DefaultResolverProvider<'a, WheelsOnly>);
+
+impl ResolverProvider for OnTheWeb<'_> {
+    async fn get_package_versions<'io>(
+        &'io self,
+        name: &'io PackageName,
+        index: Option<&'io IndexMetadata>,
+    ) -> PackageVersionsResult {
+        self.0.get_package_versions(name, index).await
+    }
+
+    async fn get_or_build_wheel_metadata<'io>(&'io self, dist: &'io Dist) -> WheelMetadataResult {
+        if let Some((file, index)) = listed(dist)
+            && let Err(rule) = place(file)
+        {
+            let refusal = MiddlewareError::middleware(Refusal::Place(rule));
+            let kind = ErrorKind::WrappedReqwestError(index, WrappedReqwestError::from(refusal));
+            return Err(uv_client::Error::from(kind).into());
+        }
+        self.0.get_or_build_wheel_metadata(dist).await
+    }
+
+    async fn get_installed_metadata<'io>(&'io self, dist: &'io InstalledDist) -> WheelMetadataResult {
+        self.0.get_installed_metadata(dist).await
+    }
+
+    fn with_reporter(self, reporter: Arc<dyn Reporter>) -> Self {
+        Self(self.0.with_reporter(reporter))
+    }
+}
+
+/// The file that an index has listed, and that index. What a requirement names was looked at when that was read.
+fn listed(dist: &Dist) -> Option<(&File, DisplaySafeUrl)> {
+    let (file, index) = match dist {
+        Dist::Built(BuiltDist::Registry(built)) => {
+            let best = built.best_wheel();
+            (&*best.file, &best.index)
+        }
+        Dist::Source(SourceDist::Registry(source)) => (&*source.file, &source.index),
+        _ => return None,
+    };
+    Some((file, index.without_credentials().into_owned()))
+}
