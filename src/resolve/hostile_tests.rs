@@ -154,7 +154,7 @@ async fn lies_of_an_index_are_refused() {
         (
             "deep HTML",
             |asked| paged(asked, || typed("text/html", "<div><a>".repeat(300_000))),
-            "a",
+            "there are no versions of a",
             |asked| paged(asked, || typed("text/html", format!("<div><div>{}</div></div>", html()))),
         ),
         (
@@ -256,7 +256,7 @@ async fn lies_of_an_index_are_refused() {
         (
             "a hash that is none",
             |asked| paged(asked, || typed(JSON, page_of(WHEEL, &format!("/files/{WHEEL}"), "0123"))),
-            "a",
+            "`a` 1.0: `0123` is not a digest",
             honest,
         ),
     ];

@@ -100,9 +100,28 @@ fn system_calls() {
         let fault = format!("error={error}");
         let injected = strace::inject(place.build(), &place.path("log"), calls, &fault, &at.to_string());
         let what = format!("{error} at call {at} of a thread: {:?}", injected.calls);
-        if injected.finished.status() == 0 {
-            assert_eq!(injected.finished.digest(), small.digest, "{what}");
-        }
+        check_told(&injected.finished, &small.digest, &what);
         place.check(&what);
     });
+}
+
+/// The image was made, or the program has said what failed, and on what, with a status of its own.
+#[track_caller]
+fn check_told(finished: &Finished, digest: &str, what: &str) {
+    let said = finished.stderr();
+    assert!(!said.contains("panicked"), "{what}: {said}");
+    match finished.status() {
+        0 => assert_eq!(finished.digest(), digest, "{what}"),
+        1..=6 => {
+            let told = said.lines().find_map(|line| line.strip_prefix("error: "));
+            // A path, a URL, a digest or a file's name; or what could not be had from the system.
+            let files = ["/", "sha256:", ".toml", ".lock", ".deb", ".whl", "\"app\""];
+            let others = ["HTTP client", "network runtime", "threads"];
+            let named = files.iter().chain(&others).any(|name| said.contains(name)) && told.is_some();
+            assert!(named, "{what}: {said}");
+        }
+        // Before `main` it is the linker that speaks.
+        127 => assert!(said.contains("error while loading shared libraries: "), "{what}: {said}"),
+        status => panic!("{what}: exit status {status}: {said}"),
+    }
 }

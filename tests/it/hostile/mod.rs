@@ -5,6 +5,7 @@ mod bounds;
 mod context;
 mod debian;
 mod index;
+mod inrelease;
 mod lock;
 mod secrets;
 mod terminal;
