@@ -83,7 +83,8 @@ impl<'a> Whole<'a> {
                 self.tie = Tie::Nothing;
                 continue;
             }
-            attempts.pause(error, &self.client.options).await?;
+            let Some(wait) = attempts.wait(&error, &self.client.options) else { return Err(error) };
+            tokio::time::sleep(wait).await;
         }
     }
 
