@@ -60,12 +60,19 @@ const OF_THE_BODY: [HeaderName; 5] = [
 /// Headers of a question whose answer may be that nothing has changed.
 const CONDITIONS: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
 
-/// A file for a whole wheel.
+/// The file that a whole wheel goes into cannot be written or read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write a file in {}", directory.display())]
-pub(super) struct Unwritten {
+#[error("cannot keep a wheel in a file in {}", directory.display())]
+pub(super) struct Unkept {
     directory: PathBuf,
     source: io::Error,
+}
+
+/// What the system has said behind an error: the wheel is not to blame for it.
+fn of_the_disk(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let number = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error()).last();
+    number.map(io::Error::from_raw_os_error)
 }
 
 /// Whether `request` is for a wheel. uv asks for nothing else by HEAD or as it is ("identity"), and a redirect keeps both,
@@ -177,7 +184,7 @@ impl Wheels {
         }
         // A file without a name cannot say which disk is full.
         let blame =
-            |error: io::Error| Error::middleware(Unwritten { directory: self.spill.clone(), source: error });
+            |error: io::Error| Error::middleware(Unkept { directory: self.spill.clone(), source: error });
         let mut file = tokio::fs::File::from_std(tempfile::tempfile_in(&self.spill).map_err(blame)?);
         let mut response = bounded(response, WHEEL_MAX, LONGEST_WHEEL);
         while let Some(bytes) = response.chunk().await? {
@@ -185,8 +192,11 @@ impl Wheels {
         }
         file.flush().await.map_err(blame)?;
         let blob = FileBlob::new(file.into_std().await).map_err(blame)?;
-        let found = peek(&blob as &dyn ReadAt, METADATA_MAX);
-        Ok(tiny(&url, headers, found.map_err(|error| refusal(&url, chain(&error)))?))
+        let found = peek(&blob as &dyn ReadAt, METADATA_MAX).map_err(|error| match of_the_disk(&error) {
+            Some(error) => blame(error),
+            None => refusal(&url, chain(&error)),
+        });
+        Ok(tiny(&url, headers, found?))
     }
 }
 

@@ -35,7 +35,7 @@ use super::answer::{self, plain};
 use super::client;
 use super::context::WheelsOnly;
 use super::guard::Refusal;
-use super::inside::Unwritten;
+use super::inside::Unkept;
 use super::provider::OnTheWeb;
 use super::target::Target;
 use super::words;
@@ -352,7 +352,7 @@ fn of_the_cache(error: &UvError) -> Option<&(dyn Error + 'static)> {
         // Of a wheel that is read here (`inside`), in a file there.
         ErrorKind::WrappedReqwestError(_, wrapped) => match &**wrapped {
             reqwest_middleware::Error::Middleware(error) => {
-                error.downcast_ref::<Unwritten>().map(|error| error as &(dyn Error + 'static))
+                error.downcast_ref::<Unkept>().map(|error| error as &(dyn Error + 'static))
             }
             reqwest_middleware::Error::Reqwest(_) => None,
         },
