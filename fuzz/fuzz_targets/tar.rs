@@ -38,7 +38,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, _seed: u32| {
 fn list(reader: impl Read, size: u64, content: bool) -> Result<Vec<(Entry, Vec<u8>)>, String> {
     let mut tar = TarReader::new(reader);
     let (mut found, mut total) = (Vec::new(), 0);
-    while let Some(entry) = tar.next().map_err(|error| error.to_string())? {
+    while let Some(entry) = tar.next_entry().map_err(|error| error.to_string())? {
         assert!(!entry.name.is_empty() && !entry.name.contains('\0') && !entry.target.contains('\0'));
         assert!(entry.mode <= 0o7777);
         let is_link = matches!(entry.kind, Kind::Symlink | Kind::Hardlink);

@@ -127,7 +127,7 @@ fn read_control(file: &dyn ReadAt, member: &Member) -> Result<BTreeMap<String, V
     let fail = |source| DebError::Tar { part, source };
     let mut tar = TarReader::new(unpacker(file, member, part, CONTROL_MAX)?);
     let mut parts = BTreeMap::new();
-    while let Some(entry) = tar.next().map_err(fail)? {
+    while let Some(entry) = tar.next_entry().map_err(fail)? {
         let name = entry.name.strip_prefix("./").unwrap_or(&entry.name);
         if !["", "."].contains(&name)
             && let Err(PathError { rule, .. }) = TreePath::new(name.trim_end_matches('/'))
@@ -164,7 +164,7 @@ fn read_data(
     let mut left_out = BTreeSet::new();
     let mut names = 0;
     for _ in 0..ENTRIES_MAX {
-        let Some(entry) = tar.next().map_err(fail)? else {
+        let Some(entry) = tar.next_entry().map_err(fail)? else {
             let from = spool.finish()?;
             for (path, mode, offset, size) in contents {
                 let content = Content::Slice { from: std::sync::Arc::clone(&from), offset, size };

@@ -64,7 +64,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The next entry; none at the end, which has been checked to hold nothing but zeros.
-    pub fn next(&mut self) -> Result<Option<Entry>, TarError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         let mut extension = Extension::default();
         let mut extensions = 0;
         loop {
@@ -215,7 +215,7 @@ mod tests {
     fn list(bytes: &[u8]) -> Result<Vec<(Entry, String)>, String> {
         let mut reader = TarReader::new(bytes);
         let mut found = Vec::new();
-        while let Some(entry) = reader.next().map_err(|error| error.to_string())? {
+        while let Some(entry) = reader.next_entry().map_err(|error| error.to_string())? {
             let mut content = String::new();
             reader.read_to_string(&mut content).unwrap();
             found.push((entry, content));
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!((found[3].0.kind, found[3].0.target.as_str()), (Kind::Hardlink, "./a"));
         // Content that nobody reads is skipped.
         let mut reader = TarReader::new(&bytes[..]);
-        while reader.next().unwrap().is_some() {}
+        while reader.next_entry().unwrap().is_some() {}
     }
 
     /// Content and padding of such an entry have more bytes than can be counted.
@@ -260,8 +260,8 @@ mod tests {
         seal(&mut endless);
         let bytes = tar(&[endless, entry("./b", b'0', 0o644, "", b"")]);
         let mut reader = TarReader::new(&bytes[..]);
-        assert_eq!(reader.next().unwrap().unwrap().size, u64::MAX);
-        assert_eq!(reader.next().unwrap_err().to_string(), "tar archive: it ends inside an entry");
+        assert_eq!(reader.next_entry().unwrap().unwrap().size, u64::MAX);
+        assert_eq!(reader.next_entry().unwrap_err().to_string(), "tar archive: it ends inside an entry");
     }
 
     #[test]

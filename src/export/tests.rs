@@ -423,7 +423,8 @@ fn what_is_no_file_is_neither_read_nor_waited_for() {
     // An export puts the blob in its place.
     fixture.write(&target, None).unwrap();
     assert_eq!(validate_layout(&path, Some("a")).root.digest, fixture.root.digest);
-    let others: [(&dyn Fn(&Path), &str); 3] = [
+    type Other<'a> = (&'a dyn Fn(&Path), &'a str);
+    let others: [Other<'_>; 3] = [
         (&fifo, "it is a FIFO, not a file"),
         (
             &|path: &Path| {

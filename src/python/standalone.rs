@@ -105,7 +105,7 @@ impl Reader {
         let mut archive = TarReader::new(Unpacked { reader: decoder(archive)?, left: UNPACKED_MAX });
         let mut entries = 0;
         // At the end everything has been read, and so has the codec's own check.
-        while let Some(entry) = archive.next().map_err(unread)? {
+        while let Some(entry) = archive.next_entry().map_err(unread)? {
             if entries == ENTRIES_MAX {
                 return Err(PythonError::TooMany { limit: ENTRIES_MAX });
             }

@@ -153,7 +153,7 @@ async fn whatever_is_no_list_means_the_fallback_tag() {
         Box::new(|| refuse(404, "NAME_UNKNOWN")),
         Box::new(|| refuse(406, "MANIFEST_INVALID")),
         Box::new(|| refuse(501, "UNSUPPORTED")),
-        Box::new(move || html()),
+        Box::new(html),
         Box::new(|| Reply::ok(*b"{}").header("Content-Type", "application/json")),
     ] {
         let registry = TestRegistry::start(digest_of, move |request| {

@@ -167,7 +167,8 @@ async fn what_comes_is_bounded() {
     let server = Server::Ranges.start(wheel(&digits(800_000), |_| ()));
     assert_eq!(pins(&answer(&server).await.unwrap())["a"], "1.0");
 
-    let cases: [(&str, fn() -> Reply, &str); 3] = [
+    type Case = (&'static str, fn() -> Reply, &'static str);
+    let cases: [Case; 3] = [
         ("large", || Reply::ok(vec![0; 9 * MIB]), "has more than the 8388608 bytes allowed"),
         (
             "without end",
@@ -275,7 +276,8 @@ async fn what_is_known_is_not_read_again() {
 /// A fault on the way is tried again, whichever answer it befalls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_are_survived() {
-    let faults: [(&str, fn(&Asked, Arc<[u8]>) -> Reply); 4] = [
+    type Fault = (&'static str, fn(&Asked, Arc<[u8]>) -> Reply);
+    let faults: [Fault; 4] = [
         ("500", |_, _| Reply::status(500)),
         ("429", |_, _| Reply::status(429).header("Retry-After", "1")),
         ("a cut", |asked, wheel| Reply::file(asked, wheel).header("Accept-Ranges", "bytes").cut(100)),

@@ -35,7 +35,8 @@ fn base() -> Vec<Vec<u8>> {
 
 #[test]
 fn a_file_of_below_has_a_copy_under_both_names() {
-    let table: [(&str, Vec<Vec<u8>>, &[&str]); 14] = [
+    type Case = (&'static str, Vec<Vec<u8>>, &'static [&'static str]);
+    let table: [Case; 14] = [
         ("once", vec![hard("x", "d/f")], &["d/", "d/f=d/f", "x=d/f"]),
         (
             "several",
