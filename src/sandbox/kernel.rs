@@ -135,6 +135,9 @@ pub fn start(_: Alone, run: &mut dyn FnMut() -> u8) -> io::Result<Pid> {
 
 /// The highest number of a signal: `_NSIG` of Linux.
 const LAST_SIGNAL: c_int = 64;
+/// The kernel's `struct sigaction` (handler, flags, restorer, mask) of a signal with its default effect. The C library's own
+/// call does not set the two signals that it keeps for itself, which a caller may have left ignored.
+static DEFAULT: [u64; 4] = [libc::SIG_DFL as u64, 0, 0, 0];
 
 /// Becomes another program, with no signal blocked and none ignored, neither SIGPIPE, which Rust ignores, nor what the
 /// caller does. Comes back with the reason why not.
@@ -143,14 +146,22 @@ pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -
         texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
     };
     let (arguments, environment) = (pointers(arguments), pointers(environment));
-    // SAFETY: the set is initialised before it is used; no handler of this program is called after an execve. Both lists
-    // end with a null pointer, and what they point to outlives the call.
+    // SAFETY: the set is initialised before it is used; no handler of this program is called after an execve. `DEFAULT` has the
+    // size that the kernel reads with a mask of eight bytes. Both lists end with a null pointer, and what they point to
+    // outlives the call.
     unsafe {
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
         for signal in 1..=LAST_SIGNAL {
-            libc::signal(signal, libc::SIG_DFL);
+            // Refused for SIGKILL and SIGSTOP, which are as they are.
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const DEFAULT,
+                ptr::null::<u64>(),
+                size_of::<u64>(),
+            );
         }
         libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
     }
