@@ -1,9 +1,10 @@
 //! `mlbuild.lock` as a text: [`write`] is its one writer, [`read`] its strict reader.
 //!
 //! For every lock that keeps the rules, `read(write(lock)) == lock`, and a text that [`read`] takes is made again by
-//! [`write`], byte for byte but for DOS line ends: there is one text for a lock, so that a changed byte is never idle. A text of a newer version is refused with a sentence that says so;
-//! every older version stays readable (there is none yet). The reader is the gate of a build: whatever passes it
-//! has safe names, safe URLs, whole digests and one wheel a platform.
+//! [`write`], byte for byte but for DOS line ends: there is one text for a lock, so that a changed byte is never idle.
+//! A text of a newer version is refused with a sentence that says so; every older version stays readable (there is none
+//! yet). The reader is the gate of a build: whatever passes it has safe names, safe URLs, whole digests and one wheel a
+//! platform.
 
 use super::model::Lock;
 use super::rules::{self, Violation};

@@ -217,14 +217,7 @@ async fn token_servers_have_bad_days() {
         (Box::new(|_| Reply::ok(vec![b' '; 2 << 20])), "more than the"),
         (Box::new(|_| refuse(401, "UNAUTHORIZED")), "answered 401 (unauthorised): no"),
     ] {
-        let tokens = TestServer::start(script);
-        let challenge = format!("Bearer realm=\"{}\"", tokens.url("/token"));
-        let registry = TestRegistry::start(digest_of, move |request| {
-            request.header("authorization").is_none().then(|| unauthorised(&challenge))
-        });
-        let settings =
-            Settings { realms: vec![tokens.url("/").authority().parse().unwrap()], ..Settings::default() };
-        let repository = client(&registry.host(), basic(), settings).repository("a").unwrap();
+        let (_registry, _tokens, repository) = with_token_server(script);
         match repository.exists(&Digest::of("x"), 1).await {
             Ok(found) => assert!(expected.is_empty() && !found),
             Err(error) => {
@@ -238,9 +231,9 @@ async fn token_servers_have_bad_days() {
 
 /// A registry with a token server that answers as `reply`, which the settings name.
 fn with_token_server(
-    reply: impl Fn() -> Reply + Send + Sync + 'static,
+    reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
 ) -> (TestRegistry, TestServer, Repository) {
-    let tokens = TestServer::start(move |_| reply());
+    let tokens = TestServer::start(reply);
     let challenge = format!("Bearer realm=\"{}\"", tokens.url("/token"));
     let registry = TestRegistry::start(digest_of, move |request| {
         request.header("authorization").is_none().then(|| unauthorised(&challenge))
@@ -253,7 +246,7 @@ fn with_token_server(
 
 #[tokio::test]
 async fn a_token_server_that_fails_is_asked_once_an_attempt() {
-    let (_registry, tokens, repository) = with_token_server(|| Reply::status(503));
+    let (_registry, tokens, repository) = with_token_server(|_| Reply::status(503));
     let attempts = crate::http::tests::quick().retries as usize + 1;
     let digest = Digest::of("blob");
     let failed = |error: RegistryError| {
@@ -273,7 +266,7 @@ async fn a_token_server_that_fails_is_asked_once_an_attempt() {
 
 #[tokio::test]
 async fn those_who_wait_for_a_token_server_that_says_nothing_wait_together() {
-    let silent = || Reply::status(200).stall(0, Duration::from_secs(60));
+    let silent = |_: &Request| Reply::status(200).stall(0, Duration::from_secs(60));
     let (_registry, tokens, repository) = with_token_server(silent);
     let digest = Digest::of("blob");
     let all = (0..16).map(|_| repository.exists(&digest, 4));
