@@ -54,9 +54,12 @@ impl Diagnostic {
 
 /// The known name nearest to `name`, when it is near enough to be a slip of the hand.
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (name.chars().count() / 3).max(1);
+    let len = name.chars().count();
+    let allowed = (len / 3).max(1);
     known
         .into_iter()
+        // Each character more is one step at least; to count the steps takes long.
+        .filter(|candidate| candidate.chars().count().abs_diff(len) <= allowed)
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min()

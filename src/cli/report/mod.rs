@@ -17,6 +17,9 @@ use crate::diagnostic::{Diagnostic, Severity};
 /// Columns that a snippet may take; fixed, so that the same mistake reads the same in a log and on a terminal.
 const WIDTH: usize = 120;
 
+/// The most bytes of source that the renderer is given for one diagnostic: it looks at each of them, several times.
+const LINES_MAX: usize = 64 << 10;
+
 /// Every diagnostic as text, with an empty line between two and a final newline; empty for none.
 ///
 /// `source` is the text that the spans point into, `file_name` what the reader calls it.
@@ -46,40 +49,58 @@ fn group<'a>(diagnostic: &'a Diagnostic, file_name: &'a str, source: &'a str) ->
     let group = match &diagnostic.span {
         None => title.element(Origin::path(file_name)),
         Some(span) => {
-            let (lines, first_line, start) = surroundings(source, span, &diagnostic.labels);
-            let place = |span: &Range<usize>| {
-                let span = first_line_of(source, span);
-                span.start - start..span.end - start
-            };
-            let labels = diagnostic
-                .labels
-                .iter()
-                .map(|(span, label)| AnnotationKind::Context.span(place(span)).label(visible(label)));
-            title.element(
-                Snippet::source(lines)
-                    .path(file_name)
-                    .line_start(first_line)
-                    .annotation(AnnotationKind::Primary.span(place(span)))
-                    .annotations(labels),
-            )
+            let span = first_line_of(source, span);
+            let labels: Vec<_> =
+                diagnostic.labels.iter().map(|(span, label)| (first_line_of(source, span), label)).collect();
+            match surroundings(source, &span, labels.iter().map(|(span, _)| span)) {
+                None => title.element(
+                    Origin::path(file_name)
+                        .line(line_number(source, span.start))
+                        .char_column(source[line_start(source, span.start)..span.start].chars().count() + 1),
+                ),
+                Some(lines) => {
+                    let place = |span: &Range<usize>| span.start - lines.start..span.end - lines.start;
+                    let labels = labels
+                        .iter()
+                        .filter(|(span, _)| lines.start <= span.start && span.end <= lines.end)
+                        .map(|(span, label)| AnnotationKind::Context.span(place(span)).label(visible(label)));
+                    title.element(
+                        Snippet::source(&source[lines.clone()])
+                            .path(file_name)
+                            .line_start(line_number(source, lines.start))
+                            .annotation(AnnotationKind::Primary.span(place(&span)))
+                            .annotations(labels),
+                    )
+                }
+            }
         }
     };
     group.elements(diagnostic.hints.iter().map(|hint| Level::HELP.with_name("hint").message(visible(hint))))
 }
 
-/// The lines from the first to the last that a diagnostic speaks of, the number of the first, and where it begins:
-/// the renderer looks at every line that it is given, for each diagnostic anew.
+/// Where the lines stand, from the first to the last that a diagnostic speaks of; if they are too long, the line of its own
+/// place; none if that is too long, such as a spec in one line.
 fn surroundings<'a>(
-    source: &'a str,
+    source: &str,
     span: &Range<usize>,
-    labels: &[(Range<usize>, String)],
-) -> (&'a str, usize, usize) {
-    let spans = || std::iter::once(span).chain(labels.iter().map(|(span, _)| span));
-    let first = spans().map(|span| first_line_of(source, span).start).min().unwrap_or(0);
-    let last = spans().map(|span| first_line_of(source, span).end).max().unwrap_or(0);
-    let start = source[..first].rfind('\n').map_or(0, |at| at + 1);
-    let end = source[last..].find('\n').map_or(source.len(), |at| last + at);
-    (&source[start..end], source[..start].matches('\n').count() + 1, start)
+    labels: impl Iterator<Item = &'a Range<usize>>,
+) -> Option<Range<usize>> {
+    let all = labels.fold(span.clone(), |all, span| all.start.min(span.start)..all.end.max(span.end));
+    let lines = |span: &Range<usize>| line_start(source, span.start)..line_end(source, span.end);
+    [lines(&all), lines(span)].into_iter().find(|lines| lines.len() <= LINES_MAX)
+}
+
+fn line_start(source: &str, at: usize) -> usize {
+    source[..at].rfind('\n').map_or(0, |newline| newline + 1)
+}
+
+fn line_end(source: &str, at: usize) -> usize {
+    source[at..].find('\n').map_or(source.len(), |newline| at + newline)
+}
+
+/// Counted from 1.
+fn line_number(source: &str, at: usize) -> usize {
+    source[..at].matches('\n').count() + 1
 }
 
 /// The part of `span` on its first line, inside the text and between characters.

@@ -70,6 +70,23 @@ fn lines_are_numbered_from_the_whole_text() {
     assert!(text.contains("--> f:42:1"), "{text}");
 }
 
+/// The renderer takes its time for each line that it is given: of a line of a megabyte the place is said, and a label that is
+/// a megabyte away is left out.
+#[test]
+fn long_texts_are_not_shown_whole() {
+    let source = format!("above = 1\na = {{ {}here = 1 }}\nbelow = 1\n", "é = 1, ".repeat(100_000));
+    let at = |name: &str| {
+        let start = source.find(name).unwrap();
+        start..start + name.len()
+    };
+    let text = render(&[Diagnostic::error("x", Some(at("here"))).hint("y")], "f", &source, false);
+    assert_eq!(text, "error: x\n--> f:2:700007\n = hint: y\n");
+    let below = Diagnostic::error("x", Some(at("below"))).label(at("above"), "far").label(at("elow"), "near");
+    let text = render(&[below], "f", &source, false);
+    assert!(text.contains("--> f:3:1\n") && text.contains("below = 1\n"), "{text}");
+    assert!(text.contains("near") && !text.contains("far") && text.len() < 200, "{text}");
+}
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/specs")
 }
