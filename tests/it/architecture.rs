@@ -131,6 +131,37 @@ fn no_committed_text_names_a_registry_or_this_machine() {
 }
 
 /// Level and place within it of each module, the shell first.
+/// CI compiles `fuzz/index` for no more than it asks for, since uv's client takes long: what the files of ours in it use must be
+/// in it all the same.
+#[test]
+fn the_fuzz_target_of_index_pages_has_what_its_files_use() {
+    let harness: BTreeMap<_, _> = files(&project("fuzz/index/src"), "").into_iter().collect();
+    let mut looked_at = 0;
+    for (name, text) in &harness {
+        for line in text.lines().filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]")) {
+            let Some(file) = line.strip_prefix("../../../") else { continue };
+            let code =
+                fs::read_to_string(project(file)).unwrap_or_else(|error| panic!("{name}: {file}: {error}"));
+            for path in crate_paths(&code) {
+                let module = &path[0];
+                assert!(
+                    harness["/lib.rs"].contains(&format!("mod {module};")),
+                    "{file} uses `crate::{module}`"
+                );
+                if let (Some(item), Some(own)) = (path.get(1), harness.get(&format!("/{module}.rs"))) {
+                    assert!(names_of(own).contains(item.as_str()), "{file} uses `crate::{module}::{item}`");
+                }
+                looked_at += 1;
+            }
+        }
+    }
+    assert!(looked_at >= 8, "only {looked_at} uses were found");
+}
+
+fn names_of(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect()
+}
+
 fn levels() -> BTreeMap<String, (usize, usize)> {
     let text = fs::read_to_string(project("src/lib.rs")).unwrap();
     let mut levels = BTreeMap::new();
@@ -169,37 +200,42 @@ fn crate_paths(text: &str) -> BTreeSet<Vec<String>> {
     for (at, _) in code.match_indices("crate::") {
         let word =
             code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$');
-        let rest = &code[at + "crate::".len()..];
-        if word {
-            continue;
-        }
-        match rest.strip_prefix('{') {
-            Some(group) => {
-                let mut depth = 0;
-                let mut item = String::new();
-                for c in group.chars() {
-                    match c {
-                        '{' => depth += 1,
-                        '}' if depth == 0 => break,
-                        '}' => depth -= 1,
-                        _ => {}
-                    }
-                    if c == ',' && depth == 0 {
-                        paths.insert(names(item.trim()));
-                        item.clear();
-                    } else {
-                        item.push(c);
-                    }
-                }
-                paths.insert(names(item.trim()));
-            }
-            None => {
-                paths.insert(names(rest));
-            }
+        if !word {
+            take_apart(&code[at + "crate::".len()..], &[], &mut paths);
         }
     }
     paths.retain(|path| !path.is_empty());
     paths
+}
+
+/// The paths of `a::{b, c::D}`, each behind `before`.
+fn take_apart(text: &str, before: &[String], paths: &mut BTreeSet<Vec<String>>) {
+    let mut path = before.to_vec();
+    path.extend(names(text));
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
+    let group = text[end..].strip_prefix('{').filter(|_| end == 0 || text[..end].ends_with("::"));
+    let Some(group) = group else {
+        paths.insert(path);
+        return;
+    };
+    let (mut depth, mut item) = (0, String::new());
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if c == ',' && depth == 0 {
+            take_apart(item.trim(), &path, paths);
+            item.clear();
+        } else {
+            item.push(c);
+        }
+    }
+    if !item.trim().is_empty() {
+        take_apart(item.trim(), &path, paths);
+    }
 }
 
 /// The leading `a::b::c` of a text.
@@ -237,5 +273,5 @@ fn files(directory: &Path, name: &str) -> Vec<(String, String)> {
 fn paths_are_taken_apart() {
     let text = "use crate::a::B;\nuse crate::{c, d::{E, f::G}, h::I};\n// crate::no\nlet x = crate::j::k();\nmy_crate::no::x;\n#[cfg(test)]\nmod tests {\n use crate::t;";
     let paths: Vec<_> = crate_paths(text).into_iter().map(|path| path.join("::")).collect();
-    assert_eq!(paths, ["a::B", "c", "d", "h::I", "j::k"]);
+    assert_eq!(paths, ["a::B", "c", "d::E", "d::f::G", "h::I", "j::k"]);
 }
