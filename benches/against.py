@@ -3,14 +3,15 @@
   form     layers from downloaded wheels and nothing else; the limit: inflate and hash the same bytes on all cores
            (benches/limit); peers: uv into a directory that tar packs with gzip, pigz or zstd, and buildah with uv
   run      a first run, which unpacks the layers from the wheels; the peer: uv installing the same wheels into a directory
-  cold     everything downloaded; the limit: the same files with eight parallel curls, and the CPU time of these and of the
-           limit of forming, spread over all cores
+  cold     everything downloaded; the limits: the same files with eight parallel curls, and these curls with the limit of
+           forming beside them, of wheels that are there: less than any build can do that downloads, verifies and knows diff IDs
   export   to a layout and to the two kinds of archive; the limit: cp of as many bytes, with fsync
   scaling  forming with one thread against all
 """
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -171,12 +172,13 @@ class Against:
         self.took("cold: mlbuild", run)
         shutil.rmtree(store)
         urls = "".join(f'url = "{wheel["url"]}"\noutput = "{index}"\n' for index, wheel in enumerate(self.wheels))
-        directory = self.work / "curl"
-        directory.mkdir()
         (self.work / "curl.txt").write_text(urls)
-        curls = Run(["curl", "--silent", "--fail", "--location", "--parallel", "--parallel-immediate", "--parallel-max", "8", "--config", self.work / "curl.txt"], directory, environment())
-        self.took("cold: eight parallel curls", curls)
-        shutil.rmtree(directory)
+        curl = "curl --silent --fail --location --parallel --parallel-immediate --parallel-max 8 --config ../curl.txt"
+        limit = " ".join(shlex.quote(str(word)) for word in [self.limit, "--packed", *self.paths])
+        for name, beside in (("eight parallel curls", ""), ("limit: eight curls, inflating and hashing beside them", f"{limit} >/dev/null &")):
+            (self.work / "curl").mkdir()
+            self.took(f"cold: {name}", self.shell(f"cd curl; {beside} {curl}; wait"))
+            shutil.rmtree(self.work / "curl")
 
     # -- export
 
@@ -193,15 +195,32 @@ class Against:
 
     # -- all
 
-    def run(self):
+    def run(self, cold_only=False):
         for _ in range(self.rounds):
-            self.form()
-            self.bare_limit()
-            self.form(threads=("--jobs", "1"))
-            self.pack()
-            self.buildah()
-            self.export()
+            if not cold_only:
+                self.form()
+                self.bare_limit()
+                self.form(threads=("--jobs", "1"))
+                self.pack()
+                self.buildah()
+                self.export()
             self.cold()
+        if not cold_only:
+            self.compare()
+        cost = self.costs
+        limit = cost["cold: limit: eight curls, inflating and hashing beside them"]
+        self.say("cold / eight curls", cost["cold: mlbuild"].seconds / cost["cold: eight parallel curls"].seconds)
+        self.say("cold / limit", cost["cold: mlbuild"].seconds / limit.seconds)
+        self.say("cold limit / eight curls", limit.seconds / cost["cold: eight parallel curls"].seconds)
+        self.say("bytes written to the store / downloads", cost["cold: mlbuild"].written / self.downloads)
+        for name, costs in cost.items():
+            times = [sum(run.seconds for run in runs) for runs in costs.rounds]
+            self.table.append(
+                f"| {self.spec} | {name} | {costs.seconds:.2f} | {min(times):.2f}-{max(times):.2f} | {costs.cpu:.1f} "
+                f"| {costs.mib:.0f} | {costs.written / 1e6:.0f} |"
+            )
+
+    def compare(self):
         unpacked = self.limits["unpacked"]
         cost = self.costs
         ours, one = cost["mlbuild"], cost["mlbuild, one thread"]
@@ -213,18 +232,8 @@ class Against:
         for name in cost:
             if name.startswith(("uv +", "buildah")):
                 self.say(f"{name} / mlbuild", cost[name].seconds / ours.seconds)
-        self.say("cold / eight curls", cost["cold: mlbuild"].seconds / cost["cold: eight parallel curls"].seconds)
-        least = cost["cold: eight parallel curls"].cpu + cost["limit: inflate, hash what comes out and the wheels"].cpu
-        self.say("cold / CPU s of curls and form's limit on all cores", cost["cold: mlbuild"].seconds / (least / os.cpu_count()))
         for form in ("oci", "docker-archive", "oci-archive"):
             self.say(f"{form} / cp", cost[f"export: {form}"].seconds / cost["export: cp with fsync"].seconds)
-        self.say("bytes written to the store / downloads", cost["cold: mlbuild"].written / self.downloads)
-        for name, costs in cost.items():
-            times = [sum(run.seconds for run in runs) for runs in costs.rounds]
-            self.table.append(
-                f"| {self.spec} | {name} | {costs.seconds:.2f} | {min(times):.2f}-{max(times):.2f} | {costs.cpu:.1f} "
-                f"| {costs.mib:.0f} | {costs.written / 1e6:.0f} |"
-            )
 
     def say(self, what, value):
         bar = BARS[self.spec].get(what)
