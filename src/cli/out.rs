@@ -8,7 +8,10 @@ use std::fmt::Arguments;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::cli::Exit;
-use crate::cli::text::{escaped_json, is_hostile, on_one_line, printable};
+use crate::cli::text::{escaped_json, is_hostile, lines_shortened, on_one_line, printable};
+
+/// The longest line that is said, in characters: a name or a line of a file may have megabytes.
+const LINE_MAX: usize = 8_000;
 
 /// Prints a result, made printable.
 pub fn print(text: Arguments<'_>) {
@@ -48,12 +51,13 @@ pub fn json(value: &impl serde::Serialize) {
 
 /// Says something on standard error, made printable. Nobody can be told that standard error is closed.
 pub fn talk(text: Arguments<'_>) {
-    let _ = io::stderr().write_all(printable(&text.to_string()).as_bytes());
+    let text = text.to_string();
+    let _ = io::stderr().write_all(printable(&lines_shortened(&text, LINE_MAX)).as_bytes());
 }
 
 /// As [`talk`], with the colours that `text` has. Whoever puts colours between words has made the words printable.
 pub fn talk_in_colour(text: &str) {
-    let _ = io::stderr().write_all(with_colours(text).as_bytes());
+    let _ = io::stderr().write_all(with_colours(&lines_shortened(text, LINE_MAX)).as_bytes());
 }
 
 /// Whether standard error is a terminal.

@@ -1,6 +1,8 @@
 //! Text that may be shown: names, files, URLs and words of servers come from strangers, and a terminal obeys some
 //! characters instead of showing them.
 
+use std::borrow::Cow;
+
 /// Whether `c` steers what shows it, or hides in it: control characters (C0, DEL, C1), and those without a picture that
 /// change how others are shown (joiners, direction, tags, byte order mark).
 pub fn is_hostile(c: char) -> bool {
@@ -27,6 +29,18 @@ pub fn shortened(text: &str, most: usize) -> String {
         None => text.to_owned(),
         Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
     }
+}
+
+/// `text` with each of its lines [`shortened`].
+pub fn lines_shortened(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let line = |line: &str| match line.strip_suffix('\n') {
+        Some(line) => shortened(line, most) + "\n",
+        None => shortened(line, most),
+    };
+    Cow::Owned(text.split_inclusive('\n').map(line).collect())
 }
 
 fn visible(c: char) -> char {
@@ -64,6 +78,14 @@ mod tests {
         assert_eq!(printable(HOSTILE), "a\u{fffd}[31mb\u{fffd}c\nd e\u{fffd}f\u{fffd}g\u{fffd}");
         assert_eq!(on_one_line(HOSTILE), printable(HOSTILE).replace('\n', " "));
         assert_eq!(printable("é 日本 😀"), "é 日本 😀");
+    }
+
+    #[test]
+    fn long_lines_are_shortened_and_others_are_not() {
+        for text in ["", "ab\ncde\n", "abc\n\n\nab", "日本\n日本"] {
+            assert_eq!(lines_shortened(text, 3), text);
+        }
+        assert_eq!(lines_shortened("abcd\nabc\n日本日本", 3), "ab…\nabc\n日本…");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// The most commands of one wheel: each becomes a file that is made here. Real ones have some hundreds.
+const MAX_SCRIPTS: usize = 10_000;
+
 /// One command: `name = module:object`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
@@ -15,7 +18,6 @@ pub struct Script {
 /// The error is a fragment that says what is wrong.
 pub fn parse(text: &str, python: (u8, u8)) -> Result<Vec<Script>, String> {
     let mut scripts: Vec<Script> = Vec::new();
-    // By name, since there may be as many as a text of 32 MiB can name.
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     let mut wanted = false;
     for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
@@ -33,6 +35,9 @@ pub fn parse(text: &str, python: (u8, u8)) -> Result<Vec<Script>, String> {
         let script = parse_script(line).ok_or_else(|| format!("invalid entry point `{line}`"))?;
         check_name(&script.name)?;
         match known.get(&script.name) {
+            None if scripts.len() == MAX_SCRIPTS => {
+                return Err(format!("more than {MAX_SCRIPTS} commands"));
+            }
             None => {
                 known.insert(script.name.clone(), scripts.len());
                 scripts.push(script);
@@ -144,9 +149,16 @@ d = pkg:gui
     }
 
     #[test]
-    fn many_scripts_take_no_longer_each() {
-        let lines = (0..20_000).map(|n| format!("s{n} = m:f\n")).collect::<String>();
-        assert_eq!(parse(&format!("[console_scripts]\n{lines}{lines}"), (3, 11)).unwrap().len(), 20_000);
+    fn a_wheel_has_so_many_commands_and_no_more() {
+        let lines = |count: usize| (0..count).map(|n| format!("s{n} = m:f\n")).collect::<String>();
+        let all = lines(MAX_SCRIPTS);
+        // What is said twice counts once.
+        assert_eq!(parse(&format!("[console_scripts]\n{all}{all}"), (3, 11)).unwrap().len(), MAX_SCRIPTS);
+        let more = lines(MAX_SCRIPTS + 1);
+        assert_eq!(
+            parse(&format!("[console_scripts]\n{more}"), (3, 11)),
+            Err("more than 10000 commands".to_owned())
+        );
     }
 
     #[test]

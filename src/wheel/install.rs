@@ -17,6 +17,8 @@ use crate::tree::{self, Content, Node, Tree, TreePath};
 const INSTALLER: &str = "mlbuild\n";
 /// The largest script that is rewritten; a script that begins with `#!python` is a text.
 const MAX_SCRIPT: u64 = 16 << 20;
+/// The most bytes that a wheel's rewritten scripts have together: they are held in memory.
+const MAX_SCRIPTS: usize = 64 << 20;
 /// Linux's `BINPRM_BUF_SIZE` was 128 up to 5.1: `#!`, path and line feed must fit.
 const MAX_EXECUTABLE: usize = 127 - 3;
 
@@ -110,6 +112,7 @@ pub fn install(
     let mut waivers = wheel.waivers.clone();
     let launchers: BTreeSet<&str> = scripts.iter().map(|script| script.name.as_str()).collect();
     let mut absent: BTreeSet<&str> = wheel.rows.keys().map(String::as_str).collect();
+    let mut rewritten = 0;
     for member in &wheel.members {
         absent.remove(member.path.as_str());
         let Some(place) = place(wheel, member, scheme)? else { continue };
@@ -134,7 +137,14 @@ pub fn install(
         }
         let mode = if place.script || member.executable { 0o755 } else { 0o644 };
         match replacement(member, blob, place.script, &row, scheme)? {
-            Some(bytes) => installed.add(place.path, mode, bytes)?,
+            Some(bytes) => {
+                rewritten += bytes.len();
+                if rewritten > MAX_SCRIPTS {
+                    let rule = format!("scripts to be rewritten of more than {MAX_SCRIPTS} bytes");
+                    return Err(WheelError::Data { path: member.path.clone(), rule });
+                }
+                installed.add(place.path, mode, bytes)?;
+            }
             None => {
                 installed.add_member(place.path, mode, wheel.content(member), &row)?;
             }

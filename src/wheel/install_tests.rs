@@ -221,6 +221,28 @@ fn refusals() {
         assert!(error.contains(rule), "expected {rule:?}, got {error:?}");
     }
     assert!(try_install(&wheel(&|_| {}), "m-1.0-py3-none-any.whl", Prune::default()).is_ok());
+    // What is made here is bounded, however small the wheel.
+    let commands = |count: usize| {
+        let text: String = (0..count).map(|at| format!("s{at} = m:x\n")).collect();
+        file("m-1.0.dist-info/entry_points.txt", format!("[console_scripts]\n{text}"))
+    };
+    let script = |name: &str| {
+        let text = format!("#!python\n{}", "pass\n".repeat(3_200_000));
+        File { stored: true, ..file(&format!("m-1.0.data/scripts/{name}"), text) }
+    };
+    for (more, good) in [
+        (vec![commands(10_000)], true),
+        (vec![commands(10_001)], false),
+        (["a", "b", "c", "d"].map(script).into(), true),
+        (["a", "b", "c", "d", "e"].map(script).into(), false),
+    ] {
+        let archive = zip(&wheel_files("m", "1.0", &more));
+        let installed = try_install(&archive, "m-1.0-py3-none-any.whl", Prune::default());
+        match installed {
+            Ok(_) => assert!(good),
+            Err(error) => assert!(!good && error.to_string().contains("more than "), "{error}"),
+        }
+    }
     let long = Scheme { executable: format!("/{}", "p".repeat(124)), ..scheme() };
     let archive = wheel(&|_| {});
     let opened = open("m-1.0-py3-none-any.whl", Digest::of(&archive), &archive, Waivers::default()).unwrap();
