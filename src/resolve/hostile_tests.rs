@@ -54,6 +54,31 @@ fn paged(asked: &Asked, reply: impl FnOnce() -> Reply) -> Reply {
     if asked.path == "/simple/a/" { reply() } else { honest(asked) }
 }
 
+/// The truth, but that the package has so many dependencies, of an extra.
+fn depending(asked: &Asked, count: usize) -> Reply {
+    if !asked.path.ends_with(".metadata") {
+        return honest(asked);
+    }
+    let more: String = (0..count).map(|at| format!("Requires-Dist: b{at} ; extra == 'x'\n")).collect();
+    typed("application/octet-stream", format!("{METADATA}Provides-Extra: x\n{more}"))
+}
+
+/// `a` depends on `a1`, that on `a2`, and so on.
+fn chain(asked: &Asked, length: usize) -> Reply {
+    let at = |text: &str| text.strip_prefix('a').map(|at| at.parse::<usize>().unwrap_or(0));
+    if let Some(at) = asked.path.strip_prefix("/simple/").and_then(|name| at(name.trim_end_matches('/'))) {
+        let name = if at == 0 { "a".to_owned() } else { format!("a{at}") };
+        let file = format!("{name}-1.0-py3-none-any.whl");
+        // uv takes two files of one digest for one.
+        return typed(JSON, page_of(&file, &format!("/files/{file}"), &Digest::of(&file).hex()));
+    }
+    let name = asked.path.strip_prefix("/files/").and_then(|file| file.split('-').next());
+    let Some((name, at)) = name.and_then(|name| Some((name, at(name)?))) else { return Reply::status(404) };
+    let next = if at < length { format!("Requires-Dist: a{}\n", at + 1) } else { String::new() };
+    let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{next}");
+    typed("application/octet-stream", metadata)
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
@@ -80,7 +105,7 @@ pub(super) fn told(error: &ResolveError) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lies_of_an_index_are_refused() {
-    let cases: [(&str, Script, &str, Script); 20] = [
+    let cases: [(&str, Script, &str, Script); 22] = [
         (
             "a redirect to a file",
             |asked| paged(asked, || Reply::redirect(302, "file:///etc/passwd")),
@@ -258,6 +283,18 @@ async fn lies_of_an_index_are_refused() {
             |asked| paged(asked, || typed(JSON, page_of(WHEEL, &format!("/files/{WHEEL}"), "0123"))),
             "`a` 1.0: `0123` is not a digest",
             honest,
+        ),
+        (
+            "a package that depends on a hundred and one",
+            |asked| depending(asked, 101),
+            "`a` 1.0 has 101 dependencies, more than the 100 that one package may have",
+            |asked| depending(asked, 100),
+        ),
+        (
+            "packages that depend on further ones for ever",
+            |asked| chain(asked, usize::MAX),
+            "would be one request more than the 300 that packages may take",
+            |asked| chain(asked, 40),
         ),
     ];
     let checks = cases.map(|(name, lie, wanted, truth)| async move {

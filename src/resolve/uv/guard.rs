@@ -6,12 +6,14 @@
 //!   drops the header when a redirect leaves host and port;
 //! - an answer has at most [`PAGE_MAX`] bytes after decompression, a metadata file [`METADATA_MAX`], and takes at most
 //!   [`LONGEST_ANSWER`];
+//! - there are at most [`MOST_REQUESTS`];
 //! - a redirect stays on the web and does not give up encryption;
 //! - `Retry-After` is waited for, up to [`LONGEST_WAIT`], before uv's own retries;
 //! - no wheel reaches uv: where an index publishes no metadata, `METADATA` is read from the wheel here, and uv gets that
 //!   alone ([`inside`](super::inside) says how, and what bounds it).
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt as _;
@@ -31,6 +33,8 @@ pub(super) const PAGE_MAX: u64 = if cfg!(test) { 4 << 20 } else { 32 << 20 };
 pub(super) const METADATA_MAX: u64 = 16 << 20;
 /// The longest time that one answer may take; the network client's own limit is on the time without a byte.
 pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 300 });
+/// The most requests of one client: an index could go on naming packages for ever. Large sets take some thousands.
+pub(super) const MOST_REQUESTS: usize = if cfg!(test) { 300 } else { 50_000 };
 /// The longest `Retry-After` that is obeyed.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
@@ -45,6 +49,10 @@ pub(super) enum Refusal {
     Wheel { url: Url, reason: String },
     #[error("{0}")]
     Place(String),
+    #[error("{name} has {found} dependencies, more than the {most} that one package may have")]
+    Dependencies { name: String, found: usize, most: usize },
+    #[error("{url} would be one request more than the {MOST_REQUESTS} that packages may take")]
+    Requests { url: Url },
     #[error("cannot follow the redirect of {url} to {to}: {rule}")]
     Redirect { url: Url, to: Url, rule: &'static str },
 }
@@ -53,12 +61,13 @@ pub(super) struct Guard {
     client: reqwest::Client,
     credentials: Credentials,
     wheels: Wheels,
+    requests: AtomicUsize,
 }
 
 impl Guard {
     /// Files without a name are made in the directory `spill`.
     pub(super) fn new(client: reqwest::Client, credentials: Credentials, spill: PathBuf) -> Self {
-        Self { client, credentials, wheels: Wheels::new(spill) }
+        Self { client, credentials, wheels: Wheels::new(spill), requests: AtomicUsize::new(0) }
     }
 
     fn authorised(&self, request: Request) -> Result<Request> {
@@ -100,6 +109,9 @@ pub(super) struct Line<'a> {
 
 impl Line<'_> {
     pub(super) async fn send(&mut self, request: Request) -> Result<Response> {
+        if self.guard.requests.fetch_add(1, Ordering::Relaxed) >= MOST_REQUESTS {
+            return Err(Error::middleware(Refusal::Requests { url: shown(request.url()) }));
+        }
         let request = self.guard.authorised(request)?;
         let response = self.next.clone().run(request, self.extensions).await?;
         check_redirect(&response).map_err(Error::middleware)?;

@@ -3,6 +3,8 @@
 //! A page of an index may say that a file is at a `file:` URL, and uv would open it: of this machine, whatever it is, so that
 //! an index could find out what is there, and have uv wait for a FIFO. Here each file is looked at before uv is: its URL, and
 //! the base that a page gives its relative ones, must be on the web.
+//!
+//! A package has at most [`MOST_DEPENDENCIES`]: each is asked for, and a small METADATA can name hundreds of thousands.
 
 use std::sync::Arc;
 
@@ -12,11 +14,16 @@ use uv_distribution::Reporter;
 use uv_distribution_types::{BuiltDist, Dist, File, IndexMetadata, InstalledDist, SourceDist};
 use uv_normalize::PackageName;
 use uv_redacted::DisplaySafeUrl;
-use uv_resolver::{DefaultResolverProvider, PackageVersionsResult, ResolverProvider, WheelMetadataResult};
+use uv_resolver::{
+    DefaultResolverProvider, MetadataResponse, PackageVersionsResult, ResolverProvider, WheelMetadataResult,
+};
 
 use super::answer::place;
 use super::context::WheelsOnly;
 use super::guard::Refusal;
+
+/// The most that one package depends on, extras included; the longest lists known have about a thousand.
+const MOST_DEPENDENCIES: usize = if cfg!(test) { 100 } else { 10_000 };
 
 /// uv's own provider, which is only asked for files on the web.
 pub(super) struct OnTheWeb<'a>(pub(super) DefaultResolverProvider<'a, WheelsOnly>);
@@ -34,11 +41,19 @@ impl ResolverProvider for OnTheWeb<'_> {
         if let Some((file, index)) = listed(dist)
             && let Err(rule) = place(file)
         {
-            let refusal = MiddlewareError::middleware(Refusal::Place(rule));
-            let kind = ErrorKind::WrappedReqwestError(index, WrappedReqwestError::from(refusal));
-            return Err(uv_client::Error::from(kind).into());
+            return Err(refused(Refusal::Place(rule), index));
         }
-        self.0.get_or_build_wheel_metadata(dist).await
+        let answer = self.0.get_or_build_wheel_metadata(dist).await?;
+        if let MetadataResponse::Found(found) = &answer
+            && found.metadata.requires_dist.len() > MOST_DEPENDENCIES
+            && let Some(url) = listed(dist).map(|(_, index)| index).or_else(|| named(dist))
+        {
+            let (name, version) = (&found.metadata.name, &found.metadata.version);
+            let found = found.metadata.requires_dist.len();
+            let name = format!("`{name}` {version}");
+            return Err(refused(Refusal::Dependencies { name, found, most: MOST_DEPENDENCIES }, url));
+        }
+        Ok(answer)
     }
 
     async fn get_installed_metadata<'io>(&'io self, dist: &'io InstalledDist) -> WheelMetadataResult {
@@ -47,6 +62,19 @@ impl ResolverProvider for OnTheWeb<'_> {
 
     fn with_reporter(self, reporter: Arc<dyn Reporter>) -> Self {
         Self(self.0.with_reporter(reporter))
+    }
+}
+
+fn refused(refusal: Refusal, url: DisplaySafeUrl) -> uv_distribution::Error {
+    let source = WrappedReqwestError::from(MiddlewareError::middleware(refusal));
+    uv_client::Error::from(ErrorKind::WrappedReqwestError(url, source)).into()
+}
+
+/// The URL that a requirement names.
+fn named(dist: &Dist) -> Option<DisplaySafeUrl> {
+    match dist {
+        Dist::Built(BuiltDist::DirectUrl(built)) => Some((*built.location).clone()),
+        _ => None,
     }
 }
 
