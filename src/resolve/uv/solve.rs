@@ -321,7 +321,7 @@ fn end_of_day(text: &str) -> Option<String> {
 }
 
 fn explain(request: &Request, error: &UvError) -> ResolveError {
-    let explanation = plain(&chain(error));
+    let explanation = words::explanation(plain(&chain(error)));
     if let Some(cause) = of_the_cache(error) {
         return ResolveError::Cache { path: request.cache_dir.clone(), reason: plain(&chain(cause)) };
     }

@@ -1,6 +1,6 @@
-//! uv's hints in our words: its own name options and files that we do not have.
+//! uv's explanations and hints in our words: its own name options and files that we do not have.
 //!
-//! A hint that is not known here passes as it is. The texts are those of the exact version in `Cargo.toml`.
+//! What is not known here passes as it is. The texts are those of the exact version in `Cargo.toml`.
 
 /// Pieces of uv's hints, and what stands for them.
 const PIECES: &[(&str, &str)] = &[
@@ -20,6 +20,21 @@ const PIECES: &[(&str, &str)] = &[
         " If the package is not on this index, name it in `packages` of the one that has it.",
     ),
 ];
+
+/// `text` with the requirements whole that uv writes without their `==`: "there is no version of torch9.9".
+pub(super) fn explanation(text: String) -> String {
+    const BEFORE: &str = "there is no version of ";
+    let word = |text: &str| text.trim_end_matches([',', '.', '\n']).to_owned();
+    let whole: Vec<_> = text.split([' ', '\n']).filter(|word| word.contains("==")).map(word).collect();
+    let mut said = text.clone();
+    for requirement in &whole {
+        for end in [" ", "\n", ","] {
+            let torn = format!("{BEFORE}{}{end}", requirement.replacen("==", "", 1));
+            said = said.replace(&torn, &format!("{BEFORE}{requirement}{end}"));
+        }
+    }
+    said
+}
 
 /// `hints` as we say them, with ours added where the explanation calls for them.
 pub(super) fn hints(hints: impl IntoIterator<Item = String>, explanation: &str) -> Vec<String> {
@@ -54,6 +69,27 @@ fn translated(hint: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requirements_are_whole() {
+        let end = "we can conclude that your requirements are unsatisfiable.";
+        for (theirs, ours) in [
+            (
+                format!("Because there is no version of a11.2 and you require a1==1.2, {end}"),
+                format!("Because there is no version of a1==1.2 and you require a1==1.2, {end}"),
+            ),
+            (
+                format!("Because there is no version of b2 and a==1 depends on b==2, {end}"),
+                format!("Because there is no version of b==2 and a==1 depends on b==2, {end}"),
+            ),
+            (
+                format!("Because there is no version of b2 and c==2, {end}"),
+                format!("Because there is no version of b2 and c==2, {end}"),
+            ),
+        ] {
+            assert_eq!(explanation(theirs), ours);
+        }
+    }
 
     #[test]
     fn no_option_of_uvs_is_named() {
